@@ -1,0 +1,90 @@
+/* ame_rt.h: every symbol that the pass may emit, and when it is called.
+ *
+ * This is the ABI between instrumented code (pass/) and the runtime (runtime/). Programs use ame.h.
+ * Rust side: runtime/abi/src/lib.rs (a test compares the two).
+ *
+ * Geometry: a granule is 16 bytes, g = (address >> 4) & 0xffffffff. mark[g] is a uint16_t of the
+ * calling thread's mark table. "Stub" below means: called from inline assembly with the address in
+ * %rdi; preserves every general-purpose register; clobbers vector registers and flags; needs no
+ * stack alignment, but uses the stack below %rsp (so callers have no red zone). A stub may not
+ * return: an abort restores registers and stack and returns from ame_begin() again.
+ */
+#ifndef AME_RT_H
+#define AME_RT_H
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define AME_ABI_VERSION 1
+
+/* Control block of the thread, initial-exec TLS. In a transaction with version v (even):
+ * rver == v and wver == v + 1. Outside, both are 0, so that no check fails. Either may be poked to
+ * 0xffff by another thread: then every barrier and poll takes its slow path once.
+ *
+ * Inline read barrier:   if (marks[g] < rver) ame_read_slow(addr);
+ * Inline write barrier:  if (marks[g] < wver) ame_write_slow(addr);
+ * Inline poll:           if (rver == 0xffff)  ame_poll_slow();
+ * "In a transaction":    wver != 0
+ */
+struct ame_tls {
+    const uint16_t *marks;  /* never NULL: a read-only table of zeroes until the thread registers */
+    uint16_t rver;
+    uint16_t wver;
+    uint32_t reserved;
+    void *thread;           /* private to the runtime */
+};
+extern __thread struct ame_tls ame_tls;
+
+/* --- stubs (address in %rdi) ------------------------------------------------------------------ */
+void ame_read_slow(const void *addr);      /* before a read whose mark check failed */
+void ame_write_slow(void *addr);           /* before a write whose mark check failed: lock + undo */
+void ame_private_slow(void *addr);         /* before a write to private memory: undo, no lock */
+void ame_immutable_slow(void *addr);       /* before a write to an immutable field that is not
+                                              fresh: exclusive, then in place */
+void ame_poll_slow(void);                  /* poll: leave if doomed */
+void ame_call_slow(const void *target);    /* in a transaction, before a call to a target without
+                                              the prefix magic: look up, else become exclusive */
+
+/* --- ordinary C calls (standard calling convention) ------------------------------------------- */
+void ame_read_range(const void *addr, size_t len);   /* before reading len bytes; len may be 0 */
+void ame_write_range(void *addr, size_t len);        /* before writing len bytes */
+void ame_private_range(void *addr, size_t len);      /* log len bytes for undo, exactly, no lock */
+void ame_make_inevitable(void);            /* before a call of kind `inevitable`; no-op outside */
+void ame_make_exclusive(void);             /* before a call of kind `exclusive`; no-op outside */
+void ame_boundary_enter(void);             /* before a call of kind `boundary`: commits */
+void ame_boundary_leave(void);             /* after it: begins again, if enter committed */
+
+/* Fields of kind refcount and counter. add returns the value that the calling thread sees after
+ * the addition (memory + own delta); read the one it sees now. Outside transactions plain. A
+ * refcount_add that returns 0 holds the header granule for writing. */
+int32_t ame_refcount_add32(int32_t *field, int32_t delta);
+int64_t ame_refcount_add64(int64_t *field, int64_t delta);
+int32_t ame_refcount_read32(const int32_t *field);
+int64_t ame_refcount_read64(const int64_t *field);
+int32_t ame_counter_add32(int32_t *field, int32_t delta);
+int64_t ame_counter_add64(int64_t *field, int64_t delta);
+int32_t ame_counter_read32(const int32_t *field);
+int64_t ame_counter_read64(const int64_t *field);
+
+/* Address of the calling thread's copy of a per_thread object of len bytes; the copy starts as the
+ * bytes at addr. Outside and inside transactions. */
+void *ame_per_thread(void *addr, size_t len);
+
+/* Called from a constructor of every instrumented module. Stops with a message when the versions
+ * differ or an address range of the module aliases another within the window. entries: addresses
+ * of external functions that annotation sets declare harmless, for indirect calls
+ * (kind: 0 pure or safe, 1 inevitable, 2 exclusive). */
+struct ame_known_function { const void *address; uint64_t kind; };
+void ame_module_register(uint32_t abi_version, const char *module,
+                         const struct ame_known_function *known, size_t n_known);
+
+/* Prefix data: 16 bytes before the entry of every instrumented or `safe` function; the first eight
+ * are AME_PREFIX_MAGIC. Indirect and unknown external calls in a transaction compare it inline. */
+#define AME_PREFIX_MAGIC UINT64_C(0x01f4c36e66454d41)
+
+#ifdef __cplusplus
+}
+#endif
+#endif

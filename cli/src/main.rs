@@ -1,1 +1,5 @@
-fn main() {}
+//! `ame`: see `ame --help`.
+
+fn main() -> std::process::ExitCode {
+    ame_cli::main()
+}

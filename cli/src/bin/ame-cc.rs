@@ -1,0 +1,5 @@
+//! `ame-cc` is `ame cc` in one word, for tools that want the compiler as a single path.
+
+fn main() -> std::process::ExitCode {
+    ame_cli::compiler_main(ame_cli::Language::C)
+}

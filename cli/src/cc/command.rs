@@ -1,0 +1,180 @@
+//! Builds the command that `ame cc` becomes. Nothing here reads the world: files, environment and
+//! paths come in as arguments, so that each rule has a test.
+
+use super::request::{Request, Stage};
+use anyhow::{Context, Result};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// The programs and files that a request needs.
+#[derive(Debug, Clone, Default)]
+pub struct Tools {
+    pub clang: OsString,
+    pub ccache: Option<OsString>,
+    pub include: Option<PathBuf>,
+    pub plugin: Option<PathBuf>,
+    /// `libame_rt.so`, or `libame_rt.a` for a static runtime.
+    pub runtime: Option<PathBuf>,
+}
+
+/// What to execute.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Invocation {
+    pub program: OsString,
+    pub args: Vec<OsString>,
+    /// Variables to set on top of the inherited environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Print this and stop instead.
+    pub print: Option<String>,
+}
+
+/// System libraries that the static runtime needs, all of them part of glibc and the compiler.
+const STATIC_NEEDS: &[&str] = &["-lpthread", "-ldl", "-lm", "-lgcc_s"];
+const STATIC_NEEDS_FULLY: &[&str] = &["-lpthread", "-ldl", "-lm", "-lgcc_eh"];
+
+/// Builds clang's argument vector: the plugin, the user's arguments, the runtime. `env` reads the
+/// inherited environment.
+pub fn build(
+    request: &Request,
+    tools: &Tools,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Invocation> {
+    let own = &request.own;
+    let mut invocation = Invocation { program: tools.clang.clone(), ..Invocation::default() };
+    let annotations = joined(env("AME_ANNOTATIONS"), &own.annotations, ":");
+    let optimisations = joined(env("AME_PASS_OPT"), &own.optimisations, ",");
+    if own.print_ccache_env {
+        let files = hashed_files(tools, annotations.as_deref(), env);
+        invocation.print = Some(format!(
+            "export CCACHE_COMPILERTYPE=clang\nexport CCACHE_EXTRAFILES={}\n",
+            quoted(&files)
+        ));
+        return Ok(invocation);
+    }
+    if request.stage == Stage::Query {
+        invocation.args.clone_from(&request.forwarded);
+        return Ok(invocation);
+    }
+
+    let args = &mut invocation.args;
+    // -Werror must not trip over our flags where they have nothing to do (assembler, objects).
+    args.push("--start-no-unused-arguments".into());
+    if request.instruments() {
+        let plugin = tools.plugin.as_ref().context("no plugin was given")?;
+        args.push(prefixed("-fpass-plugin=", plugin.as_os_str()));
+    }
+    if let Some(include) = &tools.include {
+        // A system folder: searched after every -I of the user, silent under -Weverything.
+        args.push("-isystem".into());
+        args.push(include.into());
+    }
+    args.push("--end-no-unused-arguments".into());
+    args.extend(request.forwarded.iter().cloned());
+    if request.instruments() {
+        if request.limits.needs_no_function_check() {
+            args.push("-fno-sanitize=function".into());
+        }
+        let mut set = |name: &str, value: Option<&OsStr>| {
+            if let Some(value) = value {
+                invocation.env.push((name.into(), value.into()));
+            }
+        };
+        set("AME_ANNOTATIONS", annotations.as_deref().filter(|_| !own.annotations.is_empty()));
+        set("AME_PASS_OPT", optimisations.as_deref().filter(|_| !own.optimisations.is_empty()));
+        set("AME_REMARKS", own.remarks.as_deref());
+        set("AME_STATS", own.stats.as_deref());
+    }
+    if request.links_runtime() {
+        link_runtime(request, tools, &mut invocation.args)?;
+    }
+    if let Some(ccache) = &tools.ccache {
+        under_ccache(ccache, tools, annotations, optimisations, request, env, &mut invocation);
+    }
+    Ok(invocation)
+}
+
+/// The runtime comes last: libraries are searched for what the files before them need.
+fn link_runtime(request: &Request, tools: &Tools, args: &mut Vec<OsString>) -> Result<()> {
+    let library = tools.runtime.as_ref().context("no runtime was given")?;
+    let folder = library.parent().context("the runtime has no folder")?;
+    args.push(prefixed("-L", folder.as_os_str()));
+    if request.static_runtime() {
+        // By name and not by path: after `-x c` a path would be compiled as C.
+        args.push("-l:libame_rt.a".into());
+        let needs = if request.fully_static { STATIC_NEEDS_FULLY } else { STATIC_NEEDS };
+        args.extend(needs.iter().map(OsString::from));
+    } else {
+        args.push("-lame_rt".into());
+        // One word per linker option, so that a comma in the path cannot split it.
+        for word in ["-rpath".as_ref(), folder.as_os_str()] {
+            args.push("-Xlinker".into());
+            args.push(word.into());
+        }
+    }
+    Ok(())
+}
+
+/// Runs clang through ccache with all that the result depends on in the hash: the plugin and the
+/// sets as files, the pass' options (which go by environment) as a macro.
+fn under_ccache(
+    ccache: &OsStr,
+    tools: &Tools,
+    annotations: Option<OsString>,
+    optimisations: Option<OsString>,
+    request: &Request,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    invocation: &mut Invocation,
+) {
+    if request.own.remarks.is_some() || request.own.stats.is_some() {
+        // A cached object would come without its report.
+        return;
+    }
+    let files = hashed_files(tools, annotations.as_deref(), env);
+    invocation.env.push(("CCACHE_EXTRAFILES".into(), files));
+    if let Some(options) = optimisations {
+        let mut define = OsString::from("-D__AME_PASS_OPT__=\"");
+        define.push(options);
+        define.push("\"");
+        invocation.args.push(define);
+    }
+    let clang = std::mem::replace(&mut invocation.program, ccache.into());
+    invocation.args.insert(0, clang);
+}
+
+/// The value of `CCACHE_EXTRAFILES`: what is there, the plugin, the sets.
+fn hashed_files(
+    tools: &Tools,
+    annotations: Option<&OsStr>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> OsString {
+    let mut files: Vec<OsString> = Vec::new();
+    files.extend(tools.plugin.iter().map(|path| path.clone().into_os_string()));
+    files.extend(annotations.map(OsStr::to_os_string));
+    joined(env("CCACHE_EXTRAFILES"), &files, ":").unwrap_or_default()
+}
+
+fn joined(inherited: Option<OsString>, values: &[OsString], separator: &str) -> Option<OsString> {
+    let mut all = OsString::new();
+    for value in inherited.iter().filter(|value| !value.is_empty()).chain(values) {
+        if !all.is_empty() {
+            all.push(separator);
+        }
+        all.push(value);
+    }
+    (!all.is_empty()).then_some(all)
+}
+
+fn prefixed(prefix: &str, value: &OsStr) -> OsString {
+    let mut word = OsString::from(prefix);
+    word.push(value);
+    word
+}
+
+/// A word for a POSIX shell.
+fn quoted(text: &OsStr) -> String {
+    format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

@@ -1,0 +1,350 @@
+//! Sets that have been loaded, and questions about them.
+
+use crate::diagnostic::{Diagnostic, Error};
+use crate::function::FunctionRule;
+use crate::kind::FieldKind;
+use crate::layout::{self, Layout};
+use crate::parse::{self, RawSet};
+use crate::pattern;
+use crate::resolve;
+use crate::toml_view::Source;
+use std::collections::HashMap;
+use std::ops::Range as Span;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a rule stands, and why it is there.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    source: Arc<Source>,
+    pub(crate) span: Span<usize>,
+    reason: Option<Arc<str>>,
+}
+
+impl Origin {
+    pub(crate) fn new(source: Arc<Source>, span: Span<usize>, reason: Option<&str>) -> Origin {
+        Origin {
+            source,
+            span,
+            reason: reason.map(Arc::from),
+        }
+    }
+
+    pub fn file(&self) -> &Path {
+        &self.source.path
+    }
+
+    /// Line number, from 1.
+    pub fn line(&self) -> usize {
+        self.source.line(self.span.start)
+    }
+
+    /// The `reason` given in the set.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// A problem with this rule.
+    pub fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
+        self.source.diagnostic(&self.span, message)
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Origin) -> bool {
+        Arc::ptr_eq(&self.source, &other.source) && self.span == other.span
+    }
+}
+
+impl Eq for Origin {}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file().display(), self.line())
+    }
+}
+
+/// Bytes `offset..offset + size` of a struct have this kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldRule {
+    pub offset: u64,
+    pub size: u64,
+    pub kind: FieldKind,
+    /// The field as named in the set; `*` for the rule of the whole struct.
+    pub field: String,
+    pub origin: Origin,
+}
+
+/// What is known about a struct or union.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StructRule {
+    /// Size in bytes, from the layout.
+    pub size: Option<u64>,
+    /// Objects of this type always start at a multiple of this, by promise of the set.
+    pub align: Option<u64>,
+    /// Sorted, without overlap. Bytes that no rule covers are normal.
+    pub fields: Vec<FieldRule>,
+}
+
+/// The kind of a variable; `None` is normal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GlobalRule {
+    pub kind: Option<FieldKind>,
+    pub origin: Origin,
+}
+
+/// One or more sets; where two say something about the same thing, the later one is right.
+#[derive(Debug, Default)]
+pub struct Sets {
+    structs: HashMap<String, StructRule>,
+    functions: Named<FunctionRule>,
+    globals: Named<GlobalRule>,
+    names: Vec<String>,
+}
+
+impl Sets {
+    /// Loads sets from files, for code compiled for the machine that this runs on.
+    ///
+    /// A path that is the bare name of a set that comes with Ame (`libc`, `cpython-3.13`) means
+    /// that set, if there is no such file.
+    pub fn load(paths: &[PathBuf]) -> Result<Sets, Error> {
+        Sets::load_for(paths, &layout::host_target())
+    }
+
+    /// Loads sets for a target, such as `x86_64-linux`.
+    pub fn load_for(paths: &[PathBuf], target: &str) -> Result<Sets, Error> {
+        let mut files = Vec::new();
+        let mut problems = Vec::new();
+        for path in paths {
+            match SetFile::read(path, target) {
+                Ok(file) => files.push(file),
+                Err(error) => problems.extend(error.diagnostics),
+            }
+        }
+        Error::unless_empty(problems)?;
+        Sets::from_files(&files)
+    }
+
+    /// The set that comes with Ame and always applies: libc, libm and pthread.
+    pub fn builtin() -> Sets {
+        let loaded = Sets::load(&[PathBuf::from("libc")]);
+        // A test loads it; it is part of the binary.
+        loaded.unwrap_or_else(|error| panic!("the set libc of this build is broken:\n{error}"))
+    }
+
+    /// The set that always applies, overridden by those of the files.
+    pub fn builtin_and(paths: &[PathBuf]) -> Result<Sets, Error> {
+        let mut all = vec![PathBuf::from("libc")];
+        all.extend_from_slice(paths);
+        Sets::load(&all)
+    }
+
+    pub(crate) fn from_files(files: &[SetFile]) -> Result<Sets, Error> {
+        let mut sets = Sets {
+            structs: resolve::structs(files)?,
+            ..Sets::default()
+        };
+        for SetFile { raw, .. } in files {
+            sets.names.push(raw.name.clone());
+            for (name, rule) in &raw.functions {
+                sets.functions.insert(name, rule.clone());
+            }
+            for (name, rule) in &raw.globals {
+                sets.globals.insert(name, rule.clone());
+            }
+        }
+        Ok(sets)
+    }
+
+    /// Names of the loaded sets, in order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The kind of an access of `size` bytes at `byte_offset` of a struct, if all its bytes have
+    /// the same one. The name may be spelled as in LLVM IR (`struct._object.12`).
+    pub fn field_kind(&self, name: &str, byte_offset: u64, size: u64) -> Option<FieldKind> {
+        let end = byte_offset.checked_add(size)?;
+        let fields = self.fields(name);
+        let first = fields.partition_point(|f| f.offset + f.size <= byte_offset);
+        let kind = fields.get(first)?.kind;
+        let mut covered = byte_offset;
+        for field in &fields[first..] {
+            if field.offset > covered || field.kind != kind {
+                return None;
+            }
+            covered = field.offset + field.size;
+            if covered >= end {
+                return Some(kind);
+            }
+        }
+        None
+    }
+
+    /// The rules of a struct by offset, without overlap; empty when nothing is known.
+    pub fn fields(&self, name: &str) -> &[FieldRule] {
+        self.structure(name).map_or(&[], |s| &s.fields)
+    }
+
+    /// All that is known about a struct.
+    pub fn structure(&self, name: &str) -> Option<&StructRule> {
+        self.structs.get(tag_of(name))
+    }
+
+    /// The rule of a function. A name beats a pattern, a long pattern a short one.
+    pub fn function(&self, name: &str) -> Option<&FunctionRule> {
+        self.functions.get(name)
+    }
+
+    /// The rule of a global variable, or of a function's static variable, which LLVM IR calls
+    /// `function.variable`.
+    pub fn global(&self, name: &str) -> Option<&GlobalRule> {
+        self.globals.get(name)
+    }
+
+    /// All functions that are named, not matched by a pattern, in no particular order.
+    pub fn functions(&self) -> impl Iterator<Item = (&str, &FunctionRule)> {
+        self.functions.exact.iter().map(|(n, r)| (n.as_str(), r))
+    }
+
+    /// All structs with rules, in no particular order.
+    pub fn structures(&self) -> impl Iterator<Item = (&str, &StructRule)> {
+        self.structs.iter().map(|(n, r)| (n.as_str(), r))
+    }
+}
+
+/// `struct._object.12`, `union.x` -> the C tag or typedef name.
+fn tag_of(name: &str) -> &str {
+    let prefixes = ["struct.", "union.", "class."];
+    let Some(tag) = prefixes.iter().find_map(|p| name.strip_prefix(p)) else {
+        return name;
+    };
+    match tag.rsplit_once('.') {
+        // LLVM numbers types of the same name when it links modules.
+        Some((tag, number)) if number.bytes().all(|b| b.is_ascii_digit()) => tag,
+        _ => tag,
+    }
+}
+
+/// Rules by name or pattern.
+#[derive(Debug)]
+struct Named<T> {
+    exact: HashMap<String, T>,
+    /// Longest first.
+    patterns: Vec<(String, T)>,
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Named {
+            exact: HashMap::new(),
+            patterns: Vec::new(),
+        }
+    }
+}
+
+impl<T> Named<T> {
+    fn insert(&mut self, name: &str, rule: T) {
+        if !pattern::is_pattern(name) {
+            self.exact.insert(name.to_owned(), rule);
+            return;
+        }
+        self.patterns.retain(|(p, _)| p != name);
+        let at = self.patterns.partition_point(|(p, _)| p.len() > name.len());
+        self.patterns.insert(at, (name.to_owned(), rule));
+    }
+
+    fn get(&self, name: &str) -> Option<&T> {
+        self.exact.get(name).or_else(|| {
+            let mut patterns = self.patterns.iter();
+            patterns
+                .find(|(p, _)| pattern::matches(p, name))
+                .map(|(_, rule)| rule)
+        })
+    }
+}
+
+/// A set file and the layout beside it.
+pub(crate) struct SetFile {
+    pub raw: RawSet,
+    pub layout: Option<Layout>,
+    /// Where the layout is, or would be.
+    pub layout_path: PathBuf,
+}
+
+impl SetFile {
+    pub fn read(path: &Path, target: &str) -> Result<SetFile, Error> {
+        let layout_path = layout::path_for(path, target);
+        let shipped = path.to_str().and_then(Shipped::find);
+        if let Some(shipped) = shipped.filter(|_| !path.exists()) {
+            let raw = parse::parse(
+                &PathBuf::from(format!("{}.toml", shipped.name)),
+                shipped.text,
+            )?;
+            let layouts = shipped.layouts.iter();
+            let layout = layouts
+                .filter(|(t, _)| *t == target)
+                .map(|(_, text)| layout::parse(&layout_path, text))
+                .next()
+                .transpose()?;
+            return Ok(SetFile {
+                raw,
+                layout,
+                layout_path,
+            });
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let names: Vec<&str> = SHIPPED.iter().map(|s| s.name).collect();
+            Diagnostic::of_file(path, format!("cannot read the annotation set: {error}")).help(
+                format!(
+                    "give the path of a .toml file, or the name of a set that comes with Ame: {}",
+                    names.join(", ")
+                ),
+            )
+        })?;
+        let raw = parse::parse(path, &text)?;
+        let layout = match std::fs::read_to_string(&layout_path) {
+            Ok(text) => Some(layout::parse(&layout_path, &text)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                let message = format!("cannot read the layout: {error}");
+                return Err(Diagnostic::of_file(&layout_path, message).into());
+            }
+        };
+        Ok(SetFile {
+            raw,
+            layout,
+            layout_path,
+        })
+    }
+}
+
+/// A set that is part of this crate.
+struct Shipped {
+    name: &'static str,
+    text: &'static str,
+    /// Target and layout.
+    layouts: &'static [(&'static str, &'static str)],
+}
+
+impl Shipped {
+    fn find(name: &str) -> Option<&'static Shipped> {
+        SHIPPED.iter().find(|s| s.name == name)
+    }
+}
+
+const SHIPPED: [Shipped; 2] = [
+    Shipped {
+        name: "libc",
+        text: include_str!("../sets/libc.toml"),
+        layouts: &[],
+    },
+    Shipped {
+        name: "cpython-3.13",
+        text: include_str!("../sets/cpython-3.13.toml"),
+        layouts: &[(
+            "x86_64-linux",
+            include_str!("../sets/cpython-3.13.x86_64-linux.layout.toml"),
+        )],
+    },
+];

@@ -41,7 +41,9 @@ pub fn run(language: Language, args: &[OsString]) -> Result<Infallible> {
         std::process::exit(0);
     }
     let mut command = Command::new(&invocation.program);
-    command.args(&invocation.args).envs(invocation.env.iter().map(|(name, value)| (name, value)));
+    command
+        .args(&invocation.args)
+        .envs(invocation.env.iter().map(|(name, value)| (name, value)));
     let error = command.exec();
     Err(error).with_context(|| {
         format!(
@@ -62,7 +64,10 @@ pub fn prepare(language: Language, args: &[OsString]) -> Result<command::Invocat
 
 /// Finds the files that this request needs, and only those: preprocessing works without a runtime.
 fn tools(request: &Request, clang: OsString) -> Result<Tools> {
-    let mut tools = Tools { clang, ..Tools::default() };
+    let mut tools = Tools {
+        clang,
+        ..Tools::default()
+    };
     if request.stage == Stage::Query && !request.own.print_ccache_env {
         return Ok(tools);
     }
@@ -72,13 +77,17 @@ fn tools(request: &Request, clang: OsString) -> Result<Tools> {
         tools.plugin = Some(install.plugin()?.to_path_buf());
     }
     if request.links_runtime() {
-        let library =
-            if request.static_runtime() { install.runtime_static()? } else { install.runtime()? };
+        let library = if request.static_runtime() {
+            install.runtime_static()?
+        } else {
+            install.runtime()?
+        };
         tools.runtime = Some(library.to_path_buf());
     }
     if request.own.ccache && request.stage != Stage::Query {
-        let ccache = locate::in_path("ccache".as_ref())
-            .context("-fame-ccache: ccache not found: install it with `sudo apt-get install ccache`")?;
+        let ccache = locate::in_path("ccache".as_ref()).context(
+            "-fame-ccache: ccache not found: install it with `sudo apt-get install ccache`",
+        )?;
         tools.ccache = Some(ccache.into());
     }
     Ok(tools)

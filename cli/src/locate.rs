@@ -58,12 +58,18 @@ impl Install {
                 roots.extend(exe_dir.parent());
             }
         }
-        let libs: Vec<PathBuf> =
-            roots.iter().flat_map(|root| [root.to_path_buf(), root.join("lib")]).collect();
-        let mut includes: Vec<PathBuf> =
-            roots.iter().flat_map(|root| [root.join("include"), root.to_path_buf()]).collect();
-        let mut sets: Vec<PathBuf> =
-            roots.iter().map(|root| root.join("share/ame/annotations")).collect();
+        let libs: Vec<PathBuf> = roots
+            .iter()
+            .flat_map(|root| [root.to_path_buf(), root.join("lib")])
+            .collect();
+        let mut includes: Vec<PathBuf> = roots
+            .iter()
+            .flat_map(|root| [root.join("include"), root.to_path_buf()])
+            .collect();
+        let mut sets: Vec<PathBuf> = roots
+            .iter()
+            .map(|root| root.join("share/ame/annotations"))
+            .collect();
         for ancestor in roots.iter().flat_map(|root| root.ancestors()) {
             includes.push(ancestor.join("annotations/include"));
             sets.push(ancestor.join("annotations/sets"));
@@ -74,15 +80,20 @@ impl Install {
         sets.push(source.join("sets"));
 
         let first = |name: &str, folders: &[PathBuf]| {
-            folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+            folders
+                .iter()
+                .map(|folder| folder.join(name))
+                .find(|path| path.is_file())
         };
         Install {
             plugin: first(PLUGIN, &libs),
             runtime: first(RUNTIME, &libs),
             runtime_static: first(RUNTIME_STATIC, &libs),
-            include: first(HEADER, &includes)
-                .and_then(|path| path.parent()?.canonicalize().ok()),
-            sets: sets.iter().find(|path| path.is_dir()).and_then(|path| path.canonicalize().ok()),
+            include: first(HEADER, &includes).and_then(|path| path.parent()?.canonicalize().ok()),
+            sets: sets
+                .iter()
+                .find(|path| path.is_dir())
+                .and_then(|path| path.canonicalize().ok()),
             searched: libs,
         }
     }
@@ -107,8 +118,11 @@ impl Install {
         if let Some(path) = found {
             return Ok(path);
         }
-        let searched: Vec<String> =
-            self.searched.iter().map(|folder| folder.display().to_string()).collect();
+        let searched: Vec<String> = self
+            .searched
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
         bail!(
             "{name} not found (searched {}): build it with `{BUILD}` in Ame's source folder, or \
              set AME_HOME to the folder that holds it",
@@ -120,8 +134,11 @@ impl Install {
 /// Finds clang 19 (or clang++ 19): `AME_CLANG` (for C++ `AME_CLANGXX`), then `PATH`, then Debian's
 /// folder of the version.
 pub fn clang(cxx: bool) -> Result<PathBuf> {
-    let (variable, name) =
-        if cxx { ("AME_CLANGXX", "clang++") } else { ("AME_CLANG", "clang") };
+    let (variable, name) = if cxx {
+        ("AME_CLANGXX", "clang++")
+    } else {
+        ("AME_CLANG", "clang")
+    };
     if let Some(chosen) = std::env::var_os(variable) {
         let path = PathBuf::from(&chosen);
         return check_version(&path)
@@ -159,7 +176,9 @@ fn check_version(clang: &Path) -> Result<()> {
 /// The first file of this name in `PATH`.
 pub fn in_path(name: &OsStr) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
 }
 
 #[cfg(test)]
@@ -176,13 +195,24 @@ mod tests {
     fn target_folder_of_cargo() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for file in ["target/release/ame", "target/release/libame_pass.so", "target/release/libame_rt.so", "annotations/include/ame.h"] {
+        for file in [
+            "target/release/ame",
+            "target/release/libame_pass.so",
+            "target/release/libame_rt.so",
+            "annotations/include/ame.h",
+        ] {
             touch(&root.join(file));
         }
         fs::create_dir_all(root.join("annotations/sets")).unwrap();
         let found = Install::search(&root.join("target/release/ame"), None);
-        assert_eq!(found.plugin().unwrap(), root.join("target/release/libame_pass.so"));
-        assert_eq!(found.runtime().unwrap(), root.join("target/release/libame_rt.so"));
+        assert_eq!(
+            found.plugin().unwrap(),
+            root.join("target/release/libame_pass.so")
+        );
+        assert_eq!(
+            found.runtime().unwrap(),
+            root.join("target/release/libame_rt.so")
+        );
         assert_eq!(found.include().unwrap(), root.join("annotations/include"));
         assert_eq!(found.sets.unwrap(), root.join("annotations/sets"));
         let error = found.runtime_static.clone();
@@ -193,13 +223,21 @@ mod tests {
     fn installed_prefix() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for file in ["bin/ame", "lib/libame_pass.so", "lib/libame_rt.a", "include/ame.h"] {
+        for file in [
+            "bin/ame",
+            "lib/libame_pass.so",
+            "lib/libame_rt.a",
+            "include/ame.h",
+        ] {
             touch(&root.join(file));
         }
         fs::create_dir_all(root.join("share/ame/annotations")).unwrap();
         let found = Install::search(&root.join("bin/ame"), None);
         assert_eq!(found.plugin().unwrap(), root.join("lib/libame_pass.so"));
-        assert_eq!(found.runtime_static().unwrap(), root.join("lib/libame_rt.a"));
+        assert_eq!(
+            found.runtime_static().unwrap(),
+            root.join("lib/libame_rt.a")
+        );
         assert_eq!(found.include().unwrap(), root.join("include"));
         assert_eq!(found.sets.unwrap(), root.join("share/ame/annotations"));
     }
@@ -208,11 +246,18 @@ mod tests {
     fn home_replaces_the_folder_of_the_executable() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for file in ["here/bin/ame", "here/lib/libame_pass.so", "there/lib/libame_rt.so"] {
+        for file in [
+            "here/bin/ame",
+            "here/lib/libame_pass.so",
+            "there/lib/libame_rt.so",
+        ] {
             touch(&root.join(file));
         }
         let found = Install::search(&root.join("here/bin/ame"), Some(&root.join("there")));
-        assert_eq!(found.runtime().unwrap(), root.join("there/lib/libame_rt.so"));
+        assert_eq!(
+            found.runtime().unwrap(),
+            root.join("there/lib/libame_rt.so")
+        );
         let message = found.plugin().unwrap_err().to_string();
         assert!(message.contains("libame_pass.so not found"), "{message}");
         assert!(message.contains("cargo build --release"), "{message}");

@@ -40,7 +40,10 @@ pub fn build(
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation> {
     let own = &request.own;
-    let mut invocation = Invocation { program: tools.clang.clone(), ..Invocation::default() };
+    let mut invocation = Invocation {
+        program: tools.clang.clone(),
+        ..Invocation::default()
+    };
     let annotations = joined(env("AME_ANNOTATIONS"), &own.annotations, ":");
     let optimisations = joined(env("AME_PASS_OPT"), &own.optimisations, ",");
     if own.print_ccache_env {
@@ -79,8 +82,18 @@ pub fn build(
                 invocation.env.push((name.into(), value.into()));
             }
         };
-        set("AME_ANNOTATIONS", annotations.as_deref().filter(|_| !own.annotations.is_empty()));
-        set("AME_PASS_OPT", optimisations.as_deref().filter(|_| !own.optimisations.is_empty()));
+        set(
+            "AME_ANNOTATIONS",
+            annotations
+                .as_deref()
+                .filter(|_| !own.annotations.is_empty()),
+        );
+        set(
+            "AME_PASS_OPT",
+            optimisations
+                .as_deref()
+                .filter(|_| !own.optimisations.is_empty()),
+        );
         set("AME_REMARKS", own.remarks.as_deref());
         set("AME_STATS", own.stats.as_deref());
     }
@@ -88,7 +101,15 @@ pub fn build(
         link_runtime(request, tools, &mut invocation.args)?;
     }
     if let Some(ccache) = &tools.ccache {
-        under_ccache(ccache, tools, annotations, optimisations, request, env, &mut invocation);
+        under_ccache(
+            ccache,
+            tools,
+            annotations,
+            optimisations,
+            request,
+            env,
+            &mut invocation,
+        );
     }
     Ok(invocation)
 }
@@ -101,7 +122,11 @@ fn link_runtime(request: &Request, tools: &Tools, args: &mut Vec<OsString>) -> R
     if request.static_runtime() {
         // By name and not by path: after `-x c` a path would be compiled as C.
         args.push("-l:libame_rt.a".into());
-        let needs = if request.fully_static { STATIC_NEEDS_FULLY } else { STATIC_NEEDS };
+        let needs = if request.fully_static {
+            STATIC_NEEDS_FULLY
+        } else {
+            STATIC_NEEDS
+        };
         args.extend(needs.iter().map(OsString::from));
     } else {
         args.push("-lame_rt".into());
@@ -148,14 +173,23 @@ fn hashed_files(
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> OsString {
     let mut files: Vec<OsString> = Vec::new();
-    files.extend(tools.plugin.iter().map(|path| path.clone().into_os_string()));
+    files.extend(
+        tools
+            .plugin
+            .iter()
+            .map(|path| path.clone().into_os_string()),
+    );
     files.extend(annotations.map(OsStr::to_os_string));
     joined(env("CCACHE_EXTRAFILES"), &files, ":").unwrap_or_default()
 }
 
 fn joined(inherited: Option<OsString>, values: &[OsString], separator: &str) -> Option<OsString> {
     let mut all = OsString::new();
-    for value in inherited.iter().filter(|value| !value.is_empty()).chain(values) {
+    for value in inherited
+        .iter()
+        .filter(|value| !value.is_empty())
+        .chain(values)
+    {
         if !all.is_empty() {
             all.push(separator);
         }

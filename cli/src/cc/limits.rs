@@ -67,8 +67,8 @@ impl Limits {
         if let Some(triple) = &self.target {
             let mut parts = triple.split('-');
             let x86_64 = matches!(parts.next(), Some("x86_64" | "amd64"));
-            let linux = parts.any(|part| part == "linux" || part == "linux32")
-                && !triple.ends_with("x32");
+            let linux =
+                parts.any(|part| part == "linux" || part == "linux32") && !triple.ends_with("x32");
             if !x86_64 || !linux {
                 bail!(
                     "target {triple} is not supported: only x86_64 Linux is; for other targets \

@@ -53,21 +53,83 @@ pub struct Request {
 /// Options of clang whose value is the next argument. One that is missing here would make its value
 /// look like an input file, which matters only when there is no other.
 const WITH_VALUE: &[&str] = &[
-    "-o", "-x", "-D", "-U", "-I", "-L", "-l", "-F", "-B", "-T", "-u", "-z", "-e", "-A", "-G", "-t",
-    "-include", "-imacros", "-isystem", "-iquote", "-idirafter", "-iprefix", "-iwithprefix",
-    "-iwithprefixbefore", "-isysroot", "-isystem-after", "-include-pch", "-ivfsoverlay",
-    "-MF", "-MT", "-MQ", "-MJ", "-Xclang", "-Xlinker", "-Xassembler", "-Xpreprocessor",
-    "-Xanalyzer", "-Xarch_host", "-mllvm", "-target", "-arch", "-framework", "--param", "-rpath",
-    "-resource-dir", "-dumpdir", "-dumpbase", "-dumpbase-ext", "-working-directory", "-gcc-toolchain",
-    "--sysroot", "--output", "--include", "--define-macro", "--undefine-macro",
-    "--include-directory", "--language", "--config", "-fmodules-user-build-path", "-aux-info",
-    "--library-directory", "-serialize-diagnostics", "--serialize-diagnostics", "-soname",
+    "-o",
+    "-x",
+    "-D",
+    "-U",
+    "-I",
+    "-L",
+    "-l",
+    "-F",
+    "-B",
+    "-T",
+    "-u",
+    "-z",
+    "-e",
+    "-A",
+    "-G",
+    "-t",
+    "-include",
+    "-imacros",
+    "-isystem",
+    "-iquote",
+    "-idirafter",
+    "-iprefix",
+    "-iwithprefix",
+    "-iwithprefixbefore",
+    "-isysroot",
+    "-isystem-after",
+    "-include-pch",
+    "-ivfsoverlay",
+    "-MF",
+    "-MT",
+    "-MQ",
+    "-MJ",
+    "-Xclang",
+    "-Xlinker",
+    "-Xassembler",
+    "-Xpreprocessor",
+    "-Xanalyzer",
+    "-Xarch_host",
+    "-mllvm",
+    "-target",
+    "-arch",
+    "-framework",
+    "--param",
+    "-rpath",
+    "-resource-dir",
+    "-dumpdir",
+    "-dumpbase",
+    "-dumpbase-ext",
+    "-working-directory",
+    "-gcc-toolchain",
+    "--sysroot",
+    "--output",
+    "--include",
+    "--define-macro",
+    "--undefine-macro",
+    "--include-directory",
+    "--language",
+    "--config",
+    "-fmodules-user-build-path",
+    "-aux-info",
+    "--library-directory",
+    "-serialize-diagnostics",
+    "--serialize-diagnostics",
+    "-soname",
 ];
 
 /// Options that print something and stop.
 const QUERIES: &[&str] = &[
-    "--version", "-dumpversion", "-dumpmachine", "--help", "-help", "--help-hidden",
-    "-cc1", "-cc1as", "--driver-mode=cl",
+    "--version",
+    "-dumpversion",
+    "-dumpmachine",
+    "--help",
+    "-help",
+    "--help-hidden",
+    "-cc1",
+    "-cc1as",
+    "--driver-mode=cl",
 ];
 
 impl Request {
@@ -152,7 +214,10 @@ impl<'a> Reader<'a> {
         // A file that names itself would never end; clang stops there, too.
         const DEEPEST: usize = 32;
         if self.depth == DEEPEST {
-            bail!("{}: response files are nested more than {DEEPEST} deep", arg.to_string_lossy());
+            bail!(
+                "{}: response files are nested more than {DEEPEST} deep",
+                arg.to_string_lossy()
+            );
         }
         self.depth += 1;
         let start = self.request.forwarded.len();
@@ -177,7 +242,10 @@ impl<'a> Reader<'a> {
         let own = &mut self.request.own;
         let bytes = arg.as_bytes();
         let (name, value) = match bytes.iter().position(|&byte| byte == b'=') {
-            Some(at) => (&bytes[..at], Some(OsString::from_vec(bytes[at + 1..].to_vec()))),
+            Some(at) => (
+                &bytes[..at],
+                Some(OsString::from_vec(bytes[at + 1..].to_vec())),
+            ),
             None => (bytes, None),
         };
         let name = String::from_utf8_lossy(name).into_owned();
@@ -228,11 +296,24 @@ impl<'a> Reader<'a> {
             return;
         }
         match word {
-            "-E" | "--preprocess" | "-M" | "-MM" | "--dependencies" | "--user-dependencies"
-            | "-fsyntax-only" | "--analyze" | "-verify-pch" | "-rewrite-objc" => {
+            "-E"
+            | "--preprocess"
+            | "-M"
+            | "-MM"
+            | "--dependencies"
+            | "--user-dependencies"
+            | "-fsyntax-only"
+            | "--analyze"
+            | "-verify-pch"
+            | "-rewrite-objc" => {
                 self.stop_at(Stage::Preprocess);
             }
-            "-c" | "-S" | "--compile" | "--assemble" | "-emit-ast" | "--precompile"
+            "-c"
+            | "-S"
+            | "--compile"
+            | "--assemble"
+            | "-emit-ast"
+            | "--precompile"
             | "-emit-interface-stubs" => self.stop_at(Stage::Compile),
             "-shared" | "--shared" => self.request.shared = true,
             "-static" | "--static" | "-static-pie" => self.request.fully_static = true,
@@ -242,14 +323,19 @@ impl<'a> Reader<'a> {
             _ => {
                 // Libraries and linker flags are inputs of the link; but a question to the linker
                 // (meson asks -Wl,--version) stays one when nothing else is given.
-                let asks = ["-Wl,--version", "-Wl,-version", "-Wl,-v", "-Wl,-V", "-Wl,--help"];
-                if (word.starts_with("-l") || word.starts_with("-Wl,"))
-                    && !asks.contains(&word)
-                {
+                let asks = [
+                    "-Wl,--version",
+                    "-Wl,-version",
+                    "-Wl,-v",
+                    "-Wl,-V",
+                    "-Wl,--help",
+                ];
+                if (word.starts_with("-l") || word.starts_with("-Wl,")) && !asks.contains(&word) {
                     self.inputs += 1;
                 }
-                if let Some(language) =
-                    word.strip_prefix("-x").or_else(|| word.strip_prefix("--language="))
+                if let Some(language) = word
+                    .strip_prefix("-x")
+                    .or_else(|| word.strip_prefix("--language="))
                 {
                     self.forced_language = Some(language.to_string());
                 }

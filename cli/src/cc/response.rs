@@ -43,7 +43,11 @@ fn split(text: &[u8]) -> Vec<OsString> {
 
 /// The path behind an `@file` argument.
 pub fn path_of(argument: &OsStr) -> Option<&OsStr> {
-    argument.as_bytes().strip_prefix(b"@").filter(|rest| !rest.is_empty()).map(OsStr::from_bytes)
+    argument
+        .as_bytes()
+        .strip_prefix(b"@")
+        .filter(|rest| !rest.is_empty())
+        .map(OsStr::from_bytes)
 }
 
 #[cfg(test)]
@@ -51,13 +55,19 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Vec<String> {
-        split(text.as_bytes()).into_iter().map(|word| word.into_string().unwrap()).collect()
+        split(text.as_bytes())
+            .into_iter()
+            .map(|word| word.into_string().unwrap())
+            .collect()
     }
 
     #[test]
     fn white_space_quotes_and_backslashes() {
         assert_eq!(words("-c a.c\n -o\ta.o\r\n"), ["-c", "a.c", "-o", "a.o"]);
-        assert_eq!(words(r#""a b.c" 'c d.c' e\ f.c"#), ["a b.c", "c d.c", "e f.c"]);
+        assert_eq!(
+            words(r#""a b.c" 'c d.c' e\ f.c"#),
+            ["a b.c", "c d.c", "e f.c"]
+        );
         assert_eq!(words(r#"-DX=\"y\" '' -D'Z'=1"#), ["-DX=\"y\"", "", "-DZ=1"]);
         assert_eq!(words(r#""a\"b" 'it'"'"'s'"#), ["a\"b", "it's"]);
         assert_eq!(words("  "), Vec::<String>::new());
@@ -65,7 +75,10 @@ mod tests {
 
     #[test]
     fn not_a_response_file() {
-        assert_eq!(path_of(OsStr::new("@args.rsp")), Some(OsStr::new("args.rsp")));
+        assert_eq!(
+            path_of(OsStr::new("@args.rsp")),
+            Some(OsStr::new("args.rsp"))
+        );
         assert_eq!(path_of(OsStr::new("@")), None);
         assert_eq!(path_of(OsStr::new("a@b")), None);
         assert_eq!(read(OsStr::new("/nonexistent/args.rsp")), None);

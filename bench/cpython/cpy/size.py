@@ -1,0 +1,22 @@
+"""Code size of builds, and their barriers as the pass counted them."""
+
+from pathlib import Path
+
+from .run import output
+
+
+def code_size(build):
+    """Bytes of executable code, and of all loaded sections, of python and its extension modules."""
+    files = [build.python, *sorted((build.tree / "build").glob("lib*/*.so")),
+             *sorted((build.tree / "Modules").glob("*.so"))]
+    files = [path for path in dict.fromkeys(Path(path).resolve() for path in files)]
+    text = loaded = 0
+    for path in files:
+        for line in output(["size", "-A", "-d", path]).splitlines():
+            cells = line.split()
+            if len(cells) == 3 and cells[0].startswith("."):
+                if cells[0] in (".text", ".init", ".fini", ".plt", ".plt.got", ".text.ame"):
+                    text += int(cells[1])
+                if cells[2] != "0":  # has an address: is loaded
+                    loaded += int(cells[1])
+    return {"files": len(files), "text": text, "loaded": loaded}

@@ -17,6 +17,31 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+/// Shown by `ame help cc`; `ame cc --help` is clang's.
+pub const HELP: &str = "\
+Everything goes to clang 19 as it is written; these flags are taken out and acted upon:
+  -fame-annotations=SET   what fields and functions are, as TOML (repeatable)
+  -fame-opt=LIST          switches for the pass, for example no-dominance
+  -fame-remarks=FILE      write which rule applied to each access, as JSON lines
+  -fame-stats=FILE        write counts of the pass, as JSON
+  -fame-static            link the runtime statically (programs, not shared libraries)
+  -fame-ccache            run clang through ccache, with plugin and sets in the hash
+  -fame-print-ccache-env  print the variables to set for `ccache ame-cc`, and stop
+  -fno-ame                plain clang: no plugin, no runtime (-fame undoes it)
+
+With -nostdlib, -nodefaultlibs or -r the runtime is not linked: add -lame_rt where it belongs.
+
+Examples:
+  ame cc -O2 -g bank.c -o bank
+  CC='ame cc' ./configure && make
+  CC=ame-cc CXX=ame-cxx cmake -B build && cmake --build build
+  CC='ame cc' meson setup build
+  CC='ame cc' LDSHARED='ame cc -shared' python setup.py build_ext
+  eval \"$(ame cc -fame-print-ccache-env)\" && make CC='ccache ame-cc'
+
+Environment: AME_HOME (folder of libame_pass.so, libame_rt.so, ame.h), AME_CLANG and AME_CLANGXX
+(paths of clang 19), AME_ANNOTATIONS and AME_PASS_OPT (as the flags, for every file).";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     C,

@@ -6,24 +6,82 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod cc;
+mod completions;
 mod locate;
+mod output;
+mod report;
 
 pub use cc::Language;
 
+use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "ame",
+    version,
+    about = "Transactions for C programs: compile, look into conflicts, check the setup",
+    after_help = "\
+A first program:
+  ame doctor                              is everything there?
+  ame cc -O2 -g bank.c -o bank            compile; between ame_begin() and ame_commit() is atomic
+  AME_LOG=bank.trace ./bank               run, and write down who was in whose way
+  ame report bank.trace                   the source lines that cost the most
+
+A whole project:
+  CC='ame cc' ./configure && make         or: make CC='ame cc'
+  CC=ame-cc cmake -B build                ame-cc and ame-cxx are `ame cc` and `ame c++` in one word
+
+Each command explains itself: ame help report"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compile and link C as clang does, with transactions
+    #[command(disable_help_flag = true, after_help = cc::HELP)]
+    Cc {
+        /// Arguments of clang; flags that start with -fame are ours
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Compile and link C++ as clang++ does, with transactions
+    #[command(name = "c++", disable_help_flag = true, after_help = cc::HELP)]
+    Cxx {
+        /// Arguments of clang++; flags that start with -fame are ours
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Show the conflicts in a trace that AME_LOG=FILE wrote
+    Report(report::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
 
 /// Entry of `ame`: arguments from the process.
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    let language = match args.next().as_deref().and_then(|word| word.to_str()) {
-        Some("cc") => Some(Language::C),
-        Some("c++") => Some(Language::Cxx),
-        _ => None,
+    match args.next().as_deref().and_then(|word| word.to_str()) {
+        Some("cc") => return compile(Language::C, args.collect()),
+        Some("c++") => return compile(Language::Cxx, args.collect()),
+        _ => {}
+    }
+    let result = match Cli::parse().command {
+        Command::Cc { arguments } => return compile(Language::C, arguments),
+        Command::Cxx { arguments } => return compile(Language::Cxx, arguments),
+        Command::Report(args) => report::run(&args),
+        Command::Completions(args) => completions::run::<Cli>(&args),
     };
-    match language {
-        Some(language) => compile(language, args.collect()),
-        None => ExitCode::FAILURE,
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ame: error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

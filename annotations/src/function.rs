@@ -166,5 +166,8 @@ pub struct FunctionRule {
     pub accesses: Option<FieldKind>,
     /// Memory reached directly through the pointer that the function returns has this kind.
     pub returns: Option<FieldKind>,
+    /// Whether headers declare it. The symbols of the compiler and of redirections (`open64`) may
+    /// appear in the IR without a declaration, so the check does not ask for one.
+    pub declared: bool,
     pub origin: Origin,
 }

@@ -11,6 +11,8 @@
 #![cfg_attr(not(feature = "check"), forbid(unsafe_code))]
 #![cfg_attr(feature = "check", deny(unsafe_code))]
 
+#[cfg(feature = "check")]
+pub mod check;
 pub mod diagnostic;
 pub mod function;
 pub mod kind;

@@ -78,8 +78,9 @@ const TOP_KEYS: [&str; 8] = [
     "globals",
 ];
 const CHECK_KEYS: [&str; 3] = ["headers", "sources", "args"];
-const FUNCTION_KEYS: [&str; 8] = [
+const FUNCTION_KEYS: [&str; 9] = [
     "kind",
+    "declared",
     "instrument",
     "replace",
     "reads",
@@ -335,6 +336,7 @@ impl Parser {
             writes: Vec::new(),
             accesses: None,
             returns: None,
+            declared: true,
             origin: self.origin(0..0, None),
         };
         let mut reason = None;
@@ -354,6 +356,11 @@ impl Parser {
                     ),
                     _ => {}
                 },
+                "declared" => {
+                    if let Some(declared) = r.boolean(value, &what) {
+                        rule.declared = declared;
+                    }
+                }
                 "replace" => rule.replace = r.string(value, &what).map(str::to_owned),
                 "reads" => rule.reads = ranges(r, value, &what),
                 "writes" => rule.writes = ranges(r, value, &what),

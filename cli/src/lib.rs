@@ -7,6 +7,7 @@
 
 mod cc;
 mod completions;
+mod doctor;
 mod locate;
 mod output;
 mod report;
@@ -56,6 +57,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Check that everything is there, and say what to do if not
+    Doctor(doctor::Args),
     /// Show the conflicts in a trace that AME_LOG=FILE wrote
     Report(report::Args),
     /// Print a completion script for a shell
@@ -73,11 +76,12 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Cc { arguments } => return compile(Language::C, arguments),
         Command::Cxx { arguments } => return compile(Language::Cxx, arguments),
-        Command::Report(args) => report::run(&args),
-        Command::Completions(args) => completions::run::<Cli>(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Report(args) => report::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Completions(args) => completions::run::<Cli>(&args).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("ame: error: {error:#}");
             ExitCode::FAILURE

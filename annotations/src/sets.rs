@@ -125,6 +125,11 @@ impl Sets {
         Sets::from_files(&files)
     }
 
+    /// Names of the sets that come with Ame.
+    pub fn shipped() -> impl Iterator<Item = &'static str> {
+        SHIPPED.iter().map(|set| set.name)
+    }
+
     /// The set that comes with Ame and always applies: libc, libm and pthread.
     pub fn builtin() -> Sets {
         let loaded = Sets::load(&[PathBuf::from("libc")]);

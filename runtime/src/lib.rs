@@ -1,1 +1,110 @@
+//! The runtime of Ame: software transactional memory for code that the pass has instrumented.
+//!
+//! `protocol` is the algorithm; `tables` says where its words live and `peer` what threads show
+//! each other; `transaction` is begin, commit and rollback; `access` acquires granules; `entry` is
+//! the C ABI. See docs/design.md.
 
+#[cfg(not(loom))]
+pub mod access;
+#[cfg(not(loom))]
+pub mod actions;
+#[cfg(not(loom))]
+pub mod clock;
+#[cfg(not(loom))]
+pub mod config;
+#[cfg(not(loom))]
+pub mod delta;
+#[cfg(not(loom))]
+pub mod domain;
+#[cfg(not(loom))]
+pub mod entry;
+#[cfg(not(loom))]
+pub mod foreign;
+#[cfg(not(loom))]
+pub mod fork;
+#[cfg(not(loom))]
+pub mod heap;
+#[cfg(not(loom))]
+pub mod module;
+pub mod peer;
+pub mod primitive;
+pub mod protocol;
+#[cfg(not(loom))]
+pub mod report;
+#[cfg(not(loom))]
+pub mod stack;
+#[cfg(not(loom))]
+pub mod stats;
+pub mod tables;
+#[cfg(not(loom))]
+pub mod thread;
+#[cfg(not(loom))]
+pub mod threads;
+#[cfg(not(loom))]
+pub mod tls;
+#[cfg(not(loom))]
+pub mod trace;
+#[cfg(not(loom))]
+pub mod transaction;
+#[cfg(not(loom))]
+pub mod undo;
+#[cfg(not(loom))]
+pub mod window;
+
+/// Prints what is wrong and what to do about it, and ends the process.
+#[macro_export]
+macro_rules! fatal {
+    ($($message:tt)*) => {{
+        eprintln!("ame: {}", format_args!($($message)*));
+        std::process::abort()
+    }};
+}
+
+#[cfg(not(loom))]
+mod start {
+    use crate::{clock, config, fork, heap, stats, tables, trace, window};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Once;
+
+    static CHAOS: AtomicBool = AtomicBool::new(false);
+
+    #[inline(always)]
+    pub fn chaos_enabled() -> bool {
+        CHAOS.load(Ordering::Relaxed)
+    }
+
+    /// Prepares the process; cheap to call again.
+    pub fn init() {
+        static START: Once = Once::new();
+        START.call_once(|| {
+            heap::init(window::place_arena());
+            clock::init();
+            tables::init();
+            let config = config::config();
+            CHAOS.store(config.chaos_rate != 0, Ordering::Relaxed);
+            trace::init();
+            fork::init();
+            // SAFETY: a function without arguments.
+            unsafe { libc::atexit(at_exit) };
+        });
+    }
+
+    extern "C" fn at_exit() {
+        trace::close();
+        if config::config().stats {
+            stats::print_totals();
+        }
+    }
+
+    extern "C" fn at_load() {
+        init();
+        crate::thread::register();
+    }
+
+    #[used]
+    #[link_section = ".init_array"]
+    static AT_LOAD: extern "C" fn() = at_load;
+}
+
+#[cfg(not(loom))]
+pub use start::{chaos_enabled, init};

@@ -1,0 +1,85 @@
+//! Run-time settings, read once from the environment.
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `AME_CHAOS=seed,rate` | abort at random in slow paths and polls; rate is a probability |
+//! | `AME_LOG=file` | write a binary trace for `ame report` |
+//! | `AME_STATS=1` | print totals to stderr at exit |
+//! | `AME_WARN=1` | say which uninstrumented function made a transaction exclusive (once each) |
+//! | `AME_STAMP=n` | longest run of granules stamped ahead of a sequential reader (0: off) |
+//! | `AME_MAX_VERSION=n` | wrap versions at n (tests) |
+
+use crate::fatal;
+use std::sync::OnceLock;
+
+pub struct Config {
+    /// Chance of an abort per slow path, in 1/2^32; 0 is off.
+    pub chaos_rate: u32,
+    pub chaos_seed: u64,
+    pub log: Option<std::path::PathBuf>,
+    pub stats: bool,
+    pub warn: bool,
+    pub stamp_ahead: u32,
+    pub max_version: u16,
+}
+
+/// Largest usable version: `ver + 1` must stay below `VER_POKED`.
+const MAX_VERSION: u16 = 0xfff8;
+
+fn variable(name: &str) -> Option<String> {
+    let value = std::env::var_os(name)?;
+    match value.into_string() {
+        Ok(text) if text.is_empty() => None,
+        Ok(text) => Some(text),
+        Err(_) => fatal!("environment variable {name} is not valid UTF-8"),
+    }
+}
+
+fn number<T: std::str::FromStr>(name: &str, default: T, range: &str, ok: fn(&T) -> bool) -> T {
+    let Some(text) = variable(name) else {
+        return default;
+    };
+    match text.parse() {
+        Ok(value) if ok(&value) => value,
+        _ => fatal!("{name}={text}: expected a number {range}"),
+    }
+}
+
+fn flag(name: &str) -> bool {
+    variable(name).is_some_and(|v| v != "0")
+}
+
+pub fn config() -> &'static Config {
+    static CONFIG: OnceLock<Config> = OnceLock::new();
+    CONFIG.get_or_init(|| {
+        let (chaos_seed, chaos_rate) = match variable("AME_CHAOS") {
+            None => (0, 0),
+            Some(text) => parse_chaos(&text).unwrap_or_else(|| {
+                fatal!("AME_CHAOS={text}: expected seed,rate such as 1,0.01 (rate from 0 to 0.9)")
+            }),
+        };
+        Config {
+            chaos_rate,
+            chaos_seed,
+            log: variable("AME_LOG").map(Into::into),
+            stats: flag("AME_STATS"),
+            warn: flag("AME_WARN"),
+            stamp_ahead: number("AME_STAMP", 64, "from 0 to 256", |n| *n <= 256),
+            max_version: number("AME_MAX_VERSION", MAX_VERSION, "from 8 to 65528", |n| {
+                (8..=MAX_VERSION).contains(n)
+            }),
+        }
+    })
+}
+
+fn parse_chaos(text: &str) -> Option<(u64, u32)> {
+    let (seed, rate) = text.split_once(',')?;
+    let rate: f64 = rate.trim().parse().ok()?;
+    if !(0.0..=0.9).contains(&rate) {
+        return None;
+    }
+    Some((
+        seed.trim().parse().ok()?,
+        (rate * u32::MAX as f64) as u32,
+    ))
+}

@@ -1,0 +1,239 @@
+//! Reference counts and counters that do not conflict.
+//!
+//! A transaction collects what it adds to a field instead of writing it. At commit it locks every
+//! field's granule (waiting for writers, ignoring readers), and only when it holds them all adds
+//! the deltas: until then it can still be rolled back and nobody has seen anything.
+
+use crate::heap::granule;
+use crate::protocol::{self, Want};
+use crate::thread::Thread;
+use crate::transaction;
+use ame_abi::trace::access;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, Ordering};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    W32,
+    W64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Reaching zero matters.
+    Refcount,
+    Counter,
+}
+
+struct Delta {
+    field: usize,
+    delta: i64,
+    width: Width,
+    kind: Kind,
+}
+
+/// Addresses spread well by their middle bits; one multiplication is enough.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.write_u64(b as u64);
+        }
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+}
+
+#[derive(Default)]
+pub struct Deltas {
+    deltas: Vec<Delta>,
+    index: HashMap<usize, usize, BuildHasherDefault<AddressHasher>>,
+    dead: Vec<usize>,
+}
+
+impl Deltas {
+    fn entry(&mut self, field: usize, width: Width, kind: Kind) -> &mut Delta {
+        let next = self.deltas.len();
+        let at = *self.index.entry(field).or_insert(next);
+        if at == next {
+            self.deltas.push(Delta {
+                field,
+                delta: 0,
+                width,
+                kind,
+            });
+        }
+        &mut self.deltas[at]
+    }
+
+    fn of(&self, field: usize) -> i64 {
+        self.index.get(&field).map_or(0, |&i| self.deltas[i].delta)
+    }
+
+    pub fn drop_all(&mut self) {
+        self.deltas.clear();
+        self.index.clear();
+        self.dead.clear();
+    }
+
+    /// Fields whose count the merge brought to zero.
+    pub fn take_dead(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.dead)
+    }
+}
+
+/// # Safety
+/// `field` is a valid, aligned field of that width.
+unsafe fn load(field: usize, width: Width) -> i64 {
+    // SAFETY: the caller's promise. Atomic, because another thread may be merging.
+    unsafe {
+        match width {
+            Width::W32 => (*(field as *const AtomicI32)).load(Ordering::Acquire) as i64,
+            Width::W64 => (*(field as *const AtomicI64)).load(Ordering::Acquire),
+        }
+    }
+}
+
+/// Adds without the lock prefix: the caller excludes other writers.
+///
+/// # Safety
+/// As [`load`].
+unsafe fn add_in_place(field: usize, width: Width, delta: i64) -> i64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sum = load(field, width).wrapping_add(delta);
+        match width {
+            Width::W32 => {
+                (*(field as *const AtomicI32)).store(sum as i32, Ordering::Release);
+                sum as i32 as i64
+            }
+            Width::W64 => {
+                (*(field as *const AtomicI64)).store(sum, Ordering::Release);
+                sum
+            }
+        }
+    }
+}
+
+/// Adds to the field as the calling transaction sees it; returns the sum.
+///
+/// # Safety
+/// `field` is a valid, aligned field of that width.
+pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -> i64 {
+    // SAFETY: the thread's own state; null outside of any transaction ever.
+    let thread = match unsafe { Thread::current().as_mut() } {
+        Some(thread) if thread.speculative() => thread,
+        // SAFETY: the caller's promise.
+        _ => return unsafe { add_in_place(field, width, delta) },
+    };
+    let written = thread.me.ver + 1;
+    if *thread.mark(granule(field)) == written {
+        // SAFETY: fresh, or locked by us and logged.
+        return unsafe { add_in_place(field, width, delta) };
+    }
+    thread.eventful = true;
+    let entry = thread.deltas.entry(field, width, kind);
+    entry.delta = entry.delta.wrapping_add(delta);
+    // SAFETY: the caller's promise.
+    let sum = unsafe { load(field, width) }.wrapping_add(entry.delta);
+    if sum != 0 || kind == Kind::Counter {
+        return sum;
+    }
+    // The object dies here, unless another transaction has just merged a reference: claim it.
+    // SAFETY: the field is writable memory of the program.
+    unsafe { crate::access::write(thread, field, pc) };
+    let delta = std::mem::take(&mut thread.deltas.entry(field, width, kind).delta);
+    // SAFETY: the granule is ours now.
+    unsafe { add_in_place(field, width, delta) }
+}
+
+/// The field as the calling transaction sees it.
+///
+/// # Safety
+/// As [`add`].
+pub unsafe fn read(field: usize, width: Width) -> i64 {
+    // SAFETY: the caller's promise, and the thread's own state.
+    unsafe {
+        let memory = load(field, width);
+        match Thread::current().as_ref() {
+            Some(thread) if thread.speculative() => memory.wrapping_add(thread.deltas.of(field)),
+            _ => memory,
+        }
+    }
+}
+
+/// Adds all deltas to memory. May roll back instead of returning, as long as it has added none.
+pub fn merge(thread: &mut Thread) {
+    if thread.deltas.deltas.is_empty() {
+        return;
+    }
+    for i in 0..thread.deltas.deltas.len() {
+        let Delta { field, delta, .. } = thread.deltas.deltas[i];
+        let g = granule(field);
+        let written = thread.me.ver + 1;
+        if delta == 0 || *thread.mark(g) == written {
+            continue;
+        }
+        let want = || Want {
+            access: access::WRITE_OF_WRITTEN,
+            address: field as u64 & !15,
+            pc: 0,
+        };
+        let result = protocol::lock_for_write(thread.me, g, want);
+        transaction::check(thread, result, 0);
+        // SAFETY: locked, readable. Logged so that release gives the lock back.
+        unsafe { thread.undo.push_granule(field & !15, 0) };
+        *thread.mark(g) = written;
+    }
+    let deltas = std::mem::take(&mut thread.deltas.deltas);
+    for d in deltas.iter().filter(|d| d.delta != 0) {
+        // SAFETY: fields stay valid while somebody holds a reference, and frees are deferred.
+        let sum = unsafe { add_in_place(d.field, d.width, d.delta) };
+        if sum == 0 && d.kind == Kind::Refcount {
+            thread.deltas.dead.push(d.field);
+        }
+    }
+    thread.deltas.index.clear();
+    thread.deltas.deltas = deltas;
+    thread.deltas.deltas.clear();
+}
+
+type Dealloc = unsafe extern "C" fn(*mut c_void);
+
+static DEALLOC: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+pub fn set_dealloc(dealloc: Option<Dealloc>) {
+    DEALLOC.store(
+        dealloc.map_or(std::ptr::null_mut(), |f| f as *mut c_void),
+        Ordering::Release,
+    );
+}
+
+/// Deallocates what the merge found dead, each in a transaction of its own.
+pub fn deallocate(dead: Vec<usize>) {
+    if dead.is_empty() {
+        return;
+    }
+    let dealloc = DEALLOC.load(Ordering::Acquire);
+    if dealloc.is_null() {
+        return;
+    }
+    // SAFETY: only `set_dealloc` stores here.
+    let dealloc = unsafe { std::mem::transmute::<*mut c_void, Dealloc>(dealloc) };
+    for field in dead {
+        // SAFETY: the count is zero, so nobody but us can reach the object; the callback accepts
+        // refcount fields.
+        unsafe { crate::entry::ame_atomic(dealloc, field as *mut c_void) };
+    }
+}

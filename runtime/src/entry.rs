@@ -1,0 +1,432 @@
+//! The C ABI: `ame_rt.h` for instrumented code, `ame.h` for programs. Every entry is a thunk:
+//! fetch the thread's state, call the inner function.
+
+use crate::delta::{self, Kind, Width};
+use crate::stats::{self, Stats};
+use crate::thread::Thread;
+use crate::tls::TLS_THREAD;
+use crate::transaction::{self, enter_slow_path};
+use crate::{access, fatal, module};
+use ame_abi::trace::cause;
+use std::arch::naked_asm;
+use std::cell::UnsafeCell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+
+/// Saves what an abort must restore, and calls [`transaction::begin`] with its address.
+/// `stack::resume` returns from here again.
+#[unsafe(naked)]
+#[no_mangle]
+pub unsafe extern "C" fn ame_begin() -> u32 {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "sub rsp, 8",
+        "stmxcsr [rsp]",
+        "fnstcw [rsp + 4]",
+        "mov rdi, rsp",
+        "call {begin}",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        begin = sym transaction::begin,
+    )
+}
+
+/// A stub preserves the general-purpose registers and calls `f(address, pc, thread)`.
+macro_rules! stub {
+    ($(#[$doc:meta])* $name:ident => $inner:path) => {
+        $(#[$doc])*
+        #[unsafe(naked)]
+        #[no_mangle]
+        pub unsafe extern "C" fn $name() {
+            naked_asm!(
+                "push rax",
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "push rdi",
+                "push r8",
+                "push r9",
+                "push r10",
+                "push r11",
+                "push rbp",
+                "mov rbp, rsp",
+                "and rsp, -16",
+                "mov rsi, [rbp + 80]",
+                "mov rdx, qword ptr [rip + ame_tls@GOTTPOFF]",
+                "mov rdx, qword ptr fs:[rdx + {thread}]",
+                "cld",
+                "call {inner}",
+                "mov rsp, rbp",
+                "pop rbp",
+                "pop r11",
+                "pop r10",
+                "pop r9",
+                "pop r8",
+                "pop rdi",
+                "pop rsi",
+                "pop rdx",
+                "pop rcx",
+                "pop rax",
+                "ret",
+                thread = const TLS_THREAD,
+                inner = sym $inner,
+            )
+        }
+    };
+}
+
+stub! {
+    /// Read barrier, cold half.
+    ame_read_slow => read_slow
+}
+stub! {
+    /// Write barrier, cold half.
+    ame_write_slow => write_slow
+}
+stub! {
+    /// Write to an immutable field that is not fresh.
+    ame_immutable_slow => immutable_slow
+}
+stub! {
+    /// Poll.
+    ame_poll_slow => poll_slow
+}
+stub! {
+    /// Call of an unknown target in a transaction.
+    ame_call_slow => call_slow
+}
+
+unsafe extern "C" fn read_slow(address: usize, pc: u64, thread: *mut Thread) {
+    // SAFETY: the thread's own state; barriers only fail in registered threads.
+    let thread = unsafe { &mut *thread };
+    if enter_slow_path(thread, pc) && *thread.mark(crate::heap::granule(address)) < thread.me.ver {
+        access::read(thread, address, pc);
+    }
+}
+
+unsafe extern "C" fn write_slow(address: usize, pc: u64, thread: *mut Thread) {
+    // SAFETY: as above.
+    let thread = unsafe { &mut *thread };
+    if enter_slow_path(thread, pc) && *thread.mark(crate::heap::granule(address)) <= thread.me.ver {
+        // SAFETY: the program is about to write there.
+        unsafe { access::write(thread, address, pc) };
+    }
+}
+
+unsafe extern "C" fn immutable_slow(address: usize, pc: u64, thread: *mut Thread) {
+    // SAFETY: as above.
+    let thread = unsafe { &mut *thread };
+    if enter_slow_path(thread, pc) && *thread.mark(crate::heap::granule(address)) <= thread.me.ver {
+        transaction::make_exclusive(thread, pc);
+    }
+}
+
+unsafe extern "C" fn poll_slow(_address: usize, pc: u64, thread: *mut Thread) {
+    // SAFETY: as above.
+    enter_slow_path(unsafe { &mut *thread }, pc);
+}
+
+unsafe extern "C" fn call_slow(target: usize, pc: u64, thread: *mut Thread) {
+    // SAFETY: as above.
+    let thread = unsafe { &mut *thread };
+    if enter_slow_path(thread, pc) {
+        module::call_unknown(thread, target, pc);
+    }
+}
+
+/// The code that called the current entry: what its return address is.
+macro_rules! caller {
+    () => {
+        0
+    };
+}
+
+/// The calling thread's state if it is in a transaction that can fail.
+#[inline(always)]
+fn speculative() -> Option<&'static mut Thread> {
+    // SAFETY: the thread's own state, used by one entry at a time.
+    let thread = unsafe { Thread::current().as_mut() }?;
+    enter_slow_path(thread, 0).then_some(thread)
+}
+
+#[no_mangle]
+pub extern "C" fn ame_read_range(address: *const c_void, length: usize) {
+    if let Some(thread) = speculative() {
+        access::read_range(thread, address as usize, length, caller!());
+    }
+}
+
+/// # Safety
+/// The range is writable.
+#[no_mangle]
+pub unsafe extern "C" fn ame_write_range(address: *mut c_void, length: usize) {
+    if let Some(thread) = speculative() {
+        // SAFETY: the caller's promise.
+        unsafe { access::write_range(thread, address as usize, length, caller!()) };
+    }
+}
+
+/// # Safety
+/// The range is readable and written by this thread only.
+#[no_mangle]
+pub unsafe extern "C" fn ame_private_range(address: *mut c_void, length: usize) {
+    if let Some(thread) = speculative() {
+        // SAFETY: the caller's promise.
+        unsafe { access::private_range(thread, address as usize, length, caller!()) };
+    }
+}
+
+#[no_mangle]
+pub extern "C" fn ame_make_inevitable() {
+    if let Some(thread) = speculative() {
+        transaction::make_inevitable(thread, caller!());
+    }
+}
+
+#[no_mangle]
+pub extern "C" fn ame_make_exclusive() {
+    if let Some(thread) = speculative() {
+        transaction::make_exclusive(thread, caller!());
+    }
+}
+
+#[no_mangle]
+pub extern "C" fn ame_inevitable() {
+    ame_make_inevitable();
+}
+
+#[no_mangle]
+pub extern "C" fn ame_exclusive() {
+    ame_make_exclusive();
+}
+
+/// Commits the whole transaction, whatever its depth, and remembers the depth.
+#[no_mangle]
+pub extern "C" fn ame_boundary_enter() {
+    // SAFETY: the thread's own state.
+    let Some(thread) = (unsafe { Thread::current().as_mut() }) else {
+        return;
+    };
+    let depth = thread.depth;
+    if depth > 0 {
+        thread.depth = 1;
+        transaction::commit();
+    }
+    thread.boundary_depth = depth;
+}
+
+/// Begins again at the depth that `ame_boundary_enter` left. Naked, so that the transaction begins
+/// in the caller's frame.
+#[unsafe(naked)]
+#[no_mangle]
+pub unsafe extern "C" fn ame_boundary_leave() {
+    naked_asm!(
+        "sub rsp, 8",
+        "call {depth}",
+        "test eax, eax",
+        "jz 2f",
+        "call {begin}",
+        "call {restore}",
+        "2:",
+        "add rsp, 8",
+        "ret",
+        depth = sym boundary_depth,
+        begin = sym ame_begin,
+        restore = sym restore_depth,
+    )
+}
+
+extern "C" fn boundary_depth() -> u32 {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_ref() }.map_or(0, |thread| thread.boundary_depth)
+}
+
+extern "C" fn restore_depth() {
+    // SAFETY: the thread's own state; a transaction has just begun, so it is registered.
+    let thread = unsafe { &mut *Thread::current() };
+    thread.depth = thread.boundary_depth;
+}
+
+macro_rules! delta_entries {
+    ($kind:expr, $width:expr, $ty:ty, $add:ident, $read:ident) => {
+        /// # Safety
+        /// `field` is a valid, aligned field.
+        #[no_mangle]
+        pub unsafe extern "C" fn $add(field: *mut $ty, delta: $ty) -> $ty {
+            // SAFETY: the caller's promise.
+            unsafe { delta::add(field as usize, $width, $kind, delta as i64, caller!()) as $ty }
+        }
+
+        /// # Safety
+        /// `field` is a valid, aligned field.
+        #[no_mangle]
+        pub unsafe extern "C" fn $read(field: *const $ty) -> $ty {
+            // SAFETY: the caller's promise.
+            unsafe { delta::read(field as usize, $width) as $ty }
+        }
+    };
+}
+
+delta_entries!(
+    Kind::Refcount,
+    Width::W32,
+    i32,
+    ame_refcount_add32,
+    ame_refcount_read32
+);
+delta_entries!(
+    Kind::Refcount,
+    Width::W64,
+    i64,
+    ame_refcount_add64,
+    ame_refcount_read64
+);
+delta_entries!(
+    Kind::Counter,
+    Width::W32,
+    i32,
+    ame_counter_add32,
+    ame_counter_read32
+);
+delta_entries!(
+    Kind::Counter,
+    Width::W64,
+    i64,
+    ame_counter_add64,
+    ame_counter_read64
+);
+
+thread_local! {
+    /// Copies of per_thread objects, by the address of the original.
+    static COPIES: UnsafeCell<HashMap<usize, *mut c_void>> = UnsafeCell::new(HashMap::new());
+}
+
+/// # Safety
+/// `object` has `length` readable bytes, always the same for one address.
+#[no_mangle]
+pub unsafe extern "C" fn ame_per_thread(object: *mut c_void, length: usize) -> *mut c_void {
+    COPIES.with(|copies| {
+        // SAFETY: this thread only, and nothing below calls back.
+        let copies = unsafe { &mut *copies.get() };
+        *copies.entry(object as usize).or_insert_with(|| {
+            // Granules of its own. Never freed: its address may be kept as long as the thread.
+            let bytes = length.div_ceil(16) * 2;
+            let copy = Box::leak(vec![0u64; bytes].into_boxed_slice()).as_mut_ptr();
+            // SAFETY: the caller's promise.
+            unsafe {
+                std::ptr::copy_nonoverlapping(object.cast::<u8>(), copy.cast::<u8>(), length)
+            };
+            copy.cast()
+        })
+    })
+}
+
+#[no_mangle]
+pub extern "C" fn ame_commit() {
+    transaction::commit();
+}
+
+/// # Safety
+/// `f(argument)` may be called, several times if it is rolled back.
+#[no_mangle]
+pub unsafe extern "C" fn ame_atomic(
+    f: unsafe extern "C" fn(*mut c_void),
+    argument: *mut c_void,
+) {
+    // SAFETY: the caller's promise; the frame is restored by rollback like any other.
+    unsafe {
+        ame_begin();
+        f(argument);
+    }
+    ame_commit();
+}
+
+#[no_mangle]
+pub extern "C" fn ame_in_transaction() -> i32 {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_ref() }.is_some_and(|thread| thread.depth > 0) as i32
+}
+
+#[no_mangle]
+pub extern "C" fn ame_retry() -> ! {
+    // SAFETY: the thread's own state.
+    match unsafe { Thread::current().as_mut() } {
+        Some(thread) if thread.depth > 0 => transaction::abort(thread, cause::RETRY, 0),
+        _ => fatal!("ame_retry() outside a transaction"),
+    }
+}
+
+#[no_mangle]
+pub extern "C" fn ame_should_commit() -> i32 {
+    // SAFETY: the thread's own state.
+    let Some(thread) = (unsafe { Thread::current().as_ref() }) else {
+        return 0;
+    };
+    use crate::primitive::Ordering;
+    let waited_for = thread.peer().waiters.load(Ordering::Relaxed) != 0;
+    let gate = crate::tables::gate().load(Ordering::Relaxed);
+    (thread.depth > 0 && (waited_for || gate != 0 || thread.me.doomed())) as i32
+}
+
+/// # Safety
+/// `f(argument)` may be called when the transaction commits.
+#[no_mangle]
+pub unsafe extern "C" fn ame_on_commit(
+    f: unsafe extern "C" fn(*mut c_void),
+    argument: *mut c_void,
+) {
+    // SAFETY: the thread's own state, and the caller's promise.
+    match unsafe { Thread::current().as_mut() } {
+        Some(thread) if thread.depth > 0 => {
+            thread.eventful = true;
+            thread.actions.on_commit(f, argument);
+        }
+        // SAFETY: the caller's promise.
+        _ => unsafe { f(argument) },
+    }
+}
+
+/// # Safety
+/// `f(argument)` may be called when the transaction is rolled back.
+#[no_mangle]
+pub unsafe extern "C" fn ame_on_abort(f: unsafe extern "C" fn(*mut c_void), argument: *mut c_void) {
+    // SAFETY: the thread's own state.
+    if let Some(thread) = unsafe { Thread::current().as_mut() } {
+        if thread.depth > 0 {
+            thread.eventful = true;
+            thread.actions.on_abort(f, argument);
+        }
+    }
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_dealloc(dealloc: Option<unsafe extern "C" fn(*mut c_void)>) {
+    delta::set_dealloc(dealloc);
+}
+
+/// # Safety
+/// `out` is valid.
+#[no_mangle]
+pub unsafe extern "C" fn ame_thread_stats(out: *mut Stats) {
+    // SAFETY: the caller's promise, and the thread's own state.
+    unsafe { out.write(stats::of_thread(&*Thread::get())) };
+}
+
+/// # Safety
+/// `out` is valid.
+#[no_mangle]
+pub unsafe extern "C" fn ame_total_stats(out: *mut Stats) {
+    // SAFETY: the caller's promise.
+    unsafe { out.write(stats::total()) };
+}

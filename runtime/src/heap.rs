@@ -1,0 +1,412 @@
+//! The transactional heap: mimalloc confined to an arena, plus what begin and end of transactions
+//! add to it.
+//!
+//! - Memory allocated in a transaction is fresh: no other thread can know of it, so its granules
+//!   are stamped as written without lock or log, and it is freed on rollback.
+//! - `free` in a transaction is deferred to commit, unless the block is fresh. By the two-phase
+//!   rule nobody can still read what a committed transaction has unlinked, so the block is reusable
+//!   at once: no epochs.
+//! - Every block starts on a granule of its own.
+
+use crate::protocol::Me;
+use crate::tables;
+use crate::thread::Thread;
+use crate::window::{Arena, ARENA_PIECE};
+use crate::{access, fatal};
+use ame_abi::{GRANULE, GRANULE_MASK, GRANULE_SHIFT};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+extern "C" {
+    fn mi_malloc(size: usize) -> *mut c_void;
+    fn mi_zalloc(size: usize) -> *mut c_void;
+    fn mi_malloc_aligned(size: usize, alignment: usize) -> *mut c_void;
+    fn mi_realloc(p: *mut c_void, size: usize) -> *mut c_void;
+    fn mi_free(p: *mut c_void);
+    fn mi_usable_size(p: *const c_void) -> usize;
+    fn mi_manage_os_memory(
+        start: *mut c_void,
+        size: usize,
+        is_committed: bool,
+        is_large: bool,
+        is_zero: bool,
+        numa_node: i32,
+    ) -> bool;
+}
+
+/// Index of the granule that contains `address`.
+#[inline(always)]
+pub fn granule(address: usize) -> u32 {
+    (address as u64 >> GRANULE_SHIFT & GRANULE_MASK) as u32
+}
+
+static ARENA_START: AtomicUsize = AtomicUsize::new(0);
+static ARENA_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the address belongs to the heap.
+#[inline(always)]
+pub fn in_arena(address: usize) -> bool {
+    address.wrapping_sub(ARENA_START.load(Ordering::Relaxed)) < ARENA_BYTES.load(Ordering::Relaxed)
+}
+
+pub fn arena() -> Arena {
+    Arena {
+        start: ARENA_START.load(Ordering::Relaxed),
+        bytes: ARENA_BYTES.load(Ordering::Relaxed),
+    }
+}
+
+/// Gives the arena to the allocator. Called once, before any transaction.
+pub fn init(arena: Arena) {
+    ARENA_START.store(arena.start, Ordering::Relaxed);
+    ARENA_BYTES.store(arena.bytes, Ordering::Relaxed);
+    for piece in (0..arena.bytes).step_by(ARENA_PIECE) {
+        // SAFETY: `window` mapped the range for this purpose; fresh mappings are zero.
+        let ok = unsafe {
+            mi_manage_os_memory(
+                (arena.start + piece) as *mut c_void,
+                ARENA_PIECE,
+                true,
+                false,
+                true,
+                -1,
+            )
+        };
+        if !ok {
+            fatal!("the allocator refused its arena at {:#x}", arena.start + piece);
+        }
+    }
+}
+
+/// Blocks from this size on are stamped page by page when they are touched, not at once.
+const LAZY: usize = 64 << 10;
+/// Granules stamped at a time in a lazily stamped block.
+const LAZY_GRANULES: usize = 256;
+
+/// What the current transaction did to the heap.
+#[derive(Default)]
+pub struct Allocations {
+    /// Blocks allocated, and blocks of these freed again, as `address | FREED`, in order.
+    log: Vec<usize>,
+    /// Length of `log` at which cancelled pairs are thrown out next.
+    compact_at: usize,
+    /// Blocks to free at commit.
+    frees: Vec<usize>,
+    /// Large fresh blocks.
+    lazy: Vec<(usize, usize)>,
+}
+
+const FREED: usize = 1;
+
+impl Allocations {
+    fn push(&mut self, event: usize) {
+        if self.log.len() >= self.compact_at.max(8192) {
+            self.compact();
+            self.compact_at = self.log.len() * 2;
+        }
+        self.log.push(event);
+    }
+
+    /// Drops pairs of an allocation and its free. A block address alternates between the two, so
+    /// an odd number of events means that it is allocated.
+    fn compact(&mut self) {
+        self.log.sort_unstable_by_key(|event| event & !FREED);
+        let mut live = Vec::new();
+        for events in self.log.chunk_by(|a, b| a & !FREED == b & !FREED) {
+            if events.len() % 2 == 1 {
+                live.push(events[0] & !FREED);
+            }
+        }
+        self.log = live;
+    }
+
+    /// If `address` lies in a large block that this transaction allocated, stamps around it.
+    #[inline(always)]
+    pub fn stamp_if_fresh(&self, me: Me, address: usize) -> bool {
+        !self.lazy.is_empty() && self.stamp_lazily(me, address)
+    }
+
+    #[cold]
+    fn stamp_lazily(&self, me: Me, address: usize) -> bool {
+        let Some(&(start, end)) = self
+            .lazy
+            .iter()
+            .rev()
+            .find(|(start, end)| (*start..*end).contains(&address))
+        else {
+            return false;
+        };
+        let chunk = LAZY_GRANULES * GRANULE;
+        let from = (address & !(chunk - 1)).max(start);
+        let to = (from + chunk).min(end);
+        stamp(me, from, to - from);
+        true
+    }
+
+    /// The transaction is over and its effects stand.
+    pub fn commit(&mut self) {
+        self.log.clear();
+        self.compact_at = 0;
+        self.lazy.clear();
+        // Taken, because freeing may run code that frees.
+        let mut frees = std::mem::take(&mut self.frees);
+        for address in frees.drain(..) {
+            // SAFETY: the program freed the block in the transaction, and nobody else can reach it.
+            unsafe { release(address as *mut c_void) };
+        }
+        self.frees = frees;
+    }
+
+    /// The transaction never happened.
+    pub fn abort(&mut self) {
+        self.frees.clear();
+        self.lazy.clear();
+        self.compact();
+        for &address in &self.log {
+            // SAFETY: allocated by the transaction, not freed by it, and unreachable now.
+            unsafe { mi_free(address as *mut c_void) };
+        }
+        self.log.clear();
+        self.compact_at = 0;
+    }
+
+    fn forget_lazy(&mut self, address: usize) {
+        self.lazy.retain(|(start, _)| *start != address);
+    }
+}
+
+/// Marks the granules of a fresh block as the transaction's own.
+#[inline(always)]
+fn stamp(me: Me, address: usize, bytes: usize) {
+    let n = bytes.div_ceil(GRANULE);
+    let first = tables::marks_base(me.slot) as *mut u16;
+    // SAFETY: the table covers all granules and the arena does not wrap around its window's end
+    // (checked by `window`); nobody else writes to this table.
+    unsafe {
+        let first = first.add(granule(address) as usize);
+        for i in 0..n {
+            first.add(i).write(me.ver + 1);
+        }
+    }
+}
+
+#[inline(always)]
+fn speculative() -> Option<&'static mut Thread> {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_mut() }.filter(|thread| thread.speculative())
+}
+
+/// Accounts for a block that was just allocated.
+#[inline(always)]
+fn allocated(p: *mut c_void, size: usize) -> *mut c_void {
+    if let Some(thread) = speculative() {
+        if !p.is_null() {
+            record(thread, p as usize, size);
+        }
+    }
+    p
+}
+
+#[inline(always)]
+fn record(thread: &mut Thread, address: usize, size: usize) {
+    thread.eventful = true;
+    thread.allocations.push(address);
+    if size < LAZY {
+        stamp(thread.me, address, size);
+    } else {
+        thread.allocations.lazy.push((address, address + size));
+    }
+}
+
+/// Smallest block: a granule, so that blocks never share one.
+#[inline(always)]
+fn rounded(size: usize) -> usize {
+    size.max(GRANULE)
+}
+
+/// # Safety
+/// As malloc.
+#[no_mangle]
+pub unsafe extern "C" fn ame_malloc(size: usize) -> *mut c_void {
+    // SAFETY: plain allocation.
+    allocated(or_enomem(unsafe { mi_malloc(rounded(size)) }), size)
+}
+
+/// # Safety
+/// As calloc.
+#[no_mangle]
+pub unsafe extern "C" fn ame_calloc(count: usize, size: usize) -> *mut c_void {
+    let Some(bytes) = count.checked_mul(size) else {
+        return or_enomem(std::ptr::null_mut());
+    };
+    // SAFETY: plain allocation.
+    allocated(or_enomem(unsafe { mi_zalloc(rounded(bytes)) }), bytes)
+}
+
+/// # Safety
+/// As aligned_alloc.
+#[no_mangle]
+pub unsafe extern "C" fn ame_aligned_alloc(alignment: usize, size: usize) -> *mut c_void {
+    // SAFETY: plain allocation.
+    let p = unsafe { mi_malloc_aligned(rounded(size), alignment.max(GRANULE)) };
+    allocated(or_enomem(p), size)
+}
+
+/// # Safety
+/// As memalign.
+#[no_mangle]
+pub unsafe extern "C" fn ame_memalign(alignment: usize, size: usize) -> *mut c_void {
+    // SAFETY: forwarded.
+    unsafe { ame_aligned_alloc(alignment, size) }
+}
+
+/// # Safety
+/// As posix_memalign; `out` is a valid pointer.
+#[no_mangle]
+pub unsafe extern "C" fn ame_posix_memalign(
+    out: *mut *mut c_void,
+    alignment: usize,
+    size: usize,
+) -> i32 {
+    if !alignment.is_power_of_two() || alignment % size_of::<usize>() != 0 {
+        return libc::EINVAL;
+    }
+    // SAFETY: forwarded; `out` is written with the barrier that an instrumented store has.
+    unsafe {
+        let p = ame_aligned_alloc(alignment, size);
+        if p.is_null() {
+            return libc::ENOMEM;
+        }
+        crate::entry::ame_write_range(out.cast(), size_of::<usize>());
+        *out = p;
+    }
+    0
+}
+
+/// # Safety
+/// As free.
+#[no_mangle]
+pub unsafe extern "C" fn ame_free(p: *mut c_void) {
+    if p.is_null() {
+        return;
+    }
+    let Some(thread) = speculative() else {
+        // SAFETY: the caller's promise.
+        return unsafe { release(p) };
+    };
+    let address = p as usize;
+    thread.eventful = true;
+    if is_fresh(thread, address) {
+        thread.allocations.push(address | FREED);
+        thread.allocations.forget_lazy(address);
+        // SAFETY: the caller's promise.
+        unsafe { release(p) };
+    } else {
+        thread.allocations.frees.push(address);
+    }
+}
+
+/// Whether the current transaction allocated the block.
+fn is_fresh(thread: &mut Thread, address: usize) -> bool {
+    if !in_arena(address) {
+        return false;
+    }
+    let me = thread.me;
+    let g = granule(address);
+    if *thread.mark(g) != me.ver + 1 {
+        // A large block may not have been touched yet.
+        return thread
+            .allocations
+            .lazy
+            .iter()
+            .any(|(start, _)| *start == address);
+    }
+    // Stamped, but not by locking it: fresh.
+    tables::lock(g).load(Ordering::Relaxed) != me.slot as u16 + 1
+}
+
+/// # Safety
+/// As realloc.
+#[no_mangle]
+pub unsafe extern "C" fn ame_realloc(p: *mut c_void, size: usize) -> *mut c_void {
+    // SAFETY: the caller's promise throughout.
+    unsafe {
+        if p.is_null() {
+            return ame_malloc(size);
+        }
+        let old = ame_malloc_usable_size(p);
+        let Some(thread) = speculative() else {
+            if in_arena(p as usize) {
+                return or_enomem(mi_realloc(p, rounded(size)));
+            }
+            return libc::realloc(p, size);
+        };
+        if size == 0 {
+            ame_free(p);
+            return std::ptr::null_mut();
+        }
+        let kept = old.min(size);
+        access::read_range(thread, p as usize, kept, 0);
+        let new = ame_malloc(size);
+        if !new.is_null() {
+            std::ptr::copy_nonoverlapping(p.cast::<u8>(), new.cast::<u8>(), kept);
+            ame_free(p);
+        }
+        new
+    }
+}
+
+/// # Safety
+/// As reallocarray.
+#[no_mangle]
+pub unsafe extern "C" fn ame_reallocarray(
+    p: *mut c_void,
+    count: usize,
+    size: usize,
+) -> *mut c_void {
+    match count.checked_mul(size) {
+        // SAFETY: forwarded.
+        Some(bytes) => unsafe { ame_realloc(p, bytes) },
+        None => or_enomem(std::ptr::null_mut()),
+    }
+}
+
+/// # Safety
+/// As malloc_usable_size.
+#[no_mangle]
+pub unsafe extern "C" fn ame_malloc_usable_size(p: *mut c_void) -> usize {
+    // SAFETY: the caller's promise; each heap is asked about its own blocks.
+    unsafe {
+        if in_arena(p as usize) {
+            mi_usable_size(p)
+        } else {
+            libc::malloc_usable_size(p)
+        }
+    }
+}
+
+/// Frees a block of ours or of libc (strdup in uninstrumented code, getline, ...).
+///
+/// # Safety
+/// As free.
+unsafe fn release(p: *mut c_void) {
+    // SAFETY: each heap gets its own blocks back.
+    unsafe {
+        if in_arena(p as usize) {
+            mi_free(p)
+        } else {
+            libc::free(p)
+        }
+    }
+}
+
+fn or_enomem(p: *mut c_void) -> *mut c_void {
+    if p.is_null() {
+        // SAFETY: errno is the thread's own.
+        unsafe { *libc::__errno_location() = libc::ENOMEM };
+    }
+    p
+}

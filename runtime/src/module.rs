@@ -1,0 +1,146 @@
+//! Instrumented modules, and calls that leave them.
+
+use crate::thread::Thread;
+use crate::transaction;
+use crate::{fatal, trace, window};
+use ame_abi::{ABI_VERSION, PREFIX_LEN, PREFIX_MAGIC};
+use std::collections::HashMap;
+use std::ffi::{c_char, c_void, CStr};
+use std::sync::{Mutex, RwLock};
+
+/// `struct ame_known_function`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KnownFunction {
+    address: *const c_void,
+    kind: u64,
+}
+
+const KIND_INEVITABLE: u64 = 1;
+const KIND_EXCLUSIVE: u64 = 2;
+/// An instrumented function reached through a linkage stub.
+const KIND_SAFE: u64 = 0;
+
+/// Kind by address: what annotation sets say of external functions, and answers found before.
+static KNOWN: RwLock<Option<HashMap<usize, u64>>> = RwLock::new(None);
+
+/// # Safety
+/// See `ame_rt.h`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_module_register(
+    abi_version: u32,
+    module: *const c_char,
+    known: *const KnownFunction,
+    n_known: usize,
+) {
+    crate::init();
+    // SAFETY: the pass emits a C string and an array of n_known entries.
+    let (module, known) = unsafe {
+        let known = if n_known == 0 {
+            &[]
+        } else {
+            std::slice::from_raw_parts(known, n_known)
+        };
+        (CStr::from_ptr(module), known)
+    };
+    if abi_version != ABI_VERSION {
+        fatal!(
+            "module {} was compiled for version {abi_version} of the runtime interface, this \
+             runtime has version {ABI_VERSION}: compile it again with the plugin that belongs to \
+             this runtime",
+            module.to_string_lossy()
+        );
+    }
+    window::check_new_mappings();
+    if trace::enabled() {
+        trace::modules();
+    }
+    let mut table = KNOWN.write().unwrap_or_else(|e| e.into_inner());
+    let table = table.get_or_insert_default();
+    for function in known {
+        if !function.address.is_null() {
+            table.insert(function.address as usize, function.kind);
+        }
+    }
+}
+
+/// A call in a transaction to something without the prefix.
+#[cold]
+pub fn call_unknown(thread: &mut Thread, target: usize, pc: u64) {
+    let mut kind = lookup(target);
+    if kind.is_none() {
+        let real = through_stub(target);
+        kind = lookup(real).or_else(|| instrumented(real).then_some(KIND_SAFE));
+        if let Some(kind) = kind {
+            remember(target, kind);
+        }
+    }
+    match kind {
+        Some(KIND_SAFE) => {}
+        Some(KIND_INEVITABLE) => transaction::make_inevitable(thread, pc),
+        Some(_) => transaction::make_exclusive(thread, pc),
+        None => {
+            remember(target, KIND_EXCLUSIVE);
+            if crate::config::config().warn {
+                warn(target);
+            }
+            transaction::make_exclusive(thread, pc);
+        }
+    }
+}
+
+fn lookup(target: usize) -> Option<u64> {
+    KNOWN
+        .read()
+        .unwrap_or_else(|e| e.into_inner())
+        .as_ref()?
+        .get(&target)
+        .copied()
+}
+
+fn remember(target: usize, kind: u64) {
+    let mut table = KNOWN.write().unwrap_or_else(|e| e.into_inner());
+    table.get_or_insert_default().insert(target, kind);
+}
+
+/// Whether the 16 bytes before the entry say that the function is instrumented.
+fn instrumented(target: usize) -> bool {
+    // SAFETY: the inline check has read the same bytes of the original target; a target behind a
+    // linkage stub is the entry of a function in a mapped text section.
+    let magic = unsafe { std::ptr::read_unaligned((target - PREFIX_LEN as usize) as *const u64) };
+    magic == PREFIX_MAGIC
+}
+
+/// Follows a procedure linkage table entry (`[endbr64;] jmp *offset(%rip)`) to its function.
+fn through_stub(target: usize) -> usize {
+    // SAFETY: the target is about to be called, so that its code is mapped; an entry has 16 bytes.
+    let code = unsafe { std::slice::from_raw_parts(target as *const u8, 11) };
+    let (jump, at) = match code {
+        [0xf3, 0x0f, 0x1e, 0xfa, 0xff, 0x25, ..] => (&code[6..10], target + 10),
+        [0xff, 0x25, ..] => (&code[2..6], target + 6),
+        [0xf3, 0x0f, 0x1e, 0xfa, 0xf2, 0xff, 0x25, ..] => (&code[7..11], target + 11),
+        _ => return target,
+    };
+    let offset = i32::from_le_bytes([jump[0], jump[1], jump[2], jump[3]]);
+    let slot = at.wrapping_add_signed(offset as isize);
+    // SAFETY: the entry jumps through this slot of the global offset table.
+    unsafe { *(slot as *const usize) }
+}
+
+fn warn(target: usize) {
+    static NAMED: Mutex<()> = Mutex::new(());
+    let _one_line = NAMED.lock();
+    // SAFETY: dladdr fills `info` or returns 0.
+    let name = unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        if libc::dladdr(target as *const c_void, &mut info) != 0 && !info.dli_sname.is_null() {
+            CStr::from_ptr(info.dli_sname).to_string_lossy().into_owned()
+        } else {
+            format!("{target:#x}")
+        }
+    };
+    eprintln!(
+        "ame: transactions that call {name} run exclusively: it is not instrumented and no \
+         annotation set names it"
+    );
+}

@@ -1,0 +1,83 @@
+//! What one thread shows the others.
+
+use crate::primitive::*;
+
+/// No transaction.
+pub const IDLE: u32 = 0;
+/// In a transaction that can be rolled back.
+pub const ACTIVE: u32 = 1;
+/// Wounded: will roll back at its next slow path or poll, or commit if it gets there first.
+pub const DOOMED: u32 = 2;
+/// In a transaction that cannot be rolled back.
+pub const INEVITABLE: u32 = 3;
+
+/// Age of an inevitable transaction: older than every other.
+pub const OLDEST: u64 = 0;
+/// Age of a transaction that only waits for somebody to want what it has read (`ame_retry`).
+pub const YOUNGEST: u64 = u64::MAX;
+
+/// States of `state`, a word of `version << 16 | status`:
+///
+/// | from | to | by | when |
+/// | --- | --- | --- | --- |
+/// | (v, IDLE) | (v, ACTIVE) | owner, store | begin |
+/// | (v, ACTIVE) | (v, DOOMED) | others, CAS | wound |
+/// | (v, ACTIVE) | (v, INEVITABLE) | owner, CAS | inevitable |
+/// | (v, any) | (v + 2, IDLE) | owner, store | commit, abort |
+/// | (v, ACTIVE) | (v, IDLE) | owner, store | begin that met a closed gate |
+///
+/// A mark m of this thread is live while `m & !1 == version` and the status is not IDLE.
+#[repr(align(128))]
+pub struct Peer {
+    pub state: AtomicU32,
+    /// How many threads wait for this one to let go of something.
+    pub waiters: AtomicU32,
+    /// Order of transactions for wound-wait: smaller is older. Unique (the slot is in it).
+    pub age: AtomicU64,
+    /// Slot + 1 of the thread that this one waits for, or 0.
+    pub waiting_for: AtomicU32,
+    /// Futex word that this thread sleeps on.
+    pub park: AtomicU32,
+    #[cfg(not(loom))]
+    pub os: crate::foreign::Foreign,
+}
+
+impl Peer {
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Peer {
+            state: AtomicU32::new(0),
+            waiters: AtomicU32::new(0),
+            age: AtomicU64::new(0),
+            waiting_for: AtomicU32::new(0),
+            park: AtomicU32::new(0),
+            os: crate::foreign::Foreign::new(),
+        }
+    }
+
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Peer {
+            state: AtomicU32::new(0),
+            waiters: AtomicU32::new(0),
+            age: AtomicU64::new(0),
+            waiting_for: AtomicU32::new(0),
+            park: AtomicU32::new(0),
+        }
+    }
+}
+
+#[inline(always)]
+pub fn status(state: u32) -> u32 {
+    state & 0xffff
+}
+
+#[inline(always)]
+pub fn version(state: u32) -> u16 {
+    (state >> 16) as u16
+}
+
+#[inline(always)]
+pub fn state_of(version: u16, status: u32) -> u32 {
+    (version as u32) << 16 | status
+}

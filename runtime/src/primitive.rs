@@ -1,0 +1,90 @@
+//! The only door to atomics, fences and waiting. Under `--cfg loom` the model checker's versions
+//! stand in, so that what is checked is the protocol that ships.
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{fence, AtomicU16, AtomicU32, AtomicU64, Ordering};
+#[cfg(not(loom))]
+pub use std::sync::atomic::{fence, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// The cheap half of an asymmetric fence: orders a store before a later load only against a thread
+/// that runs [`heavy_fence`] between its own store and load. Costs no instruction.
+#[inline(always)]
+pub fn light_fence() {
+    #[cfg(not(loom))]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    // loom has no asymmetric fences: both halves are full ones there.
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}
+
+/// The dear half: a full fence on every running thread of the process (`membarrier(2)`).
+pub fn heavy_fence() {
+    #[cfg(not(loom))]
+    {
+        fence(Ordering::SeqCst);
+        // SAFETY: no memory is passed. The process registered for the command at start-up
+        // (`tables::init`), so that the call cannot fail.
+        unsafe {
+            libc::syscall(
+                libc::SYS_membarrier,
+                libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED,
+                0,
+                0,
+            )
+        };
+    }
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}
+
+/// Sleeps until `word` is no longer `value`, somebody wakes it, or `timeout_ns` passes.
+pub fn futex_wait(word: &AtomicU32, value: u32, timeout_ns: i64) {
+    #[cfg(not(loom))]
+    {
+        let timeout = libc::timespec {
+            tv_sec: timeout_ns / 1_000_000_000,
+            tv_nsec: timeout_ns % 1_000_000_000,
+        };
+        // SAFETY: `word` and `timeout` outlive the call; errors (EAGAIN, EINTR, ETIMEDOUT) all
+        // mean "look again", which every caller does.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word as *const AtomicU32,
+                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                value,
+                &timeout as *const libc::timespec,
+            )
+        };
+    }
+    #[cfg(loom)]
+    {
+        let _ = (word, value, timeout_ns);
+        loom::thread::yield_now();
+    }
+}
+
+/// Wakes every sleeper on `word`.
+pub fn futex_wake(word: &AtomicU32) {
+    #[cfg(not(loom))]
+    // SAFETY: the kernel only uses the address as a key.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word as *const AtomicU32,
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            i32::MAX,
+        )
+    };
+    #[cfg(loom)]
+    let _ = word;
+}
+
+/// One step of a spin loop.
+#[inline(always)]
+pub fn spin() {
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}

@@ -1,0 +1,372 @@
+//! The lock protocol: strict two-phase locking with per-thread read marks and wound-wait.
+//!
+//! Ancestors: TLRW (Dice and Shavit, SPAA 2010), 2PLSF (Ramalhete et al., PPoPP 2023), the read
+//! markers of stmgc-c7. A reader publishes its mark and then looks at the lock; a writer takes the
+//! lock and then looks at the marks. Both publish with a sequentially consistent read-modify-write,
+//! so that whoever comes second in that order sees the other. `tests/loom.rs` checks this file as
+//! it is.
+//!
+//! Conflicts follow wound-wait (Rosenkrantz, Stearns, Lewis 1978): the older transaction dooms the
+//! younger and waits until it has let go; the younger waits for the older.
+
+use crate::peer::*;
+use crate::primitive::*;
+use crate::tables::*;
+
+/// A transaction as the protocol sees it.
+#[derive(Clone, Copy)]
+pub struct Me {
+    pub slot: u32,
+    /// Even; marks are `ver` (read) and `ver + 1` (write, private, fresh).
+    pub ver: u16,
+}
+
+/// This transaction was wounded: roll back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Doomed;
+
+/// What a conflict is about, for reports.
+#[derive(Clone, Copy)]
+pub struct Want {
+    pub access: u8,
+    pub address: u64,
+    pub pc: u64,
+}
+
+impl Me {
+    #[inline(always)]
+    fn lock_word(self) -> u16 {
+        self.slot as u16 + 1
+    }
+
+    #[inline(always)]
+    pub fn doomed(self) -> bool {
+        status(peer(self.slot).state.load(Ordering::Acquire)) == DOOMED
+    }
+}
+
+/// Acquires granule `g` for reading. Afterwards mark[g] is `ver` and stays live until the end of
+/// the transaction.
+#[inline(always)]
+pub fn read(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doomed> {
+    let mark = mark(me.slot, g);
+    // SeqCst: pairs with the CAS in `lock_for_write`. Without the full fence both sides could
+    // miss each other (store buffering).
+    mark.swap(me.ver, Ordering::SeqCst);
+    let holder = lock(g).load(Ordering::SeqCst);
+    if holder == 0 {
+        return Ok(());
+    }
+    read_contended(me, g, holder, want())
+}
+
+#[cold]
+#[inline(never)]
+fn read_contended(me: Me, g: u32, mut holder: u16, want: Want) -> Result<(), Doomed> {
+    let mark = mark(me.slot, g);
+    loop {
+        // The data was not read: the mark may be taken back (invariant 2).
+        mark.store(0, Ordering::Release);
+        await_release(me, holder as u32 - 1, want, || {
+            lock(g).load(Ordering::Acquire) == holder
+        })?;
+        mark.swap(me.ver, Ordering::SeqCst);
+        holder = lock(g).load(Ordering::SeqCst);
+        if holder == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes lock[g], waiting for another writer. The caller must record it for `unlock` and then call
+/// [`expel_readers`] before it writes.
+#[inline(always)]
+pub fn lock_for_write(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doomed> {
+    // SeqCst: pairs with the swap in `read`.
+    match lock(g).compare_exchange(0, me.lock_word(), Ordering::SeqCst, Ordering::Acquire) {
+        Ok(_) => Ok(()),
+        Err(holder) => lock_contended(me, g, holder, want()),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn lock_contended(me: Me, g: u32, mut holder: u16, want: Want) -> Result<(), Doomed> {
+    loop {
+        debug_assert_ne!(holder, me.lock_word());
+        await_release(me, holder as u32 - 1, want, || {
+            lock(g).load(Ordering::Acquire) == holder
+        })?;
+        match lock(g).compare_exchange(0, me.lock_word(), Ordering::SeqCst, Ordering::Acquire) {
+            Ok(_) => return Ok(()),
+            Err(other) => holder = other,
+        }
+    }
+}
+
+/// With lock[g] held: waits until no other transaction holds `g` for reading.
+#[inline(always)]
+pub fn expel_readers(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doomed> {
+    // Acquire: a thread that registered before its first `read` swap is seen, for that swap either
+    // sees our lock or comes before our CAS.
+    let n = peer_count().load(Ordering::SeqCst);
+    for slot in 0..n {
+        if slot != me.slot && reads(slot, g) {
+            expel_reader(me, g, slot, want())?;
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn expel_reader(me: Me, g: u32, slot: u32, want: Want) -> Result<(), Doomed> {
+    await_release(me, slot, want, || reads(slot, g))
+}
+
+/// Whether `slot` has a live mark on `g`.
+#[inline(always)]
+fn reads(slot: u32, g: u32) -> bool {
+    // The mark is loaded first: its transaction published its state before its mark, so the state
+    // loaded afterwards belongs to that transaction or to a later one.
+    let mark = mark(slot, g).load(Ordering::SeqCst);
+    if mark == 0 {
+        return false;
+    }
+    let state = peer(slot).state.load(Ordering::Acquire);
+    mark & !1 == version(state) && status(state) != IDLE
+}
+
+/// Gives lock[g] back. Release: whoever takes it next sees what was written.
+#[inline(always)]
+pub fn unlock(g: u32) {
+    lock(g).store(0, Ordering::Release);
+}
+
+/// Publishes the start of a transaction. False when the gate is closed: then nothing has started
+/// and the caller waits with [`await_gate`].
+#[inline(always)]
+pub fn start(me: Me, age: u64) -> bool {
+    let mine = peer(me.slot);
+    mine.age.store(age, Ordering::Relaxed);
+    mine.state
+        .store(state_of(me.ver, ACTIVE), Ordering::Release);
+    // Pairs with the heavy fence in `close_gate`: either we see the gate, or it sees our state.
+    light_fence();
+    let gate = gate().load(Ordering::Acquire);
+    if gate == 0 || gate == me.slot + 1 {
+        return true;
+    }
+    mine.state.store(state_of(me.ver, IDLE), Ordering::Release);
+    wake_waiters(me);
+    false
+}
+
+/// Sleeps until the gate is open.
+#[cold]
+pub fn await_gate(me: Me) {
+    let mut step = 0;
+    loop {
+        let holder = gate().load(Ordering::Acquire);
+        if holder == 0 || holder == me.slot + 1 {
+            return;
+        }
+        step += 1;
+        if step < SPINS {
+            spin();
+        } else {
+            futex_wait(gate(), holder, PARK_NS);
+        }
+    }
+}
+
+/// Publishes the end of a transaction: its marks are dead from here on. Its locks must have been
+/// given back before (a freed block may be locked by its next user at once).
+#[inline(always)]
+pub fn finish(me: Me, next_ver: u16) {
+    peer(me.slot)
+        .state
+        .store(state_of(next_ver, IDLE), Ordering::Release);
+    // Pairs with the heavy fence in `park`: either the waiter sees that we let go, or we see it.
+    light_fence();
+    wake_waiters(me);
+}
+
+#[inline(always)]
+fn wake_waiters(me: Me) {
+    if peer(me.slot).waiters.load(Ordering::Relaxed) != 0 {
+        wake_all_waiting_for(me);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wake_all_waiting_for(me: Me) {
+    for slot in 0..peer_count().load(Ordering::Acquire) {
+        let other = peer(slot);
+        if other.waiting_for.load(Ordering::Acquire) == me.slot + 1 {
+            unpark(other);
+        }
+    }
+}
+
+fn unpark(other: &Peer) {
+    other.park.fetch_add(1, Ordering::SeqCst);
+    futex_wake(&other.park);
+}
+
+/// Dooms the transaction that `state` was read from; false if that is over or cannot be doomed.
+pub fn wound(slot: u32, state: u32) -> bool {
+    let other = peer(slot);
+    if status(state) != ACTIVE {
+        return false;
+    }
+    let doomed = state_of(version(state), DOOMED);
+    let won = other
+        .state
+        .compare_exchange(state, doomed, Ordering::SeqCst, Ordering::Acquire)
+        .is_ok();
+    if won {
+        #[cfg(not(loom))]
+        other.os.poke();
+        // It may sleep while it waits for a third.
+        if other.waiting_for.load(Ordering::SeqCst) != 0 {
+            unpark(other);
+        }
+    }
+    won
+}
+
+/// Spins before a thread sleeps. About two microseconds.
+#[cfg(not(loom))]
+const SPINS: u32 = 100;
+#[cfg(loom)]
+const SPINS: u32 = 1;
+/// Longest sleep before a waiter looks again by itself, in nanoseconds.
+const PARK_NS: i64 = 5_000_000;
+
+/// Waits while `held()`: thread `other` holds what we want. Wounds it when we are older.
+pub fn await_release(
+    me: Me,
+    other: u32,
+    want: Want,
+    held: impl Fn() -> bool,
+) -> Result<(), Doomed> {
+    #[cfg(not(loom))]
+    let mut report = crate::report::Conflict::new(me, other, want);
+    #[cfg(loom)]
+    let _ = want;
+    let mine = peer(me.slot);
+    let mut step = 0;
+    let result = loop {
+        // Read before `held`: if it is still held afterwards, this state is that of the holder, or
+        // of an earlier transaction of that thread, for which the CAS in `wound` fails.
+        let state = peer(other).state.load(Ordering::Acquire);
+        if !held() {
+            break Ok(());
+        }
+        if me.doomed() {
+            break Err(Doomed);
+        }
+        if mine.age.load(Ordering::Relaxed) < peer(other).age.load(Ordering::Acquire)
+            && wound(other, state)
+        {
+            #[cfg(not(loom))]
+            report.wounded();
+        }
+        step += 1;
+        if step < SPINS {
+            spin();
+        } else {
+            park(me, other, &held);
+        }
+    };
+    #[cfg(not(loom))]
+    report.end(&result);
+    result
+}
+
+/// Sleeps until `other` ends a transaction, or we are doomed, or a while has passed.
+#[cold]
+fn park(me: Me, other: u32, held: &impl Fn() -> bool) {
+    let mine = peer(me.slot);
+    let ticket = mine.park.load(Ordering::SeqCst);
+    mine.waiting_for.store(other + 1, Ordering::SeqCst);
+    peer(other).waiters.fetch_add(1, Ordering::SeqCst);
+    // Pairs with the light fence in `finish`.
+    heavy_fence();
+    if held() && !me.doomed() {
+        futex_wait(&mine.park, ticket, PARK_NS);
+    }
+    peer(other).waiters.fetch_sub(1, Ordering::SeqCst);
+    mine.waiting_for.store(0, Ordering::SeqCst);
+}
+
+/// Makes the transaction irrevocable: takes the token, becomes the oldest, cannot be wounded.
+pub fn become_inevitable(me: Me, want: Want) -> Result<(), Doomed> {
+    let mine = peer(me.slot);
+    let word = me.slot + 1;
+    while let Err(holder) =
+        token().compare_exchange(0, word, Ordering::SeqCst, Ordering::Acquire)
+    {
+        await_release(me, holder - 1, want, || {
+            token().load(Ordering::Acquire) == holder
+        })?;
+    }
+    let (from, to) = (state_of(me.ver, ACTIVE), state_of(me.ver, INEVITABLE));
+    if mine
+        .state
+        .compare_exchange(from, to, Ordering::SeqCst, Ordering::Acquire)
+        .is_err()
+    {
+        // Wounded before: still revocable, so the wound stands.
+        token().store(0, Ordering::Release);
+        wake_waiters(me);
+        return Err(Doomed);
+    }
+    // After the CAS: a wounder that has read the old age fails at its own CAS.
+    mine.age.store(OLDEST, Ordering::Release);
+    Ok(())
+}
+
+/// Gives the token back. Before [`finish`], which wakes those who wait for it.
+pub fn release_token() {
+    token().store(0, Ordering::Release);
+}
+
+/// Closes the gate and waits until no other transaction runs. The caller is inevitable, so at most
+/// one thread is here. `grace` steps are given to the others before they are wounded.
+pub fn close_gate(me: Me, grace: u32) {
+    gate().store(me.slot + 1, Ordering::SeqCst);
+    // Pairs with the light fence in `start`.
+    heavy_fence();
+    for slot in 0..peer_count().load(Ordering::SeqCst) {
+        if slot == me.slot {
+            continue;
+        }
+        let mut step = 0;
+        loop {
+            let state = peer(slot).state.load(Ordering::Acquire);
+            if status(state) == IDLE {
+                break;
+            }
+            step += 1;
+            if step > grace {
+                wound(slot, state);
+            }
+            if step < SPINS {
+                spin();
+            } else {
+                park(me, slot, &|| {
+                    status(peer(slot).state.load(Ordering::Acquire)) != IDLE
+                });
+            }
+        }
+    }
+}
+
+/// Opens the gate.
+pub fn open_gate() {
+    gate().store(0, Ordering::Release);
+    futex_wake(gate());
+}

@@ -1,0 +1,205 @@
+//! The stack half of rollback.
+//!
+//! At begin the live stack, from the stack pointer up to the base of the thread's stack, is copied.
+//! Rollback copies it back, so that spilled registers and locals that need no barriers are what
+//! they were, whatever frames the transaction has entered or left since. Two kinds of stack memory
+//! are not private: what other transactions wrote through pointers in the meantime (kept: see
+//! `foreign`), and what this transaction wrote through pointers above its begin (the undo log
+//! knows). Memory below the stack pointer at begin is fresh: dead after a rollback.
+
+use crate::fatal;
+use std::arch::naked_asm;
+
+/// Bytes of the stack that rollback runs on, and `on_abort` actions with it.
+const ROLLBACK_STACK: usize = 1 << 20;
+
+pub struct Snapshot {
+    /// Stack pointer at begin: the saved registers lie there, see `ame_begin`.
+    pub sp: usize,
+    /// First address above the thread's stack that frames can use.
+    base: usize,
+    copy: *mut u8,
+    capacity: usize,
+    rollback_stack: usize,
+}
+
+impl Snapshot {
+    /// `base`: end of the stack. `area`: address space for the copy, `capacity` bytes.
+    pub fn new(base: usize, area: usize, capacity: usize) -> Self {
+        Snapshot {
+            sp: base,
+            base,
+            copy: (area + ROLLBACK_STACK) as *mut u8,
+            capacity: capacity - ROLLBACK_STACK,
+            rollback_stack: area + ROLLBACK_STACK,
+        }
+    }
+
+    /// # Safety
+    /// `sp` is the stack pointer of a caller's frame on the thread's stack.
+    #[inline(always)]
+    pub unsafe fn take(&mut self, sp: usize) {
+        self.sp = sp;
+        let mut n = self.base.wrapping_sub(sp);
+        if n > self.capacity {
+            self.bad_stack();
+        }
+        // Whole 64-byte blocks upwards from sp: the copy loop beats a call of memcpy for the usual
+        // few hundred bytes, and never reads below sp or above base.
+        // SAFETY: [sp, base) is live stack, the copy area is large enough, and they are disjoint.
+        unsafe {
+            let (mut from, mut to) = (sp as *const [u64; 8], self.copy.cast::<[u64; 8]>());
+            if n > 4096 {
+                std::ptr::copy_nonoverlapping(sp as *const u8, self.copy, n);
+                return;
+            }
+            while n >= 64 {
+                to.write_unaligned(from.read_unaligned());
+                from = from.add(1);
+                to = to.add(1);
+                n -= 64;
+            }
+            let (mut from, mut to) = (from.cast::<u64>(), to.cast::<u64>());
+            while n >= 8 {
+                to.write_unaligned(from.read_unaligned());
+                from = from.add(1);
+                to = to.add(1);
+                n -= 8;
+            }
+        }
+    }
+
+    #[cold]
+    fn bad_stack(&self) -> ! {
+        fatal!(
+            "ame_begin() called with a stack pointer ({:#x}) outside the thread's stack (which ends \
+             at {:#x}), or on a stack deeper than {} MiB. Transactions on coroutine or signal \
+             stacks are not supported",
+            self.sp,
+            self.base,
+            self.capacity >> 20
+        )
+    }
+
+    /// Puts the stack back, except for `keep` (sorted granules written by others).
+    ///
+    /// # Safety
+    /// Runs on another stack; nothing uses the thread's stack meanwhile.
+    pub unsafe fn restore(&self, keep: &[usize]) {
+        let mut from = self.sp;
+        for &granule in keep.iter().filter(|&&g| g + 16 > self.sp) {
+            // SAFETY: as below.
+            unsafe { self.restore_part(from, granule.max(self.sp)) };
+            from = granule + 16;
+        }
+        // SAFETY: the caller's promise; the parts lie in [sp, base), which `take` copied.
+        unsafe { self.restore_part(from, self.base) };
+    }
+
+    unsafe fn restore_part(&self, from: usize, to: usize) {
+        if from < to && to <= self.base {
+            // SAFETY: see `restore`.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    self.copy.add(from - self.sp),
+                    from as *mut u8,
+                    to - from,
+                )
+            };
+        }
+    }
+
+    pub fn rollback_stack(&self) -> usize {
+        self.rollback_stack
+    }
+}
+
+/// Continues on another stack with `f(arg)`.
+#[unsafe(naked)]
+pub unsafe extern "C" fn switch_stack(
+    _arg: *mut crate::thread::Thread,
+    _stack: usize,
+    _f: unsafe extern "C" fn(*mut crate::thread::Thread) -> !,
+) -> ! {
+    naked_asm!("mov rsp, rsi", "and rsp, -16", "call rdx", "ud2")
+}
+
+/// Returns from `ame_begin` again with `value`, from the registers saved at `sp`.
+#[unsafe(naked)]
+pub unsafe extern "C" fn resume(_sp: usize, _value: u32) -> ! {
+    naked_asm!(
+        "mov rsp, rdi",
+        "mov eax, esi",
+        "ldmxcsr [rsp]",
+        "fldcw [rsp + 4]",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Lowest and highest address of the calling thread's stack.
+pub fn bounds() -> (usize, usize) {
+    // SAFETY: plain pthread queries with local out-parameters.
+    unsafe {
+        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
+        let err = libc::pthread_getattr_np(libc::pthread_self(), &mut attr);
+        if err != 0 {
+            fatal!(
+                "pthread_getattr_np failed: {}",
+                std::io::Error::from_raw_os_error(err)
+            );
+        }
+        let (mut low, mut size) = (std::ptr::null_mut(), 0);
+        libc::pthread_attr_getstack(&attr, &mut low, &mut size);
+        libc::pthread_attr_destroy(&mut attr);
+        (low as usize, low as usize + size)
+    }
+}
+
+/// End of the part of the stack that frames use. Above it lie the thread's control block and TLS
+/// (other threads), or arguments, environment and auxiliary vector (main thread).
+pub fn frames_end(low: usize, high: usize) -> usize {
+    extern "C" {
+        static __libc_stack_end: *const u8;
+    }
+    // SAFETY: set by the dynamic loader before any code of ours runs, then constant; the fs:0 word
+    // is the address of the thread control block itself (x86-64 TLS ABI).
+    unsafe {
+        let main_end = __libc_stack_end as usize;
+        if (low..high).contains(&main_end) {
+            return main_end;
+        }
+    }
+    // Static TLS lies between the frames and the control block. It must not be part of a snapshot:
+    // the runtime's own state is in there.
+    struct Search {
+        stack: std::ops::Range<usize>,
+        end: usize,
+    }
+    unsafe extern "C" fn visit(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        data: *mut libc::c_void,
+    ) -> i32 {
+        // SAFETY: called by dl_iterate_phdr with its own record and our `Search`.
+        let (info, search) = unsafe { (&*info, &mut *data.cast::<Search>()) };
+        let tls = info.dlpi_tls_data as usize;
+        if search.stack.contains(&tls) {
+            search.end = search.end.min(tls);
+        }
+        0
+    }
+    let mut search = Search {
+        stack: low..high,
+        end: high,
+    };
+    // SAFETY: `visit` matches the expected signature and `search` outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
+    search.end & !15
+}

@@ -1,0 +1,211 @@
+//! Where marks, locks and per-thread state live.
+//!
+//! All tables have fixed addresses, so that a barrier needs no base but the thread's own mark
+//! table, and so that a thread which never registered can read a table of zeroes:
+//!
+//! | what | address | size |
+//! | --- | --- | --- |
+//! | lock table, `u16` per granule | `0x1200_0000_0000` | 8 GiB |
+//! | zero marks (read-only) | `0x1204_0000_0000` | 8 GiB |
+//! | mark table of slot s | `0x1300_0000_0000 + s * 8 GiB` | 8 GiB |
+//! | logs of slot s | `0x2000_0000_0000 + s * 16 GiB` | 16 GiB |
+//! | heap arena | see `window` | |
+//!
+//! They are reserved without backing (`MAP_NORESERVE`) and touched sparsely. The addresses stay
+//! clear of AddressSanitizer's shadow, of the executable and of the kernel's mmap area.
+
+use crate::peer::Peer;
+use crate::primitive::*;
+
+/// Highest number of threads that can be registered at the same time.
+#[cfg(not(loom))]
+pub const MAX_THREADS: usize = 1000;
+#[cfg(loom)]
+pub const MAX_THREADS: usize = 3;
+
+#[cfg(not(loom))]
+pub use fixed::*;
+#[cfg(loom)]
+pub use modelled::*;
+
+#[cfg(not(loom))]
+mod fixed {
+    use super::*;
+    use crate::fatal;
+    use ame_abi::GRANULE_MASK;
+
+    const LOCKS: usize = 0x1200_0000_0000;
+    /// What `ame_tls.marks` points to in a thread that has not registered.
+    pub const ZERO_MARKS: usize = 0x1204_0000_0000;
+    const MARKS: usize = 0x1300_0000_0000;
+    const LOGS: usize = 0x2000_0000_0000;
+    const TABLE_BYTES: usize = (GRANULE_MASK as usize + 1) * 2;
+    /// Bytes of address space for the logs of one thread.
+    pub const LOG_BYTES: usize = 16 << 30;
+
+    static PEERS: [Peer; MAX_THREADS] = [const { Peer::new() }; MAX_THREADS];
+    static PEER_COUNT: AtomicU32 = AtomicU32::new(0);
+    static GATE: AtomicU32 = AtomicU32::new(0);
+    static TOKEN: AtomicU32 = AtomicU32::new(0);
+
+    #[inline(always)]
+    pub fn lock(g: u32) -> &'static AtomicU16 {
+        // SAFETY: `init` mapped the whole table before any transaction could start.
+        unsafe { &*((LOCKS + g as usize * 2) as *const AtomicU16) }
+    }
+
+    #[inline(always)]
+    pub fn marks_base(slot: u32) -> usize {
+        MARKS + slot as usize * TABLE_BYTES
+    }
+
+    #[inline(always)]
+    pub fn mark(slot: u32, g: u32) -> &'static AtomicU16 {
+        // SAFETY: slots below `peer_count` have a mapped table, which is never unmapped.
+        unsafe { &*((marks_base(slot) + g as usize * 2) as *const AtomicU16) }
+    }
+
+    #[inline(always)]
+    pub fn peer(slot: u32) -> &'static Peer {
+        &PEERS[slot as usize]
+    }
+
+    /// Slots that are or were in use; those above have no tables.
+    #[inline(always)]
+    pub fn peer_count() -> &'static AtomicU32 {
+        &PEER_COUNT
+    }
+
+    /// 0, or the slot + 1 of the thread that runs exclusively or asks for it.
+    #[inline(always)]
+    pub fn gate() -> &'static AtomicU32 {
+        &GATE
+    }
+
+    /// 0, or the slot + 1 of the inevitable transaction.
+    #[inline(always)]
+    pub fn token() -> &'static AtomicU32 {
+        &TOKEN
+    }
+
+    fn reserve(address: usize, bytes: usize, protection: i32, what: &str) {
+        // SAFETY: MAP_FIXED_NOREPLACE never touches existing mappings.
+        let got = unsafe {
+            libc::mmap(
+                address as *mut libc::c_void,
+                bytes,
+                protection,
+                libc::MAP_PRIVATE
+                    | libc::MAP_ANONYMOUS
+                    | libc::MAP_NORESERVE
+                    | libc::MAP_FIXED_NOREPLACE,
+                -1,
+                0,
+            )
+        };
+        if got as usize != address {
+            let why = std::io::Error::last_os_error();
+            fatal!(
+                "cannot reserve {} GiB of address space at {address:#x} for {what}: {why}. \
+                 Ame needs address space without a limit: check `ulimit -v` (want: unlimited) and \
+                 /proc/sys/vm/overcommit_memory (want: 0 or 1); `ame doctor` tells more",
+                bytes >> 30
+            );
+        }
+    }
+
+    /// Maps what all threads share. Called once, before anything else.
+    pub fn init() {
+        reserve(
+            LOCKS,
+            TABLE_BYTES,
+            libc::PROT_READ | libc::PROT_WRITE,
+            "the lock table",
+        );
+        reserve(
+            ZERO_MARKS,
+            TABLE_BYTES,
+            libc::PROT_READ,
+            "the table of zero marks",
+        );
+        // SAFETY: registers the process for the expedited command; no memory is passed.
+        let r = unsafe {
+            libc::syscall(
+                libc::SYS_membarrier,
+                libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+                0,
+                0,
+            )
+        };
+        if r != 0 {
+            fatal!(
+                "the kernel has no membarrier(2) with private expedited commands ({}); \
+                 Linux 4.14 or newer is needed",
+                std::io::Error::last_os_error()
+            );
+        }
+    }
+
+    /// Maps what slot `slot` needs; the first thread in a slot does it, later ones reuse it.
+    pub fn init_slot(slot: u32) {
+        let rw = libc::PROT_READ | libc::PROT_WRITE;
+        reserve(
+            marks_base(slot),
+            TABLE_BYTES,
+            rw,
+            "the marks of another thread",
+        );
+        reserve(log_base(slot), LOG_BYTES, rw, "the logs of another thread");
+    }
+
+    pub fn log_base(slot: u32) -> usize {
+        LOGS + slot as usize * LOG_BYTES
+    }
+
+    /// Forgets every mark of the slot (version wrap, thread exit) and gives the memory back.
+    pub fn clear_marks(slot: u32) {
+        give_back(marks_base(slot), TABLE_BYTES);
+    }
+
+    pub fn give_back(address: usize, bytes: usize) {
+        // SAFETY: only called with ranges inside our own anonymous mappings; the pages read as
+        // zero afterwards, which for marks means "not held".
+        unsafe { libc::madvise(address as *mut libc::c_void, bytes, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(loom)]
+mod modelled {
+    use super::*;
+
+    const GRANULES: usize = 2;
+
+    loom::lazy_static! {
+        static ref LOCKS: Vec<AtomicU16> = (0..GRANULES).map(|_| AtomicU16::new(0)).collect();
+        static ref MARKS: Vec<AtomicU16> =
+            (0..GRANULES * MAX_THREADS).map(|_| AtomicU16::new(0)).collect();
+        static ref PEERS: Vec<Peer> = (0..MAX_THREADS).map(|_| Peer::new()).collect();
+        static ref PEER_COUNT: AtomicU32 = AtomicU32::new(0);
+        static ref GATE: AtomicU32 = AtomicU32::new(0);
+        static ref TOKEN: AtomicU32 = AtomicU32::new(0);
+    }
+
+    pub fn lock(g: u32) -> &'static AtomicU16 {
+        &LOCKS[g as usize]
+    }
+    pub fn mark(slot: u32, g: u32) -> &'static AtomicU16 {
+        &MARKS[slot as usize * GRANULES + g as usize]
+    }
+    pub fn peer(slot: u32) -> &'static Peer {
+        &PEERS[slot as usize]
+    }
+    pub fn peer_count() -> &'static AtomicU32 {
+        &PEER_COUNT
+    }
+    pub fn gate() -> &'static AtomicU32 {
+        &GATE
+    }
+    pub fn token() -> &'static AtomicU32 {
+        &TOKEN
+    }
+}

@@ -1,0 +1,309 @@
+//! A thread's own half of its transactions.
+
+use crate::actions::Actions;
+use crate::config::config;
+use crate::delta::Deltas;
+use crate::fatal;
+use crate::heap::Allocations;
+use crate::peer::{self, Peer};
+use crate::protocol::Me;
+use crate::stack::{self, Snapshot};
+use crate::stats::Stats;
+use crate::tables;
+use crate::tls::{tls, Tls};
+use crate::undo::UndoLog;
+use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+
+/// How far the current transaction can still be rolled back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    Revocable,
+    Inevitable,
+    Exclusive,
+}
+
+pub struct Thread {
+    pub me: Me,
+    /// The thread's mark table.
+    marks: *mut u16,
+    /// Nesting depth; 0 outside transactions.
+    pub depth: u32,
+    pub mode: Mode,
+    /// Something of the transaction needs more at commit than locks: actions, frees, deltas, mode.
+    pub eventful: bool,
+    /// Lowest address of the stack, and bytes from there up to the stack pointer at begin: what
+    /// lies between is fresh frames.
+    pub stack_low: usize,
+    pub fresh_stack: usize,
+    pub undo: UndoLog,
+    pub snapshot: Snapshot,
+    pub age: u64,
+    /// Rollbacks of the current transaction so far.
+    pub attempts: u32,
+    /// Time stamp counter at the start of this attempt.
+    pub started: u64,
+    /// Time stamp counter cycles this attempt spent waiting.
+    pub waited: u64,
+    /// The last granule read for the first time, and how many in sequence led to it.
+    pub last_read: u32,
+    pub read_run: u32,
+    pub chaos: u64,
+    pub actions: Actions,
+    pub allocations: Allocations,
+    pub deltas: Deltas,
+    pub private_seen: Box<[(usize, u32); 256]>,
+    pub stats: Stats,
+    pub abort_cause: u8,
+    pub abort_pc: u64,
+    pub boundary_depth: u32,
+}
+
+/// Address space of a thread's logs: first the undo log, then the snapshot with its stack.
+const SNAPSHOT_BYTES: usize = 1 << 30;
+
+/// Serialises registration: slots are taken and given back rarely.
+static REGISTRY: Mutex<()> = Mutex::new(());
+
+impl Thread {
+    /// The calling thread's state, or null.
+    #[inline(always)]
+    pub fn current() -> *mut Thread {
+        tls().thread.load(Ordering::Relaxed)
+    }
+
+    /// The calling thread's state; registers the thread when it is new.
+    #[inline(always)]
+    pub fn get() -> *mut Thread {
+        let thread = Self::current();
+        if thread.is_null() {
+            return register();
+        }
+        thread
+    }
+
+    #[inline(always)]
+    pub fn mark(&mut self, g: u32) -> &mut u16 {
+        // SAFETY: the table covers every granule index; only this thread writes to it, and others
+        // read it atomically (plain stores of two bytes are atomic on x86-64).
+        unsafe { &mut *self.marks.add(g as usize) }
+    }
+
+    pub fn peer(&self) -> &'static Peer {
+        tables::peer(self.me.slot)
+    }
+
+    /// In a transaction whose accesses need marks and locks.
+    #[inline(always)]
+    pub fn speculative(&self) -> bool {
+        self.depth != 0 && self.mode != Mode::Exclusive
+    }
+
+    /// Lets the inline checks of this thread fail where they must.
+    #[inline(always)]
+    pub fn arm(&self, tls: &Tls) {
+        tls.rver.store(self.me.ver, Ordering::Relaxed);
+        tls.wver.store(self.me.ver + 1, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub fn disarm(&self, tls: &Tls) {
+        tls.rver.store(0, Ordering::Relaxed);
+        tls.wver.store(0, Ordering::Relaxed);
+    }
+
+    /// The version after this one; forgets all marks when they wrap.
+    #[inline(always)]
+    pub fn next_version(&mut self) -> u16 {
+        let next = self.me.ver + 2;
+        if next < config_max_version() {
+            return next;
+        }
+        tables::clear_marks(self.me.slot);
+        2
+    }
+}
+
+#[inline(always)]
+fn config_max_version() -> u16 {
+    use std::sync::atomic::AtomicU16;
+    // A plain load on the commit path instead of the OnceLock's two.
+    static MAX: AtomicU16 = AtomicU16::new(0);
+    match MAX.load(Ordering::Relaxed) {
+        0 => {
+            let max = config().max_version;
+            MAX.store(max, Ordering::Relaxed);
+            max
+        }
+        max => max,
+    }
+}
+
+/// Calls [`unregister`] when a registered thread ends. A pthread key and not a Rust thread-local,
+/// because destructors of other keys may run transactions and register the thread once more.
+fn exit_key() -> libc::pthread_key_t {
+    use std::sync::OnceLock;
+    static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
+    unsafe extern "C" fn at_exit(_: *mut libc::c_void) {
+        unregister();
+    }
+    *KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: `key` is a valid out-parameter; the destructor has the right signature.
+        let err = unsafe { libc::pthread_key_create(&mut key, Some(at_exit)) };
+        if err != 0 {
+            fatal!(
+                "pthread_key_create failed: {}",
+                std::io::Error::from_raw_os_error(err)
+            );
+        }
+        key
+    })
+}
+
+/// Gives the calling thread a slot. Cheap to call again.
+#[cold]
+#[inline(never)]
+pub fn register() -> *mut Thread {
+    crate::init();
+    let existing = Thread::current();
+    if !existing.is_null() {
+        return existing;
+    }
+    let (low, high) = stack::bounds();
+    let guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
+    let used = tables::peer_count().load(Ordering::Acquire);
+    let free = (0..used).find(|&s| {
+        tables::peer(s)
+            .os
+            .thread
+            .load(Ordering::Acquire)
+            .is_null()
+    });
+    let slot = free.unwrap_or(used);
+    if slot as usize >= tables::MAX_THREADS {
+        fatal!(
+            "more than {} threads use transactions at the same time; end some, or share them",
+            tables::MAX_THREADS
+        );
+    }
+    if free.is_none() {
+        tables::init_slot(slot);
+    }
+    let logs = tables::log_base(slot);
+    let undo_bytes = tables::LOG_BYTES - SNAPSHOT_BYTES;
+    let peer = tables::peer(slot);
+    let ver = match peer::version(peer.state.load(Ordering::Acquire)) {
+        0 => 2,
+        v => v,
+    };
+    peer.state
+        .store(peer::state_of(ver, peer::IDLE), Ordering::Release);
+    let thread = Box::into_raw(Box::new(Thread {
+        me: Me { slot, ver },
+        marks: tables::marks_base(slot) as *mut u16,
+        depth: 0,
+        mode: Mode::Revocable,
+        eventful: false,
+        stack_low: low,
+        fresh_stack: 0,
+        undo: UndoLog::new(logs, undo_bytes),
+        snapshot: Snapshot::new(
+            stack::frames_end(low, high),
+            logs + undo_bytes,
+            SNAPSHOT_BYTES,
+        ),
+        age: 0,
+        attempts: 0,
+        started: 0,
+        waited: 0,
+        last_read: 0,
+        read_run: 0,
+        chaos: config().chaos_seed ^ (slot as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        actions: Actions::default(),
+        allocations: Allocations::default(),
+        deltas: Deltas::default(),
+        private_seen: Box::new([(0, 0); 256]),
+        stats: Stats::default(),
+        abort_cause: 0,
+        abort_pc: 0,
+        boundary_depth: 0,
+    }));
+    let tls = tls();
+    peer.os.attach(tls, low, high);
+    peer.os.thread.store(thread, Ordering::Release);
+    tables::peer_count().fetch_max(slot + 1, Ordering::SeqCst);
+    drop(guard);
+    tls.marks
+        .store(tables::marks_base(slot), Ordering::Relaxed);
+    tls.thread.store(thread, Ordering::Relaxed);
+    // SAFETY: the key exists; any non-null value arms its destructor.
+    unsafe { libc::pthread_setspecific(exit_key(), thread.cast()) };
+    thread
+}
+
+/// Ends the calling thread's use of its slot.
+fn unregister() {
+    let tls = tls();
+    let thread = tls.thread.load(Ordering::Relaxed);
+    if thread.is_null() {
+        return;
+    }
+    // SAFETY: made by `register` for this thread, and freed only here.
+    let owned = unsafe { Box::from_raw(thread) };
+    if owned.depth != 0 {
+        fatal!("a thread ended inside a transaction: every ame_begin() needs its ame_commit()");
+    }
+    crate::trace::thread_end(&owned);
+    let _guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
+    crate::stats::retire(&owned.stats);
+    tls.thread.store(std::ptr::null_mut(), Ordering::Relaxed);
+    tls.marks.store(tables::ZERO_MARKS, Ordering::Relaxed);
+    let peer = owned.peer();
+    peer.os.detach();
+    tls.rver.store(0, Ordering::Relaxed);
+    tls.wver.store(0, Ordering::Relaxed);
+    // Marks of ended transactions are dead, but their memory is not ours to keep.
+    tables::clear_marks(owned.me.slot);
+    peer.os
+        .thread
+        .store(std::ptr::null_mut(), Ordering::Release);
+}
+
+/// Runs `f` on every registered thread's state, which may be running.
+pub fn for_each(mut f: impl FnMut(&Thread)) {
+    let _guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
+    for slot in 0..tables::peer_count().load(Ordering::Acquire) {
+        let thread = tables::peer(slot).os.thread.load(Ordering::Acquire);
+        if !thread.is_null() {
+            // SAFETY: freed only under the registry lock, after it was unlinked.
+            f(unsafe { &*thread });
+        }
+    }
+}
+
+/// In a fork's child: only the calling thread exists.
+pub fn forget_others() {
+    let mine = Thread::current();
+    for slot in 0..tables::peer_count().load(Ordering::Acquire) {
+        let peer = tables::peer(slot);
+        if peer.os.thread.load(Ordering::Acquire) != mine {
+            let state = peer.state.load(Ordering::Relaxed);
+            peer.state.store(
+                peer::state_of(peer::version(state), peer::IDLE),
+                Ordering::Release,
+            );
+            peer.waiting_for.store(0, Ordering::Relaxed);
+            peer.os
+                .thread
+                .store(std::ptr::null_mut(), Ordering::Release);
+            tables::clear_marks(slot);
+        }
+        peer.waiters.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Held by `fork` so that the child's registry is whole.
+pub fn registry_lock() -> std::sync::MutexGuard<'static, ()> {
+    REGISTRY.lock().unwrap_or_else(|e| e.into_inner())
+}

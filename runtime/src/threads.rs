@@ -1,0 +1,44 @@
+//! `pthread_create` of instrumented code: the new thread registers before its first instruction,
+//! so that code which keeps the address of its mark table in a register has the right one.
+
+use crate::{entry, thread};
+use std::ffi::c_void;
+
+type Routine = extern "C" fn(*mut c_void) -> *mut c_void;
+
+struct Start {
+    routine: Routine,
+    argument: *mut c_void,
+}
+
+extern "C" fn run(start: *mut c_void) -> *mut c_void {
+    // SAFETY: made by `ame_pthread_create` for this thread alone.
+    let start = unsafe { Box::from_raw(start.cast::<Start>()) };
+    thread::register();
+    (start.routine)(start.argument)
+}
+
+/// pthread_create. The new thread may look at anything at once, so a transaction that starts one
+/// becomes inevitable first. What it has written stays locked until it commits.
+///
+/// # Safety
+/// As pthread_create.
+#[no_mangle]
+pub unsafe extern "C" fn ame_pthread_create(
+    id: *mut libc::pthread_t,
+    attr: *const libc::pthread_attr_t,
+    routine: Routine,
+    argument: *mut c_void,
+) -> i32 {
+    entry::ame_make_inevitable();
+    // SAFETY: `id` is written by pthread_create; the caller's promise.
+    unsafe { entry::ame_write_range(id.cast(), size_of::<libc::pthread_t>()) };
+    let start = Box::into_raw(Box::new(Start { routine, argument }));
+    // SAFETY: the caller's promise; `start` is owned by the new thread from here on.
+    let err = unsafe { libc::pthread_create(id, attr, run, start.cast()) };
+    if err != 0 {
+        // SAFETY: no thread was created.
+        drop(unsafe { Box::from_raw(start) });
+    }
+    err
+}

@@ -1,0 +1,55 @@
+//! The thread's control block, `ame_tls` of `ame_rt.h`.
+//!
+//! Stable Rust cannot define a thread-local with C linkage. A static in section `.tdata` becomes a
+//! symbol of type `STT_TLS`, which is what C code and the pass refer to; Rust itself must never
+//! name it (it would read the initial image), and goes through the thread pointer in [`tls`].
+
+use crate::thread::Thread;
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicUsize};
+
+/// Layout fixed by `ame_rt.h` and `ame_abi::TLS_*`. Atomic, because others poke `rver` and `wver`.
+#[repr(C)]
+pub struct Tls {
+    pub marks: AtomicUsize,
+    pub rver: AtomicU16,
+    pub wver: AtomicU16,
+    pub reserved: AtomicU32,
+    pub thread: AtomicPtr<Thread>,
+}
+
+const _: () = {
+    assert!(core::mem::offset_of!(Tls, marks) == ame_abi::TLS_MARKS as usize);
+    assert!(core::mem::offset_of!(Tls, rver) == ame_abi::TLS_RVER as usize);
+    assert!(core::mem::offset_of!(Tls, wver) == ame_abi::TLS_WVER as usize);
+    assert!(core::mem::offset_of!(Tls, thread) == TLS_THREAD);
+};
+/// Offset of `thread`, for the assembly stubs.
+pub const TLS_THREAD: usize = 16;
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".tdata")]
+#[allow(non_upper_case_globals)]
+pub static ame_tls: Tls = Tls {
+    marks: AtomicUsize::new(crate::tables::ZERO_MARKS),
+    rver: AtomicU16::new(0),
+    wver: AtomicU16::new(0),
+    reserved: AtomicU32::new(0),
+    thread: AtomicPtr::new(std::ptr::null_mut()),
+};
+
+/// The calling thread's control block.
+#[inline(always)]
+pub fn tls() -> &'static Tls {
+    let address: *const Tls;
+    // SAFETY: the initial-exec TLS sequence of the x86-64 ABI. The block lives as long as the
+    // thread, and the reference does not leave it except through `Foreign`, which guards it.
+    unsafe {
+        core::arch::asm!(
+            "mov {0}, qword ptr [rip + ame_tls@GOTTPOFF]",
+            "add {0}, qword ptr fs:[0]",
+            out(reg) address,
+            options(pure, readonly, nostack),
+        );
+        &*address
+    }
+}

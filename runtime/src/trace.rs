@@ -1,0 +1,335 @@
+//! The binary trace of `AME_LOG=file`; format in `ame_abi::trace`.
+
+use crate::config::config;
+use crate::protocol::Want;
+use crate::tables::MAX_THREADS;
+use crate::thread::Thread;
+use crate::{clock, fatal};
+use ame_abi::trace::{kind, MAGIC};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::Mutex;
+
+static ENABLED: AtomicBool = AtomicBool::new(false);
+static FILE: Mutex<Option<BufWriter<File>>> = Mutex::new(None);
+
+/// Length of a slice of the time line, in nanoseconds.
+const SLICE: u64 = 10_000_000;
+
+#[inline(always)]
+pub fn enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+/// Opens the trace if `AME_LOG` asks for one.
+pub fn init() {
+    let Some(path) = &config().log else { return };
+    let file = File::create(path)
+        .unwrap_or_else(|e| fatal!("AME_LOG: cannot create {}: {e}", path.display()));
+    *lock() = Some(BufWriter::with_capacity(1 << 16, file));
+    if let Some(file) = &mut *lock() {
+        write(file, &MAGIC);
+    }
+    let unix = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as u64);
+    let command = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let mut process = Record::new(kind::PROCESS);
+    process.u32(std::process::id()).u64(unix).bytes(&command);
+    process.write();
+    modules();
+    ENABLED.store(true, Ordering::Release);
+}
+
+/// Records the executable mappings: at start, and when a module registers.
+pub fn modules() {
+    if lock().is_none() {
+        return;
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for line in maps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some(mode), Some(offset)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let Some(path) = words.nth(2) else { continue };
+        let hex = |s: &str| u64::from_str_radix(s, 16).unwrap_or(0);
+        if let (true, Some((start, end))) = (mode.contains('x'), range.split_once('-')) {
+            let mut module = Record::new(kind::MODULE);
+            module
+                .u64(hex(start))
+                .u64(hex(end))
+                .u64(hex(offset))
+                .bytes(path.as_bytes());
+            module.write();
+        }
+    }
+}
+
+/// Totals and the last slice of every thread; the file is complete afterwards.
+pub fn close() {
+    if !enabled() {
+        return;
+    }
+    crate::thread::for_each(thread_end);
+    ENABLED.store(false, Ordering::Release);
+    if let Some(mut file) = lock().take() {
+        if let Err(e) = file.flush() {
+            eprintln!("ame: AME_LOG: the trace is incomplete: {e}");
+        }
+    }
+}
+
+/// A forked child does not write to its parent's trace.
+pub fn forget_in_child() {
+    ENABLED.store(false, Ordering::Release);
+    // Not dropped: that would flush the parent's buffer twice.
+    std::mem::forget(lock().take());
+}
+
+fn lock() -> std::sync::MutexGuard<'static, Option<BufWriter<File>>> {
+    FILE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn write(file: &mut BufWriter<File>, bytes: &[u8]) {
+    if let Err(e) = file.write_all(bytes) {
+        // Once; a full disk must not stop the program.
+        if ENABLED.swap(false, Ordering::Relaxed) {
+            eprintln!("ame: AME_LOG: cannot write, tracing ends here: {e}");
+        }
+    }
+}
+
+struct Record {
+    bytes: Vec<u8>,
+}
+
+impl Record {
+    fn new(kind: u8) -> Self {
+        Record {
+            bytes: vec![kind, 0, 0, 0],
+        }
+    }
+    fn bytes(&mut self, more: &[u8]) -> &mut Self {
+        let room = u16::MAX as usize + 4 - self.bytes.len();
+        self.bytes.extend_from_slice(&more[..more.len().min(room)]);
+        self
+    }
+    fn u8(&mut self, n: u8) -> &mut Self {
+        self.bytes(&[n])
+    }
+    fn u16(&mut self, n: u16) -> &mut Self {
+        self.bytes(&n.to_le_bytes())
+    }
+    fn u32(&mut self, n: u32) -> &mut Self {
+        self.bytes(&n.to_le_bytes())
+    }
+    fn u64(&mut self, n: u64) -> &mut Self {
+        self.bytes(&n.to_le_bytes())
+    }
+    fn write(&mut self) {
+        let length = (self.bytes.len() - 4) as u16;
+        self.bytes[2..4].copy_from_slice(&length.to_le_bytes());
+        if let Some(file) = &mut *lock() {
+            write(file, &self.bytes);
+        }
+    }
+}
+
+pub fn conflict(slot: u32, other: u32, want: &Want, other_pc: u64, outcome: u8, lost: u64) {
+    Record::new(kind::CONFLICT)
+        .u64(clock::now())
+        .u16(slot as u16)
+        .u16(other as u16)
+        .u8(want.access)
+        .u8(outcome)
+        .u64(want.pc)
+        .u64(other_pc)
+        .u64(want.address)
+        .u64(clock::nanoseconds(lost))
+        .write();
+}
+
+pub fn aborted(thread: &mut Thread, why: u8, lost: u64) {
+    let lost = clock::nanoseconds(lost);
+    Record::new(kind::ABORT)
+        .u64(clock::now())
+        .u16(thread.me.slot as u16)
+        .u8(why)
+        .u64(thread.abort_pc)
+        .u64(lost)
+        .write();
+    let slices = &slices(thread.me.slot).totals;
+    slices.aborts.fetch_add(1, Ordering::Relaxed);
+    slices.aborted_ns.fetch_add(lost, Ordering::Relaxed);
+    end_of_attempt(thread);
+}
+
+pub fn committed(thread: &mut Thread) {
+    let took = clock::cycles().saturating_sub(thread.started + thread.waited);
+    let slices = &slices(thread.me.slot).totals;
+    slices.commits.fetch_add(1, Ordering::Relaxed);
+    slices
+        .committed_ns
+        .fetch_add(clock::nanoseconds(took), Ordering::Relaxed);
+    end_of_attempt(thread);
+}
+
+fn end_of_attempt(thread: &mut Thread) {
+    let s = slices(thread.me.slot);
+    let waited = std::mem::take(&mut thread.waited);
+    s.totals
+        .waiting_ns
+        .fetch_add(clock::nanoseconds(waited), Ordering::Relaxed);
+    let now = clock::now();
+    let start = s.start.load(Ordering::Relaxed);
+    if now - start >= SLICE {
+        s.flush(thread.me.slot, now);
+    }
+}
+
+pub fn irrevocable(thread: &Thread, pc: u64, what: u8) {
+    if enabled() {
+        Record::new(kind::IRREVOCABLE)
+            .u64(clock::now())
+            .u16(thread.me.slot as u16)
+            .u64(pc)
+            .u8(what)
+            .write();
+    }
+}
+
+pub fn thread_end(thread: &Thread) {
+    if !enabled() {
+        return;
+    }
+    let slot = thread.me.slot;
+    let s = slices(slot);
+    s.flush(slot, clock::now());
+    let ended = &s.written;
+    let mut record = Record::new(kind::THREAD_END);
+    record.u64(clock::now()).u16(slot as u16);
+    for n in ended.all() {
+        // Taken: the next thread in this slot starts from zero.
+        record.u64(n.swap(0, Ordering::Relaxed));
+    }
+    record.write();
+}
+
+#[derive(Default)]
+struct Totals {
+    commits: AtomicU64,
+    aborts: AtomicU64,
+    committed_ns: AtomicU64,
+    aborted_ns: AtomicU64,
+    waiting_ns: AtomicU64,
+}
+
+impl Totals {
+    fn all(&self) -> [&AtomicU64; 5] {
+        [
+            &self.commits,
+            &self.aborts,
+            &self.committed_ns,
+            &self.aborted_ns,
+            &self.waiting_ns,
+        ]
+    }
+}
+
+/// Direct-mapped memory of a thread's latest accesses, so that the other side of a conflict has a
+/// source line.
+const ACCESSES: usize = 4096;
+
+struct Slices {
+    /// Start of the current slice, in nanoseconds.
+    start: AtomicU64,
+    totals: Totals,
+    /// What earlier slices added up to.
+    written: Totals,
+    accesses: Box<[[AtomicU64; 2]]>,
+}
+
+impl Slices {
+    fn flush(&self, slot: u32, now: u64) {
+        let start = self.start.swap(now, Ordering::Relaxed);
+        let taken = self.totals.all().map(|n| n.swap(0, Ordering::Relaxed));
+        for (sum, n) in self.written.all().into_iter().zip(taken) {
+            sum.fetch_add(n, Ordering::Relaxed);
+        }
+        if taken == [0; 5] {
+            return;
+        }
+        let [commits, aborts, committed, aborted, waiting] = taken;
+        Record::new(kind::SLICE)
+            .u64(start)
+            .u64(now - start)
+            .u16(slot as u16)
+            .u32(commits as u32)
+            .u32(aborts as u32)
+            .u64(committed)
+            .u64(aborted)
+            .u64(waiting)
+            .write();
+    }
+}
+
+static SLICES: [AtomicPtr<Slices>; MAX_THREADS] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
+
+fn slices(slot: u32) -> &'static Slices {
+    let place = &SLICES[slot as usize];
+    let existing = place.load(Ordering::Acquire);
+    if !existing.is_null() {
+        // SAFETY: stored below, never freed.
+        return unsafe { &*existing };
+    }
+    let new = Box::into_raw(Box::new(Slices {
+        start: AtomicU64::new(clock::now()),
+        totals: Totals::default(),
+        written: Totals::default(),
+        accesses: (0..ACCESSES)
+            .map(|_| [AtomicU64::new(0), AtomicU64::new(0)])
+            .collect(),
+    }));
+    match place.compare_exchange(
+        std::ptr::null_mut(),
+        new,
+        Ordering::AcqRel,
+        Ordering::Acquire,
+    ) {
+        // SAFETY: just made, never freed.
+        Ok(_) => unsafe { &*new },
+        Err(other) => {
+            // SAFETY: `new` was not published; `other` is never freed.
+            unsafe {
+                drop(Box::from_raw(new));
+                &*other
+            }
+        }
+    }
+}
+
+fn access_of(slot: u32, address: u64) -> &'static [AtomicU64; 2] {
+    &slices(slot).accesses[(address >> 4) as usize % ACCESSES]
+}
+
+/// Remembers which barrier acquired a granule.
+#[cold]
+pub fn note_access(slot: u32, address: usize, pc: u64) {
+    let [granule, code] = access_of(slot, address as u64);
+    granule.store(address as u64 & !15, Ordering::Relaxed);
+    code.store(pc, Ordering::Relaxed);
+}
+
+/// The barrier through which `slot` acquired the granule at `address`, or 0.
+pub fn last_access(slot: u32, address: u64) -> u64 {
+    let [granule, code] = access_of(slot, address);
+    if granule.load(Ordering::Relaxed) == address & !15 {
+        code.load(Ordering::Relaxed)
+    } else {
+        0
+    }
+}

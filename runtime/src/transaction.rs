@@ -1,0 +1,340 @@
+//! Begin, commit, rollback: the life of a transaction.
+
+use crate::config::config;
+use crate::heap;
+use crate::peer::{self, IDLE};
+use crate::primitive::Ordering;
+use crate::protocol::{self, Doomed, Want};
+use crate::stack;
+use crate::thread::{Mode, Thread};
+use crate::tls::tls;
+use crate::{clock, fatal, trace};
+use ame_abi::trace::cause;
+
+/// Second half of `ame_begin`; `sp` is where it saved the registers.
+///
+/// # Safety
+/// Called by `ame_begin` only.
+pub unsafe extern "C" fn begin(sp: usize) -> u32 {
+    // SAFETY: the thread's own state, used by no other Rust frame now.
+    let thread = unsafe { &mut *Thread::get() };
+    thread.depth += 1;
+    if thread.depth > 1 {
+        return 0;
+    }
+    thread.attempts = 0;
+    thread.stats.begins.add(1);
+    thread.peer().os.forget_stack_writes();
+    // SAFETY: sp is the caller's frame.
+    unsafe { thread.snapshot.take(sp) };
+    thread.fresh_stack = (sp & !15) - thread.stack_low;
+    let now = clock::cycles();
+    thread.started = now;
+    thread.age = age_at(now, thread.me.slot);
+    start(thread);
+    0
+}
+
+/// Ages grow with time and are unique. 2^54 cycles are 100 days at 2 GHz; the counter restarts
+/// with the machine, and a wrap would only make one transaction look old.
+fn age_at(cycles: u64, slot: u32) -> u64 {
+    cycles << 10 | (slot as u64 + 1)
+}
+
+#[inline(always)]
+fn start(thread: &mut Thread) {
+    while !protocol::start(thread.me, thread.age) {
+        protocol::await_gate(thread.me);
+    }
+    thread.arm(tls());
+}
+
+/// `ame_commit`.
+pub fn commit() {
+    let current = Thread::current();
+    if current.is_null() {
+        fatal!("ame_commit() without ame_begin()");
+    }
+    // SAFETY: the thread's own state.
+    let thread = unsafe { &mut *current };
+    match thread.depth {
+        0 => fatal!("ame_commit() without ame_begin()"),
+        1 => {}
+        _ => {
+            thread.depth -= 1;
+            return;
+        }
+    }
+    if thread.eventful {
+        return commit_eventful(thread);
+    }
+    release(thread);
+    thread.depth = 0;
+}
+
+/// Gives up everything that the transaction holds. Its effects are visible from here on.
+#[inline(always)]
+fn release(thread: &mut Thread) {
+    thread.disarm(tls());
+    let entries = thread.undo.entries();
+    for entry in entries {
+        if entry.locked() {
+            protocol::unlock(heap::granule(entry.address()));
+        }
+    }
+    let written = entries.len() as u64;
+    if written != 0 {
+        thread.stats.writes_first.add(written);
+        thread.stats.log_bytes_max.max(thread.undo.bytes() as u64);
+        thread.undo.clear();
+    }
+    thread.stats.commits.add(1);
+    if trace::enabled() {
+        trace::committed(thread);
+    }
+    let next = thread.next_version();
+    protocol::finish(thread.me, next);
+    thread.me.ver = next;
+}
+
+/// Commit of a transaction with actions, frees, deltas, or that cannot be rolled back.
+#[cold]
+#[inline(never)]
+fn commit_eventful(thread: &mut Thread) {
+    // Deltas first: they may meet a conflict, and then the transaction can still be rolled back.
+    crate::delta::merge(thread);
+    let mode = std::mem::replace(&mut thread.mode, Mode::Revocable);
+    if mode != Mode::Revocable {
+        protocol::release_token();
+    }
+    release(thread);
+    if mode == Mode::Exclusive {
+        protocol::open_gate();
+    }
+    thread.eventful = false;
+    thread.depth = 0;
+    let actions = thread.actions.take_committed();
+    thread.allocations.commit();
+    let dead = thread.deltas.take_dead();
+    // From here on this is ordinary code outside a transaction, which may start others.
+    for action in actions {
+        action();
+    }
+    crate::delta::deallocate(dead);
+}
+
+/// Rolls the current transaction back and starts it again: returns from `ame_begin` once more.
+pub fn abort(thread: &mut Thread, why: u8, pc: u64) -> ! {
+    debug_assert!(thread.depth > 0);
+    if thread.mode != Mode::Revocable {
+        fatal!("an inevitable transaction cannot be rolled back (ame_retry() in it?)");
+    }
+    thread.abort_cause = why;
+    thread.abort_pc = pc;
+    let stack = thread.snapshot.rollback_stack();
+    // SAFETY: the rollback stack is the thread's own and not in use: rollbacks do not nest,
+    // because `on_abort` actions run outside of the transaction.
+    unsafe { stack::switch_stack(thread, stack, rollback) }
+}
+
+unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
+    // SAFETY: the thread's own state; the frames that used it are gone.
+    let thread = unsafe { &mut *thread };
+    thread.disarm(tls());
+    let why = thread.abort_cause;
+    undo_memory(thread);
+    if why == cause::RETRY {
+        await_change(thread);
+    }
+    let lost = clock::cycles() - thread.started;
+    thread.stats.ns_aborted.add(lost);
+    match why {
+        cause::CHAOS => thread.stats.aborts_chaos.add(1),
+        cause::RETRY => thread.stats.retries.add(1),
+        _ => thread.stats.aborts_conflict.add(1),
+    }
+    if trace::enabled() {
+        trace::aborted(thread, why, lost);
+    }
+    let next = thread.next_version();
+    protocol::finish(thread.me, next);
+    thread.me.ver = next;
+    thread.depth = 0;
+    thread.eventful = false;
+    let actions = thread.actions.take_aborted();
+    thread.deltas.drop_all();
+    thread.allocations.abort();
+    for action in actions {
+        action();
+    }
+    thread.attempts += 1;
+    back_off(thread);
+    thread.started = clock::cycles();
+    if why == cause::RETRY {
+        thread.age = age_at(thread.started, thread.me.slot);
+    }
+    // What others wrote to our stack before this point is in place: take a fresh snapshot.
+    thread.peer().os.forget_stack_writes();
+    let sp = thread.snapshot.sp;
+    // SAFETY: [sp, base) holds the frames as they were at begin.
+    unsafe { thread.snapshot.take(sp) };
+    thread.depth = 1;
+    start(thread);
+    // SAFETY: `sp` points at the registers that `ame_begin` saved.
+    unsafe { stack::resume(sp, thread.attempts) }
+}
+
+/// Puts stack and memory back and unlocks what was written.
+fn undo_memory(thread: &mut Thread) {
+    let keep = thread.peer().os.stack_writes();
+    // SAFETY: we run on the rollback stack.
+    unsafe { thread.snapshot.restore(&keep) };
+    let (low, fresh) = (thread.stack_low, thread.fresh_stack);
+    for entry in thread.undo.entries().iter().rev() {
+        // Frames below begin are gone; what lies there now is not theirs.
+        if entry.address().wrapping_sub(low) >= fresh {
+            // SAFETY: frees are deferred, so what the transaction wrote to is still mapped, and
+            // it holds the lock, or the memory is private.
+            unsafe { entry.restore() };
+        }
+    }
+    for entry in thread.undo.entries() {
+        if entry.locked() {
+            protocol::unlock(heap::granule(entry.address()));
+        }
+    }
+    thread.stats.log_bytes_max.max(thread.undo.bytes() as u64);
+    thread.undo.clear();
+}
+
+/// `ame_retry`: the marks are kept, so that whoever wants to write what was read must wound us.
+fn await_change(thread: &mut Thread) {
+    let mine = thread.peer();
+    mine.age.store(peer::YOUNGEST, Ordering::Release);
+    while !thread.me.doomed() {
+        let ticket = mine.park.load(Ordering::SeqCst);
+        // A wounder unparks only those that say they wait.
+        mine.waiting_for
+            .store(thread.me.slot + 1, Ordering::SeqCst);
+        if thread.me.doomed() {
+            break;
+        }
+        crate::primitive::futex_wait(&mine.park, ticket, 50_000_000);
+    }
+    mine.waiting_for.store(0, Ordering::SeqCst);
+}
+
+/// After repeated rollbacks, lets others go first for a short random while. Wound-wait needs no
+/// back-off for progress; it only keeps cores from fighting over the same lines.
+fn back_off(thread: &mut Thread) {
+    if thread.attempts < 2 {
+        return;
+    }
+    let bound = 1u64 << thread.attempts.min(10);
+    for _ in 0..random(thread) % (bound * 8) {
+        std::hint::spin_loop();
+    }
+    if thread.attempts > 8 {
+        std::thread::yield_now();
+    }
+}
+
+fn random(thread: &mut Thread) -> u64 {
+    // xorshift64 (Marsaglia 2003); the seed is never 0.
+    let mut x = thread.chaos | 1;
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    thread.chaos = x;
+    x
+}
+
+/// What every slow path does first: notice a wound, repair a stale poke, be unlucky (chaos).
+/// False when the access needs nothing more, because no transaction that can fail runs.
+#[inline(always)]
+pub fn enter_slow_path(thread: &mut Thread, pc: u64) -> bool {
+    if tls().rver.load(Ordering::Relaxed) == ame_abi::VER_POKED {
+        poked(thread, pc);
+    }
+    if !thread.speculative() {
+        return false;
+    }
+    if crate::chaos_enabled() {
+        chaos(thread, pc);
+    }
+    true
+}
+
+#[cold]
+#[inline(never)]
+fn poked(thread: &mut Thread, pc: u64) {
+    if !thread.speculative() {
+        thread.disarm(tls());
+        return;
+    }
+    thread.arm(tls());
+    // Either this sees the wound, or the wounder's poke comes after our repair.
+    crate::primitive::fence(Ordering::SeqCst);
+    if thread.me.doomed() {
+        abort(thread, cause::WOUNDED, pc);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn chaos(thread: &mut Thread, pc: u64) {
+    if thread.mode == Mode::Revocable
+        && ((random(thread) >> 16) as u32) < config().chaos_rate
+        // Every transaction must end: after enough bad luck it is left alone.
+        && thread.attempts < 50
+    {
+        abort(thread, cause::CHAOS, pc);
+    }
+}
+
+/// Leaves when the protocol says so.
+#[inline(always)]
+pub fn check(thread: &mut Thread, result: Result<(), Doomed>, pc: u64) {
+    if result.is_err() {
+        abort(thread, cause::WOUNDED, pc);
+    }
+}
+
+/// `ame_inevitable`.
+pub fn make_inevitable(thread: &mut Thread, pc: u64) {
+    if thread.depth == 0 || thread.mode != Mode::Revocable {
+        return;
+    }
+    let want = Want {
+        access: ame_abi::trace::access::TOKEN,
+        address: 0,
+        pc,
+    };
+    let result = protocol::become_inevitable(thread.me, want);
+    check(thread, result, pc);
+    thread.mode = Mode::Inevitable;
+    thread.eventful = true;
+    thread.stats.inevitable.add(1);
+    trace::irrevocable(thread, pc, 0);
+}
+
+/// Steps of patience with others before they are wounded for an exclusive transaction.
+const GRACE: u32 = 60;
+
+/// `ame_exclusive`.
+pub fn make_exclusive(thread: &mut Thread, pc: u64) {
+    if thread.depth == 0 || thread.mode == Mode::Exclusive {
+        return;
+    }
+    make_inevitable(thread, pc);
+    protocol::close_gate(thread.me, GRACE);
+    thread.mode = Mode::Exclusive;
+    thread.stats.exclusive.add(1);
+    thread.disarm(tls());
+    trace::irrevocable(thread, pc, 1);
+}
+
+/// Whether the thread is between transactions, as others see it.
+pub fn is_idle(slot: u32) -> bool {
+    peer::status(crate::tables::peer(slot).state.load(Ordering::Acquire)) == IDLE
+}

@@ -1,0 +1,206 @@
+//! The address window: granule indices are 32 bits, so two addresses that are equal modulo 64 GiB
+//! share marks and locks. Fresh and private granules are stamped without a lock, which is only
+//! right when no two mapped addresses alias. The heap arena is placed so that they do not, and
+//! every module that registers is checked.
+
+use crate::fatal;
+use ame_abi::WINDOW;
+use std::ops::Range;
+
+pub struct Arena {
+    pub start: usize,
+    pub bytes: usize,
+}
+
+/// The allocator takes memory in pieces of this size.
+pub const ARENA_PIECE: usize = 8 << 30;
+/// Wanted size of the arena, in pieces, best first.
+const PIECES: [usize; 4] = [4, 3, 2, 1];
+/// Where the arena may lie: multiples of the window above this address.
+const ARENA_BASE: u64 = 0x3000_0000_0000;
+/// Room for the break to grow above the executable, and for the mmap area to grow downwards.
+const BREAK_ROOM: u64 = 4 << 30;
+const MMAP_ROOM: u64 = 10 << 30;
+/// Tables and arena: ours, never accessed through barriers, or placed on purpose.
+const OURS: Range<u64> = 0x1200_0000_0000..0x4000_0000_0000;
+
+#[derive(Clone)]
+struct Mapping {
+    range: Range<u64>,
+    name: String,
+}
+
+/// Mappings of the process other than ours and the kernel's pages.
+fn mappings() -> Vec<Mapping> {
+    let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_else(|e| {
+        fatal!("cannot read /proc/self/maps to place the heap: {e}. Is /proc mounted?")
+    });
+    text.lines()
+        .filter_map(parse)
+        .filter(|m| !OURS.contains(&m.range.start) && m.name != "[vsyscall]")
+        .collect()
+}
+
+fn parse(line: &str) -> Option<Mapping> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let start = u64::from_str_radix(start, 16).ok()?;
+    let end = u64::from_str_radix(end, 16).ok()?;
+    let name = words.nth(4).unwrap_or("").to_owned();
+    Some(Mapping {
+        range: start..end,
+        name,
+    })
+}
+
+/// Address ranges that are, or are likely to become, mapped: neighbours within the growth room
+/// are joined.
+fn occupied() -> Vec<Range<u64>> {
+    let mut areas: Vec<Range<u64>> = Vec::new();
+    for Mapping { range, .. } in mappings() {
+        match areas.last_mut() {
+            Some(last) if range.start - last.end < MMAP_ROOM => last.end = range.end,
+            _ => areas.push(range),
+        }
+    }
+    for area in &mut areas {
+        if area.start >= 0x7000_0000_0000 {
+            area.start -= MMAP_ROOM;
+        } else {
+            area.end += BREAK_ROOM;
+        }
+    }
+    areas
+}
+
+/// Whether [a, a + a_len) and [b, b + b_len) share an address modulo the window.
+fn alias(a: u64, a_len: u64, b: u64, b_len: u64) -> bool {
+    if a_len + b_len > WINDOW {
+        return true;
+    }
+    let distance = b.wrapping_sub(a) % WINDOW;
+    distance < a_len || WINDOW - distance < b_len || (distance == 0 && b_len > 0)
+}
+
+/// Finds a place for the arena that aliases nothing, and maps it.
+pub fn place_arena() -> Arena {
+    let occupied = occupied();
+    for pieces in PIECES {
+        let bytes = (pieces * ARENA_PIECE) as u64;
+        // Never across the window's end, so that granule indices of the arena do not wrap.
+        for offset in (0..=WINDOW - bytes).step_by(1 << 30) {
+            let start = ARENA_BASE + offset;
+            if occupied
+                .iter()
+                .all(|r| !alias(start, bytes, r.start, r.end - r.start))
+            {
+                return map(start as usize, bytes as usize);
+            }
+        }
+    }
+    fatal!(
+        "no room for a heap in the {} GiB address window: the process already maps {}. \
+         Start with less mapped memory",
+        WINDOW >> 30,
+        describe(&occupied)
+    )
+}
+
+fn describe(areas: &[Range<u64>]) -> String {
+    areas
+        .iter()
+        .map(|r| format!("{:#x}-{:#x}", r.start, r.end))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn map(start: usize, bytes: usize) -> Arena {
+    // SAFETY: NOREPLACE never touches existing mappings.
+    let got = unsafe {
+        libc::mmap(
+            start as *mut libc::c_void,
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE
+                | libc::MAP_ANONYMOUS
+                | libc::MAP_NORESERVE
+                | libc::MAP_FIXED_NOREPLACE,
+            -1,
+            0,
+        )
+    };
+    if got as usize != start {
+        fatal!(
+            "cannot reserve {} GiB of address space for the heap at {start:#x}: {}. \
+             Check `ulimit -v`; `ame doctor` tells more",
+            bytes >> 30,
+            std::io::Error::last_os_error()
+        );
+    }
+    Arena { start, bytes }
+}
+
+/// Checks when a module registers that brought new mappings along.
+pub fn check_new_mappings() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    let mappings = mappings();
+    if SEEN.swap(mappings.len(), Ordering::Relaxed) != mappings.len() {
+        check(mappings);
+    }
+}
+
+/// Stops the program when two mappings alias.
+fn check(mut all: Vec<Mapping>) {
+    let arena = crate::heap::arena();
+    all.push(Mapping {
+        range: arena.start as u64..(arena.start + arena.bytes) as u64,
+        name: "[ame heap]".into(),
+    });
+    for (i, a) in all.iter().enumerate() {
+        for b in &all[..i] {
+            let (ra, rb) = (&a.range, &b.range);
+            if alias(ra.start, ra.end - ra.start, rb.start, rb.end - rb.start) {
+                fatal!(
+                    "address window conflict: {} at {:#x}-{:#x} and {} at {:#x}-{:#x} are equal \
+                     modulo {} GiB, so their locks would be shared. Run the program again \
+                     (addresses are random), or without address-space randomisation \
+                     (`setarch -R`)",
+                    a.name,
+                    ra.start,
+                    ra.end,
+                    b.name,
+                    rb.start,
+                    rb.end,
+                    WINDOW >> 30
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_are_found_in_both_directions() {
+        let w = WINDOW;
+        assert!(alias(0, 16, w, 16));
+        assert!(alias(0, 16, w + 15, 1));
+        assert!(!alias(0, 16, w + 16, 1));
+        assert!(alias(5 * w + 8, 16, 0, 9));
+        assert!(!alias(5 * w + 8, 16, 0, 8));
+        assert!(alias(0, w, 5, 1));
+        assert!(alias(w - 8, 16, 4, 1));
+    }
+
+    #[test]
+    fn map_lines_are_parsed() {
+        let m = parse("7f00-7f10 r-xp 00000000 fe:00 123   /lib/libc.so.6").unwrap();
+        assert_eq!((m.range.start, m.range.end), (0x7f00, 0x7f10));
+        assert_eq!(m.name, "/lib/libc.so.6");
+        assert_eq!(parse("a-b rw-p 0 0:0 0").unwrap().name, "");
+        assert!(parse("nonsense").is_none());
+    }
+}

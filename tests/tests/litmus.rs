@@ -1,0 +1,83 @@
+//! The small programs of `c/`: each states one property in its first comment, and checks it itself.
+
+use ame_tests::{compile, root, Level, Output, Run, Unit};
+use std::collections::HashMap;
+
+/// Runs a program at each optimisation level, with 2 and 8 threads, with and without chaos.
+fn litmus_with(name: &str, plain: &[&str], check: impl Fn(&Output)) {
+    let c = root().join("tests/c");
+    let unit = Unit {
+        sources: vec![c.join(format!("{name}.c"))],
+        plain_sources: plain.iter().map(|file| c.join(file)).collect(),
+        ..Unit::default()
+    };
+    for level in Level::ALL {
+        let program = compile(name, &unit, level);
+        for threads in [2, 8] {
+            for chaos in [None, Some("1,0.01")] {
+                let mut run = Run::new(&program).arg(threads);
+                if let Some(chaos) = chaos {
+                    run = run.env("AME_CHAOS", chaos);
+                }
+                check(&run.ok());
+            }
+        }
+    }
+}
+
+fn litmus(name: &str) {
+    litmus_with(name, &[], |output| {
+        assert!(output.stdout.starts_with("ok"), "{name}: {}", output.stdout)
+    });
+}
+
+macro_rules! litmus_tests {
+    ($($name:ident)*) => { $(#[test] fn $name() { litmus(stringify!($name)); })* };
+}
+
+litmus_tests! {
+    actions allocation atomics big_abort callbacks computed_goto counter counters frames inevitable jumps locks
+    memory_functions nested privatisation progress publication recursion retry shared_stack undo varargs write_skew
+    zombie
+}
+
+#[test]
+fn foreign() {
+    litmus_with("foreign", &["foreign_plain.c"], |output| {
+        assert!(output.stdout.starts_with("ok"))
+    });
+}
+
+/// Lines are "N thread I", with N counting up over all threads.
+#[test]
+fn output_appears_once_and_in_commit_order() {
+    litmus_with("output", &[], |output| {
+        let mut lines_of: HashMap<&str, usize> = HashMap::new();
+        for (expected, line) in output.stdout.lines().enumerate() {
+            let mut words = line.split(" thread ");
+            assert_eq!(
+                words.next(),
+                Some(expected.to_string().as_str()),
+                "line {expected}: {line:?}"
+            );
+            *lines_of
+                .entry(words.next().expect("a thread number"))
+                .or_default() += 1;
+        }
+        assert!(
+            lines_of.len() >= 2 && lines_of.values().all(|&n| n == 300),
+            "{lines_of:?}"
+        );
+    });
+}
+
+/// Far more threads than processors, all on one counter.
+#[test]
+fn sixty_four_threads() {
+    let unit = Unit {
+        sources: vec![root().join("tests/c/counter.c")],
+        ..Unit::default()
+    };
+    let program = compile("counter-64", &unit, Level::O2);
+    Run::new(&program).arg(64).ok();
+}

@@ -161,10 +161,13 @@ pub struct FunctionRule {
     pub reads: Vec<Range>,
     /// Memory written by such a call.
     pub writes: Vec<Range>,
-    /// All memory accesses in the function's own body (as written, before inlining) have this kind.
-    /// It precedes the kinds of fields, except `refcount`, `counter`, `unique` and `per_thread`.
+    /// All memory accesses in the function's own body have this kind, and those in the bodies of
+    /// the `static inline` functions that it calls, so that an accessor such as `PyTuple_GET_SIZE`
+    /// can be singled out. It precedes the kinds of fields, except `refcount`, `counter`, `unique`
+    /// and `per_thread`.
     pub accesses: Option<FieldKind>,
-    /// Memory reached directly through the pointer that the function returns has this kind.
+    /// Memory accessed directly through the pointer that the function returns has this kind, also
+    /// after arithmetic on the pointer and by way of local variables that hold nothing else.
     pub returns: Option<FieldKind>,
     /// Whether headers declare it. The symbols of the compiler and of redirections (`open64`) may
     /// appear in the IR without a declaration, so the check does not ask for one.

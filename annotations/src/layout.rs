@@ -9,6 +9,7 @@
 //! align = 8
 //! fields = { "key" = [0, 8], "next" = [8, 8] }   # offset, size
 //! embeds = [["header", 16]]                      # a struct of the set as a member, at this offset
+//! tail = 40                                      # where the array begins that has no fixed end
 //! ```
 
 use crate::diagnostic::{Diagnostic, Error};
@@ -32,6 +33,8 @@ pub struct StructLayout {
     pub align: u64,
     pub fields: BTreeMap<String, (u64, u64)>,
     pub embeds: Vec<(String, u64)>,
+    /// Offset of a last member that is an array of at most one element: it has no fixed end.
+    pub tail: Option<u64>,
 }
 
 /// `x86_64-linux`: what decides about sizes and offsets on the platforms that Ame runs on.
@@ -79,6 +82,7 @@ fn parse_struct(r: &mut Reader, value: &Value<'_>) -> StructLayout {
         match &**key.get_ref() {
             "size" => s.size = r.unsigned(value, "`size`").unwrap_or(0),
             "align" => s.align = r.unsigned(value, "`align`").unwrap_or(0),
+            "tail" => s.tail = r.unsigned(value, "`tail`"),
             "fields" => {
                 for (path, value) in r.table(value, "`fields`").into_iter().flatten() {
                     let Some([offset, size]) = r.array(value, "a field") else {
@@ -103,7 +107,11 @@ fn parse_struct(r: &mut Reader, value: &Value<'_>) -> StructLayout {
                     s.embeds.extend(name.zip(offset));
                 }
             }
-            _ => r.unknown_key(key, "a struct", &["size", "align", "fields", "embeds"]),
+            _ => r.unknown_key(
+                key,
+                "a struct",
+                &["size", "align", "fields", "embeds", "tail"],
+            ),
         }
     }
     s
@@ -124,6 +132,9 @@ impl Layout {
                 "\n[struct.{name}]\nsize = {}\nalign = {}\n",
                 s.size, s.align
             );
+            if let Some(tail) = s.tail {
+                let _ = writeln!(out, "tail = {tail}");
+            }
             if !s.embeds.is_empty() {
                 let embeds: Vec<String> = s
                     .embeds

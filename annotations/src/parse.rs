@@ -52,6 +52,8 @@ impl RawStruct {
 #[derive(Clone, Debug)]
 pub(crate) struct RawField {
     pub path: String,
+    /// Written `*a.b[2].c`: not the field, but what it points to.
+    pub pointee: bool,
     /// `None`: normal.
     pub kind: Option<FieldKind>,
     /// Byte offset and size, when the set gives them itself.
@@ -61,7 +63,7 @@ pub(crate) struct RawField {
 
 impl RawField {
     pub fn is_whole(&self) -> bool {
-        self.path == WHOLE
+        self.path == WHOLE && !self.pointee
     }
 }
 
@@ -191,13 +193,22 @@ impl Parser {
 
     fn fields(&mut self, r: &mut Reader, rule: &mut RawStruct, prefix: &str, table: &DeTable<'_>) {
         for (key, value) in in_file_order(table) {
-            let path = format!("{prefix}{}", key.get_ref());
-            let what = format!("field `{path}` of struct {}", rule.name);
-            if path != WHOLE && path.split('.').any(|part| part == WHOLE || part.is_empty()) {
+            let written = format!("{prefix}{}", key.get_ref());
+            let what = format!("field `{written}` of struct {}", rule.name);
+            let pointed = written.strip_prefix('*').filter(|rest| !rest.is_empty());
+            let pointee = pointed.is_some();
+            let path = pointed.unwrap_or(&written).to_owned();
+            if path != WHOLE
+                && path
+                    .split('.')
+                    .any(|part| part.contains('*') || part.is_empty())
+            {
                 r.report_with_help(
                     &key.span(),
                     format!("{what} is not a field path"),
-                    "a path is like `a.b[2].c`; `\"*\"` alone stands for the whole struct".into(),
+                    "a path is like `a.b[2].c`, or `*a.b` for what it points to; `\"*\"` alone \
+                     stands for the whole struct"
+                        .into(),
                 );
                 continue;
             }
@@ -206,21 +217,26 @@ impl Parser {
                     rule.align = self.align(r, value, &what);
                 }
                 DeValue::Table(nested) if !is_explicit(nested) => {
-                    self.fields(r, rule, &format!("{path}."), nested);
+                    self.fields(r, rule, &format!("{written}."), nested);
                 }
                 DeValue::Table(explicit) => {
-                    if let Some(field) = self.explicit_field(r, key, path, explicit, &what) {
-                        rule.fields.push(field);
-                    }
+                    let field = self.explicit_field(r, key, path, explicit, &what);
+                    rule.fields.extend(field.map(|f| RawField { pointee, ..f }));
                 }
                 _ => {
-                    let Some(kind) = field_kind(r, value, &what) else {
+                    let kind = if pointee {
+                        memory_kind(r, value, &what).map(Some)
+                    } else {
+                        field_kind(r, value, &what)
+                    };
+                    let Some(kind) = kind else {
                         continue;
                     };
                     let origin = self.origin(key.span(), None);
                     refuse_counting_whole(r, key, &path, kind, &rule.name);
                     rule.fields.push(RawField {
                         path,
+                        pointee,
                         kind,
                         explicit: None,
                         origin,
@@ -281,6 +297,7 @@ impl Parser {
         refuse_counting_whole(r, key, &path, kind, what);
         Some(RawField {
             path,
+            pointee: false,
             kind,
             explicit: Some((offset, size)),
             origin: self.origin(key.span(), reason),

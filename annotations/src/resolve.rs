@@ -62,6 +62,7 @@ impl Resolver<'_> {
             }
         }
         let mut canvas = Canvas::default();
+        let mut pointees = Vec::new();
         let from = parts.iter().rposition(|p| p.rule.whole().is_some());
         let from = from.unwrap_or(0);
         if let Some(part) = parts.get(from) {
@@ -72,26 +73,43 @@ impl Resolver<'_> {
         let layout = parts.iter().rev().find_map(|p| p.layout);
         for (embedded, at) in layout.map_or(&[][..], |l| &l.embeds) {
             self.resolve(embedded);
-            let fields = self.done.get(embedded).map(|s| s.fields.clone());
-            for field in fields.unwrap_or_default() {
+            let Some(inner) = self.done.get(embedded).cloned() else {
+                continue;
+            };
+            for field in inner.fields {
+                // As a member, an array at the end has its declared size.
+                let room = inner
+                    .size
+                    .map_or(field.size, |s| s.saturating_sub(field.offset));
                 canvas.paint_rule(FieldRule {
                     offset: at + field.offset,
+                    size: field.size.min(room),
                     ..field
                 });
             }
+            pointees.extend(inner.pointees.into_iter().map(|p| FieldRule {
+                offset: at + p.offset,
+                ..p
+            }));
         }
         for part in &parts[from.min(parts.len())..] {
             let mut placed = Vec::new();
             for field in part.rule.fields.iter().filter(|f| !f.is_whole()) {
-                placed.extend(self.place(part, field));
+                match self.place(part, field) {
+                    Some(p) if field.pointee => pointees.extend(p.rule()),
+                    Some(p) => placed.push(p),
+                    None => {}
+                }
             }
             self.refuse_overlap(name, &mut placed);
             placed.iter().for_each(|p| canvas.paint(p));
         }
+        pointees.sort_by_key(|p| p.offset);
         let rule = StructRule {
             size: layout.map(|l| l.size),
             align: parts.iter().rev().find_map(|p| p.rule.align),
-            fields: canvas.finish(),
+            fields: canvas.finish(layout.and_then(|l| l.tail)),
+            pointees,
         };
         self.done.insert(name.to_owned(), rule);
     }
@@ -182,6 +200,18 @@ impl Resolver<'_> {
     }
 }
 
+impl Placed<'_> {
+    fn rule(&self) -> Option<FieldRule> {
+        Some(FieldRule {
+            offset: self.offset,
+            size: self.size,
+            kind: self.field.kind?,
+            field: self.field.path.clone(),
+            origin: self.field.origin.clone(),
+        })
+    }
+}
+
 impl PartialEq for RawField {
     fn eq(&self, other: &RawField) -> bool {
         self.origin == other.origin
@@ -220,8 +250,12 @@ impl Canvas {
         self.parts = kept;
     }
 
-    fn finish(mut self) -> Vec<FieldRule> {
+    fn finish(mut self, tail: Option<u64>) -> Vec<FieldRule> {
         self.parts.sort_by_key(|p| p.0);
+        if let Some(at) = tail.and_then(|t| self.parts.iter().position(|p| p.0 <= t && t < p.1)) {
+            self.parts.truncate(at + 1);
+            self.parts[at].1 = u64::MAX;
+        }
         let rules = self.parts.into_iter().filter(|(s, e, ..)| s < e);
         rules
             .filter_map(|(offset, end, kind, field, origin)| {

@@ -82,8 +82,13 @@ pub struct StructRule {
     pub size: Option<u64>,
     /// Objects of this type always start at a multiple of this, by promise of the set.
     pub align: Option<u64>,
-    /// Sorted, without overlap. Bytes that no rule covers are normal.
+    /// Sorted, without overlap. Bytes that no rule covers are normal. When the struct ends in an
+    /// array of at most one element (`ob_item[1]`), the rule of that array has no end.
     pub fields: Vec<FieldRule>,
+    /// Rules about the memory that pointers in these fields point to (`"*instr_ptr" = "racy"`):
+    /// what is accessed directly through a pointer loaded from the field, also after arithmetic on
+    /// it and by way of local variables that hold nothing but such pointers.
+    pub pointees: Vec<FieldRule>,
 }
 
 /// The kind of a variable; `None` is normal.
@@ -169,21 +174,13 @@ impl Sets {
     /// The kind of an access of `size` bytes at `byte_offset` of a struct, if all its bytes have
     /// the same one. The name may be spelled as in LLVM IR (`struct._object.12`).
     pub fn field_kind(&self, name: &str, byte_offset: u64, size: u64) -> Option<FieldKind> {
-        let end = byte_offset.checked_add(size)?;
-        let fields = self.fields(name);
-        let first = fields.partition_point(|f| f.offset + f.size <= byte_offset);
-        let kind = fields.get(first)?.kind;
-        let mut covered = byte_offset;
-        for field in &fields[first..] {
-            if field.offset > covered || field.kind != kind {
-                return None;
-            }
-            covered = field.offset + field.size;
-            if covered >= end {
-                return Some(kind);
-            }
-        }
-        None
+        kind_in(self.fields(name), byte_offset, size)
+    }
+
+    /// The kind of the memory that a pointer stored at `byte_offset` of a struct points to.
+    pub fn pointee_kind(&self, name: &str, byte_offset: u64, size: u64) -> Option<FieldKind> {
+        let rules = self.structure(name).map_or(&[][..], |s| &s.pointees);
+        kind_in(rules, byte_offset, size)
     }
 
     /// The rules of a struct by offset, without overlap; empty when nothing is known.
@@ -216,6 +213,24 @@ impl Sets {
     pub fn structures(&self) -> impl Iterator<Item = (&str, &StructRule)> {
         self.structs.iter().map(|(n, r)| (n.as_str(), r))
     }
+}
+
+/// The kind of bytes `byte_offset..byte_offset + size`, if they all have the same.
+fn kind_in(fields: &[FieldRule], byte_offset: u64, size: u64) -> Option<FieldKind> {
+    let end = byte_offset.checked_add(size)?;
+    let first = fields.partition_point(|f| f.offset + f.size <= byte_offset);
+    let kind = fields.get(first)?.kind;
+    let mut covered = byte_offset;
+    for field in &fields[first..] {
+        if field.offset > covered || field.kind != kind {
+            return None;
+        }
+        covered = field.offset + field.size;
+        if covered >= end {
+            return Some(kind);
+        }
+    }
+    None
 }
 
 /// `struct._object.12`, `union.x` -> the C tag or typedef name.

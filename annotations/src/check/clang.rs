@@ -277,6 +277,13 @@ impl<'u> Type<'u> {
         }
     }
 
+    /// Of an array without a length, `T a[]`: the type of its elements.
+    pub fn unbounded(self) -> Option<Type<'u>> {
+        let unbounded = self.raw.kind == CXType_IncompleteArray;
+        // SAFETY: the type is of a live unit.
+        unbounded.then(|| Type::new(unsafe { clang_getArrayElementType(self.raw) }))
+    }
+
     /// Of a function: the types of its fixed parameters.
     pub fn parameters(self) -> Vec<Type<'u>> {
         // SAFETY: the type is of a live unit; indices are below the count, -1 for no function.

@@ -31,9 +31,12 @@ pub(super) fn place(record: Type<'_>, path: &str) -> Result<(u64, u64), String> 
     let width = match width {
         Some(width) => width,
         None => {
-            let size = ty.size_and_align().map(|(size, _)| size);
-            // A flexible array has no size of its own; one element stands for all.
-            size.filter(|&s| s > 0).ok_or("it has no known size")? * 8
+            // An array without a length has no size of its own; one element stands for all.
+            let size = ty.unbounded().unwrap_or(ty).size_and_align();
+            size.map(|(size, _)| size)
+                .filter(|&s| s > 0)
+                .ok_or("it has no known size")?
+                * 8
         }
     };
     let (first, last) = (bits / 8, (bits + width).div_ceil(8));
@@ -82,6 +85,19 @@ pub(super) fn names(ty: Type<'_>) -> Vec<String> {
         }
     }
     all
+}
+
+/// Where a struct's last member begins that has no fixed end: `T a[]` or `T a[1]`, also as the end
+/// of a struct that is itself the last member.
+pub(super) fn tail(ty: Type<'_>) -> Option<u64> {
+    let last = *ty.fields().last()?;
+    let at = last.bits().0? / 8;
+    let member = last.ty();
+    match member.elements() {
+        Some((_, count)) => (count <= 1).then_some(at),
+        None if member.unbounded().is_some() => Some(at),
+        None => Some(at + tail(member)?),
+    }
 }
 
 /// Members whose type is one of `wanted`, with byte offsets; the outermost ones only.

@@ -243,6 +243,7 @@ impl<'u> Checker<'u> {
                 size,
                 align,
                 embeds: fields::embedded(self.declared, ty, &wanted),
+                tail: fields::tail(ty),
                 ..StructLayout::default()
             };
             for field in rule.fields.iter().filter(|f| !f.is_whole()) {
@@ -417,11 +418,11 @@ impl<'u> Checker<'u> {
                 self.problem(&rule.origin, message, Some(help.into()));
                 continue;
             };
-            let whole = |s: &StructLayout| (s.size, s.align, s.embeds.clone());
+            let whole = |s: &StructLayout| (s.size, s.align, s.tail, s.embeds.clone());
             if whole(old) != whole(new) {
                 let message = format!(
                     "struct {} has size {} and alignment {} in the headers; the layout says {} \
-                     and {}, or other embedded structs",
+                     and {}, or another tail or other embedded structs",
                     rule.name, new.size, new.align, old.size, old.align
                 );
                 self.problem(&rule.origin, message, Some(help.into()));

@@ -15,13 +15,14 @@ use request::{Request, Stage};
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Shown by `ame help cc`; `ame cc --help` is clang's.
 pub const HELP: &str = "\
 Everything goes to clang 19 as it is written; these flags are taken out and acted upon:
   -fame-annotations=SET   what fields and functions are, as TOML (repeatable)
-  -fame-opt=LIST          switches for the pass, for example no-dominance
+  -fame-opt=LIST          switches for the pass, for example -hoist or -all,+redundancy
   -fame-remarks=FILE      write which rule applied to each access, as JSON lines
   -fame-stats=FILE        write counts of the pass, as JSON
   -fame-static            link the runtime statically (programs, not shared libraries)
@@ -101,6 +102,9 @@ fn tools(request: &Request, clang: OsString) -> Result<Tools> {
     if request.instruments() || request.own.print_ccache_env {
         tools.plugin = Some(install.plugin()?.to_path_buf());
     }
+    if request.own.ccache || request.own.print_ccache_env {
+        tools.set_files = set_files(request);
+    }
     if request.links_runtime() {
         let library = if request.static_runtime() {
             install.runtime_static()?
@@ -116,4 +120,24 @@ fn tools(request: &Request, clang: OsString) -> Result<Tools> {
         tools.ccache = Some(ccache.into());
     }
     Ok(tools)
+}
+
+/// Files behind the chosen annotation sets; those that come with Ame are part of the plugin.
+fn set_files(request: &Request) -> Vec<PathBuf> {
+    let inherited = std::env::var_os("AME_ANNOTATIONS").unwrap_or_default();
+    let target = ame_annotations::layout::host_target();
+    std::env::split_paths(&inherited)
+        .chain(
+            request
+                .own
+                .annotations
+                .iter()
+                .flat_map(std::env::split_paths),
+        )
+        .flat_map(|set| {
+            let layout = ame_annotations::layout::path_for(&set, &target);
+            [set, layout]
+        })
+        .filter(|path| path.is_file())
+        .collect()
 }

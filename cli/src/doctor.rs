@@ -206,14 +206,5 @@ fn files(install: &Install) -> Vec<Check> {
         static_runtime.found += "; only -fame-static and -static need it";
     }
     checks.push(static_runtime);
-    checks.push(match &install.sets {
-        Some(path) => Check::ok("annotation sets", path.display().to_string()),
-        None => Check::bad(
-            "annotation sets",
-            Status::Warning,
-            "no folder of sets found; those in the plugin still apply",
-            "set AME_HOME to where Ame is installed",
-        ),
-    });
     checks
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+mod annotations;
 mod cc;
 mod completions;
 mod doctor;
@@ -59,6 +60,8 @@ enum Command {
     },
     /// Check that everything is there, and say what to do if not
     Doctor(doctor::Args),
+    /// Check and list annotation sets, and explain what they do to a file
+    Annotations(annotations::Args),
     /// Show the conflicts in a trace that AME_LOG=FILE wrote
     Report(report::Args),
     /// Print a completion script for a shell
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Cc { arguments } => return compile(Language::C, arguments),
         Command::Cxx { arguments } => return compile(Language::Cxx, arguments),
+        Command::Annotations(args) => annotations::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Report(args) => report::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => completions::run::<Cli>(&args).map(|()| ExitCode::SUCCESS),

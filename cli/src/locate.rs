@@ -30,8 +30,6 @@ pub struct Install {
     pub runtime_static: Option<PathBuf>,
     /// Folder of `ame.h`.
     pub include: Option<PathBuf>,
-    /// Folder of the annotation sets that come with Ame.
-    pub sets: Option<PathBuf>,
     /// Folders that were searched, for the error message.
     pub searched: Vec<PathBuf>,
 }
@@ -66,18 +64,12 @@ impl Install {
             .iter()
             .flat_map(|root| [root.join("include"), root.to_path_buf()])
             .collect();
-        let mut sets: Vec<PathBuf> = roots
-            .iter()
-            .map(|root| root.join("share/ame/annotations"))
-            .collect();
         for ancestor in roots.iter().flat_map(|root| root.ancestors()) {
             includes.push(ancestor.join("annotations/include"));
-            sets.push(ancestor.join("annotations/sets"));
         }
         // A target folder outside of the source tree: where this was built from, if still there.
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../annotations");
         includes.push(source.join("include"));
-        sets.push(source.join("sets"));
 
         let first = |name: &str, folders: &[PathBuf]| {
             folders
@@ -90,10 +82,6 @@ impl Install {
             runtime: first(RUNTIME, &libs),
             runtime_static: first(RUNTIME_STATIC, &libs),
             include: first(HEADER, &includes).and_then(|path| path.parent()?.canonicalize().ok()),
-            sets: sets
-                .iter()
-                .find(|path| path.is_dir())
-                .and_then(|path| path.canonicalize().ok()),
             searched: libs,
         }
     }
@@ -203,7 +191,6 @@ mod tests {
         ] {
             touch(&root.join(file));
         }
-        fs::create_dir_all(root.join("annotations/sets")).unwrap();
         let found = Install::search(&root.join("target/release/ame"), None);
         assert_eq!(
             found.plugin().unwrap(),
@@ -214,7 +201,6 @@ mod tests {
             root.join("target/release/libame_rt.so")
         );
         assert_eq!(found.include().unwrap(), root.join("annotations/include"));
-        assert_eq!(found.sets.unwrap(), root.join("annotations/sets"));
         let error = found.runtime_static.clone();
         assert!(error.is_none());
     }
@@ -231,7 +217,6 @@ mod tests {
         ] {
             touch(&root.join(file));
         }
-        fs::create_dir_all(root.join("share/ame/annotations")).unwrap();
         let found = Install::search(&root.join("bin/ame"), None);
         assert_eq!(found.plugin().unwrap(), root.join("lib/libame_pass.so"));
         assert_eq!(
@@ -239,7 +224,6 @@ mod tests {
             root.join("lib/libame_rt.a")
         );
         assert_eq!(found.include().unwrap(), root.join("include"));
-        assert_eq!(found.sets.unwrap(), root.join("share/ame/annotations"));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Tools {
     pub ccache: Option<OsString>,
     pub include: Option<PathBuf>,
     pub plugin: Option<PathBuf>,
+    /// Annotation sets that are files, with their layouts; only wanted for ccache.
+    pub set_files: Vec<PathBuf>,
     /// `libame_rt.so`, or `libame_rt.a` for a static runtime.
     pub runtime: Option<PathBuf>,
 }
@@ -47,11 +49,11 @@ pub fn build(
     let annotations = joined(env("AME_ANNOTATIONS"), &own.annotations, ":");
     let optimisations = joined(env("AME_PASS_OPT"), &own.optimisations, ",");
     if own.print_ccache_env {
-        let files = hashed_files(tools, annotations.as_deref(), env);
-        invocation.print = Some(format!(
-            "export CCACHE_COMPILERTYPE=clang\nexport CCACHE_EXTRAFILES={}\n",
-            quoted(&files)
-        ));
+        let mut text = String::from("export CCACHE_COMPILERTYPE=clang\n");
+        for (name, value) in ccache_env(tools, annotations, optimisations, env) {
+            text += &format!("export {}={}\n", name.to_string_lossy(), quoted(&value));
+        }
+        invocation.print = Some(text);
         return Ok(invocation);
     }
     if request.stage == Stage::Query {
@@ -100,16 +102,14 @@ pub fn build(
     if request.links_runtime() {
         link_runtime(request, tools, &mut invocation.args)?;
     }
-    if let Some(ccache) = &tools.ccache {
-        under_ccache(
-            ccache,
-            tools,
-            annotations,
-            optimisations,
-            request,
-            env,
-            &mut invocation,
-        );
+    // A cached object would come without its report, so there clang runs.
+    let reports = own.remarks.is_some() || own.stats.is_some();
+    if let Some(ccache) = tools.ccache.as_ref().filter(|_| !reports) {
+        invocation
+            .env
+            .extend(ccache_env(tools, annotations, optimisations, env));
+        let clang = std::mem::replace(&mut invocation.program, ccache.clone());
+        invocation.args.insert(0, clang);
     }
     Ok(invocation)
 }
@@ -139,48 +139,32 @@ fn link_runtime(request: &Request, tools: &Tools, args: &mut Vec<OsString>) -> R
     Ok(())
 }
 
-/// Runs clang through ccache with all that the result depends on in the hash: the plugin and the
-/// sets as files, the pass' options (which go by environment) as a macro.
-fn under_ccache(
-    ccache: &OsStr,
+/// What ccache has to know so that all that the result depends on is in its hash: the plugin and
+/// the sets as files, and the options that go by environment as its namespace.
+fn ccache_env(
     tools: &Tools,
     annotations: Option<OsString>,
     optimisations: Option<OsString>,
-    request: &Request,
     env: &dyn Fn(&str) -> Option<OsString>,
-    invocation: &mut Invocation,
-) {
-    if request.own.remarks.is_some() || request.own.stats.is_some() {
-        // A cached object would come without its report.
-        return;
-    }
-    let files = hashed_files(tools, annotations.as_deref(), env);
-    invocation.env.push(("CCACHE_EXTRAFILES".into(), files));
-    if let Some(options) = optimisations {
-        let mut define = OsString::from("-D__AME_PASS_OPT__=\"");
-        define.push(options);
-        define.push("\"");
-        invocation.args.push(define);
-    }
-    let clang = std::mem::replace(&mut invocation.program, ccache.into());
-    invocation.args.insert(0, clang);
-}
-
-/// The value of `CCACHE_EXTRAFILES`: what is there, the plugin, the sets.
-fn hashed_files(
-    tools: &Tools,
-    annotations: Option<&OsStr>,
-    env: &dyn Fn(&str) -> Option<OsString>,
-) -> OsString {
-    let mut files: Vec<OsString> = Vec::new();
-    files.extend(
-        tools
-            .plugin
-            .iter()
-            .map(|path| path.clone().into_os_string()),
-    );
-    files.extend(annotations.map(OsStr::to_os_string));
-    joined(env("CCACHE_EXTRAFILES"), &files, ":").unwrap_or_default()
+) -> Vec<(OsString, OsString)> {
+    let files: Vec<OsString> = tools
+        .plugin
+        .iter()
+        .chain(&tools.set_files)
+        .map(OsString::from)
+        .collect();
+    let options: Vec<OsString> = annotations.into_iter().chain(optimisations).collect();
+    let variable = |name: &str, more: &[OsString]| {
+        let value = joined(env(name), more, ":")?;
+        Some((name.into(), value))
+    };
+    let files = variable("CCACHE_EXTRAFILES", &files);
+    let options = if options.is_empty() {
+        None
+    } else {
+        variable("CCACHE_NAMESPACE", &options)
+    };
+    files.into_iter().chain(options).collect()
 }
 
 fn joined(inherited: Option<OsString>, values: &[OsString], separator: &str) -> Option<OsString> {

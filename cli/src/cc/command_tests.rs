@@ -11,6 +11,7 @@ struct World {
     files: HashMap<&'static str, &'static str>,
     env: HashMap<&'static str, &'static str>,
     ccache: bool,
+    sets: &'static [&'static str],
 }
 
 impl World {
@@ -31,6 +32,7 @@ impl World {
             ccache: self.ccache.then(|| "ccache".into()),
             include: Some("/inc".into()),
             plugin: Some("/lib/libame_pass.so".into()),
+            set_files: self.sets.iter().map(PathBuf::from).collect(),
             runtime: Some(PathBuf::from("/lib").join(runtime)),
         };
         build(&request, &tools, &|name| {
@@ -231,7 +233,7 @@ fn plain_compilation_has_neither_plugin_nor_runtime() {
 #[test]
 fn our_flags_become_environment() {
     let env = World::default().environment(
-        "-fame-annotations=a.toml -c a.c -fame-annotations=b.toml -fame-opt=no-hoist,no-dom \
+        "-fame-annotations=a.toml -c a.c -fame-annotations=b.toml -fame-opt=-hoist,-fresh \
          -fame-remarks=r.jsonl -fame-stats=s.json",
     );
     let pairs: Vec<_> = env
@@ -242,7 +244,7 @@ fn our_flags_become_environment() {
         pairs,
         [
             ("AME_ANNOTATIONS", "a.toml:b.toml"),
-            ("AME_PASS_OPT", "no-hoist,no-dom"),
+            ("AME_PASS_OPT", "-hoist,-fresh"),
             ("AME_REMARKS", "r.jsonl"),
             ("AME_STATS", "s.json"),
         ]
@@ -390,22 +392,28 @@ fn ccache_hashes_the_plugin_the_sets_and_the_options() {
         ]
         .into(),
         ccache: true,
+        sets: &["env.toml", "flag.toml"],
         ..World::default()
     };
-    let user = "-c a.c -fame-ccache -fame-annotations=flag.toml -fame-opt=no-dom";
-    let invocation = world.build(user).unwrap();
-    assert_eq!(invocation.program, "ccache");
+    let user = "-c a.c -fame-ccache -fame-annotations=flag.toml -fame-opt=-hoist";
+    assert_eq!(world.build(user).unwrap().program, "ccache");
     assert_eq!(
         world.line(user),
-        format!(
-            "clang-19 {} -D__AME_PASS_OPT__=\"no-dom\"",
-            instrumented("-c a.c")
-        )
+        format!("clang-19 {}", instrumented("-c a.c"))
     );
-    assert!(invocation.env.contains(&(
-        "CCACHE_EXTRAFILES".into(),
-        "/mine:/lib/libame_pass.so:env.toml:flag.toml".into()
-    )));
+    let env = world.environment(user);
+    let value = |name: &str| {
+        env.iter()
+            .find(|(other, _)| other == name)
+            .unwrap()
+            .1
+            .as_str()
+    };
+    assert_eq!(
+        value("CCACHE_EXTRAFILES"),
+        "/mine:/lib/libame_pass.so:env.toml:flag.toml"
+    );
+    assert_eq!(value("CCACHE_NAMESPACE"), "env.toml:flag.toml:-hoist");
     let with_report = world
         .build("-c a.c -fame-ccache -fame-stats=s.json")
         .unwrap();
@@ -418,7 +426,7 @@ fn ccache_hashes_the_plugin_the_sets_and_the_options() {
 #[test]
 fn ccache_environment_for_the_shell() {
     let world = World {
-        env: [("AME_ANNOTATIONS", "it's.toml")].into(),
+        sets: &["it's.toml"],
         ..World::default()
     };
     let printed = world
@@ -430,6 +438,19 @@ fn ccache_environment_for_the_shell() {
         printed,
         "export CCACHE_COMPILERTYPE=clang\n\
          export CCACHE_EXTRAFILES='/lib/libame_pass.so:it'\\''s.toml'\n"
+    );
+    let world = World {
+        env: [("AME_PASS_OPT", "-all"), ("CCACHE_NAMESPACE", "me")].into(),
+        ..world
+    };
+    let printed = world
+        .build("-fame-print-ccache-env")
+        .unwrap()
+        .print
+        .unwrap();
+    assert!(
+        printed.ends_with("export CCACHE_NAMESPACE='me:-all'\n"),
+        "{printed}"
     );
 }
 

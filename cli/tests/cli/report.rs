@@ -1,12 +1,9 @@
 //! `ame report` on traces written here, with code addresses of a real program.
 
-#[path = "common/trace.rs"]
-mod trace;
-
+use crate::trace::{fields, Conflict, Trace};
 use assert_cmd::Command;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
-use trace::{fields, Conflict, Trace};
 
 const SOURCE: &str = "\
 struct account { long balance; };

@@ -15,6 +15,7 @@ import time
 from . import source
 from .cache import Failure, digest, entry, say
 from .run import clean_env, logged, tail
+from .size import STATISTICS
 
 CONFIGURE = ("--with-ensurepip=no", "--with-system-libmpdec=no")
 PACKAGES = ("build-essential pkg-config libssl-dev zlib1g-dev libffi-dev libsqlite3-dev libbz2-dev "
@@ -60,6 +61,7 @@ def build(compiler, jobs=2):
         say(f"building CPython {source.VERSION} ({compiler.name}) in {folder}; CC={compiler.cc}")
         source.unpack(folder)
         log = folder / "build.log"
+        compiler.env["AME_STATS"] = str(folder / STATISTICS)
         start = time.monotonic()
         configure(result.tree, folder / "install", compiler, log)
         say(f"{compiler.name}: configured; compiling with make -j{jobs}, see {log}")

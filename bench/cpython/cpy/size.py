@@ -1,8 +1,12 @@
 """Code size of builds, and their barriers as the pass counted them."""
 
+import collections
+import json
 from pathlib import Path
 
 from .run import output
+
+STATISTICS = "pass-statistics.jsonl"
 
 
 def code_size(build):
@@ -20,3 +24,22 @@ def code_size(build):
                 if cells[2] != "0":  # has an address: is loaded
                     loaded += int(cells[1])
     return {"files": len(files), "text": text, "loaded": loaded}
+
+
+def barriers(build):
+    """Sums of the pass' statistics over all modules of the build (not configure's trials)."""
+    path = build.folder / STATISTICS
+    totals = {}
+    if not path.exists():
+        return totals
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        if "conftest" in record["module"]:
+            continue
+        for group, table in record.items():
+            if isinstance(table, dict):
+                counts = totals.setdefault(record["phase"], {}).setdefault(
+                    group, collections.Counter())
+                counts.update({name: n for name, n in table.items() if isinstance(n, int)})
+    return {phase: {group: {name: n for name, n in counts.items() if n}
+                    for group, counts in groups.items()} for phase, groups in totals.items()}

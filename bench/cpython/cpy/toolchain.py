@@ -77,7 +77,7 @@ def ame(annotated=True, options=()):
 def set_option(path):
     if not path.exists():
         raise Failure(f"{SET} does not exist: use the variant ame-unannotated")
-    return f" --ame-set {path}"
+    return f" -fame-annotations={path}"
 
 
 def variant(name, options=()):

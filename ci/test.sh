@@ -15,10 +15,10 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 code=0
 if command -v cargo-nextest > /dev/null; then
-  cargo nextest run --release --workspace --no-fail-fast --status-level fail \
+  cargo nextest run --workspace --no-fail-fast --status-level fail \
     --final-status-level fail "$@" 2>&1 | tee "$log" || code=1
 else
-  cargo test --release --workspace --no-fail-fast "$@" 2>&1 | tee "$log" || code=1
+  cargo test --workspace --no-fail-fast "$@" 2>&1 | tee "$log" || code=1
 fi
 
 # Both runners close with their counts: nextest once, cargo test once for each binary.

@@ -1,0 +1,227 @@
+//! What a call does to transactions, by its callee.
+//!
+//! A rule comes from an attribute that the tag phase has left on the function, else from the
+//! annotation sets, else from what LLVM knows about the function.
+
+use crate::attributes;
+use crate::ffi::{attribute_kind, Value};
+use ame_annotations::{FunctionKind, Range, Sets};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::rc::Rc;
+
+/// How a call is treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Treatment {
+    /// An intrinsic without memory accesses that matter.
+    Nothing,
+    /// One of the memory intrinsics; the instrumenter looks at it closely.
+    Memory(Intrinsic),
+    /// An intrinsic that accesses memory in a way unknown to the pass.
+    UnknownIntrinsic,
+    /// A body that is instrumented too, or one that handles transactions itself.
+    Free,
+    /// Not known to be instrumented: decided at run time.
+    Check,
+    Inevitable,
+    Exclusive,
+    Boundary,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Intrinsic {
+    Copy,
+    Set,
+    MaskedLoad,
+    MaskedStore,
+    Gather,
+    Scatter,
+    ExpandLoad,
+    CompressStore,
+}
+
+/// Memory allocators whose result is fresh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Allocator {
+    /// Alignment of every result.
+    pub align: u64,
+}
+
+/// All that matters about a callee.
+#[derive(Clone, Debug)]
+pub struct Callee {
+    pub treatment: Treatment,
+    pub reads: Vec<Range>,
+    pub writes: Vec<Range>,
+    /// A transaction may end or begin during the call.
+    pub kills: bool,
+    /// The call begins a transaction in the caller: the thread may get its mark table here.
+    pub begins: bool,
+    pub returns_twice: bool,
+    pub allocator: Option<Allocator>,
+}
+
+impl Callee {
+    fn new(treatment: Treatment, kills: bool) -> Callee {
+        Callee {
+            treatment,
+            reads: Vec::new(),
+            writes: Vec::new(),
+            kills,
+            begins: false,
+            returns_twice: false,
+            allocator: None,
+        }
+    }
+}
+
+/// Answers for the callees of one module; each is worked out once.
+pub struct Callees<'a> {
+    sets: &'a Sets,
+    known: FxHashMap<Value, Rc<Callee>>,
+    /// Functions with bodies that cannot end or begin a transaction.
+    quiet: FxHashSet<Value>,
+    indirect: Rc<Callee>,
+    returns_twice: u32,
+}
+
+impl<'a> Callees<'a> {
+    pub fn new(sets: &'a Sets) -> Callees<'a> {
+        Callees {
+            sets,
+            known: FxHashMap::default(),
+            quiet: FxHashSet::default(),
+            indirect: Rc::new(Callee::new(Treatment::Check, true)),
+            returns_twice: attribute_kind("returns_twice"),
+        }
+    }
+
+    /// Declares functions that [`crate::analysis`] has shown to be free of boundaries.
+    pub fn set_quiet(&mut self, quiet: FxHashSet<Value>) {
+        self.known.retain(|f, _| !quiet.contains(f));
+        self.quiet = quiet;
+    }
+
+    /// The callee of a call or invoke; `None` for inline assembly.
+    pub fn of(&mut self, call: Value) -> Option<Rc<Callee>> {
+        let mut target = call.callee();
+        while target.is_alias() {
+            target = target.aliasee();
+        }
+        if target.is_inline_asm() {
+            return None;
+        }
+        if !target.is_function() {
+            return Some(self.indirect.clone());
+        }
+        if let Some(known) = self.known.get(&target) {
+            return Some(known.clone());
+        }
+        let callee = Rc::new(self.work_out(target));
+        self.known.insert(target, callee.clone());
+        Some(callee)
+    }
+
+    fn work_out(&self, function: Value) -> Callee {
+        let name = function.name();
+        if let Some(name) = name.strip_prefix("llvm.") {
+            return intrinsic(name, function);
+        }
+        let mut callee = self.rule(function, name);
+        callee.returns_twice = function.function_has(self.returns_twice);
+        if self.quiet.contains(&function) {
+            callee.kills = false;
+        }
+        callee.allocator = allocator(name);
+        callee
+    }
+
+    fn rule(&self, function: Value, name: &str) -> Callee {
+        if is_runtime(name) {
+            let mut callee = Callee::new(Treatment::Free, !is_quiet_runtime(name));
+            callee.begins = matches!(name, "ame_begin" | "ame_boundary_leave");
+            return callee;
+        }
+        let body = !function.is_declaration();
+        let rule = attributes::rule(function, self.sets);
+        if let Some(rule) = rule {
+            let has_ranges = !rule.reads.is_empty() || !rule.writes.is_empty();
+            let treatment = match rule.kind {
+                FunctionKind::Pure => Some((Treatment::Free, false)),
+                FunctionKind::Safe => Some((Treatment::Free, true)),
+                FunctionKind::Inevitable if !body => Some((Treatment::Inevitable, true)),
+                FunctionKind::Exclusive if !body => Some((Treatment::Exclusive, true)),
+                FunctionKind::Boundary => Some((Treatment::Boundary, true)),
+                FunctionKind::Normal if has_ranges && !body => Some((Treatment::Free, false)),
+                _ => None,
+            };
+            if let Some((treatment, kills)) = treatment {
+                let mut callee = Callee::new(treatment, kills);
+                if !body {
+                    callee.reads = rule.reads.clone();
+                    callee.writes = rule.writes.clone();
+                }
+                return callee;
+            }
+        }
+        if body {
+            return Callee::new(Treatment::Free, true);
+        }
+        // Neither argument nor other memory, says the declaration or LLVM's library knowledge.
+        if function.memory_effects() & 0b11_00_11 == 0 {
+            return Callee::new(Treatment::Free, false);
+        }
+        Callee::new(Treatment::Check, true)
+    }
+}
+
+/// Symbols of the runtime's two headers: they handle transactions themselves.
+pub fn is_runtime(name: &str) -> bool {
+    name.starts_with("ame_")
+}
+
+/// Those of them that neither begin nor end a transaction.
+fn is_quiet_runtime(name: &str) -> bool {
+    !["ame_begin", "ame_commit", "ame_atomic", "ame_retry", "ame_boundary", "ame_domain", "ame_exclusive"]
+        .iter()
+        .any(|p| name.starts_with(p))
+        && !name.starts_with("ame_py")
+}
+
+fn allocator(name: &str) -> Option<Allocator> {
+    // Only the runtime's own free the block when the transaction is rolled back.
+    matches!(name, "ame_malloc" | "ame_calloc").then_some(Allocator { align: 16 })
+}
+
+fn intrinsic(name: &str, function: Value) -> Callee {
+    const HARMLESS: [&str; 26] = [
+        "lifetime.", "dbg.", "assume", "invariant.", "expect", "prefetch", "sideeffect",
+        "experimental.noalias", "pseudoprobe", "trap", "debugtrap", "ubsantrap", "var.annotation",
+        "stacksave", "stackrestore", "eh.", "frameaddress", "returnaddress", "va_start", "va_end",
+        "va_copy", "donothing", "threadlocal.address", "fake.use", "instrprof", "localescape",
+    ];
+    let memory = |kind| Callee::new(Treatment::Memory(kind), false);
+    if name.starts_with("memcpy") || name.starts_with("memmove") {
+        return memory(Intrinsic::Copy);
+    }
+    if name.starts_with("memset") {
+        return memory(Intrinsic::Set);
+    }
+    if let Some(rest) = name.strip_prefix("masked.") {
+        for (start, kind) in [
+            ("load", Intrinsic::MaskedLoad),
+            ("store", Intrinsic::MaskedStore),
+            ("gather", Intrinsic::Gather),
+            ("scatter", Intrinsic::Scatter),
+            ("expandload", Intrinsic::ExpandLoad),
+            ("compressstore", Intrinsic::CompressStore),
+        ] {
+            if rest.starts_with(start) {
+                return memory(kind);
+            }
+        }
+    }
+    if HARMLESS.iter().any(|p| name.starts_with(p)) || function.memory_effects() & 0b11_00_11 == 0 {
+        return Callee::new(Treatment::Nothing, false);
+    }
+    Callee::new(Treatment::UnknownIntrinsic, false)
+}

@@ -1,0 +1,147 @@
+//! The instrument phase, at the end of the optimiser: analyse, choose, optimise, rewrite.
+
+pub mod choose;
+mod functions;
+mod hoist;
+mod module;
+mod optimise;
+pub mod plan;
+mod polls;
+mod rewrite;
+pub mod runtime;
+mod stream;
+mod text;
+
+use crate::analysis::cfg::Cfg;
+use crate::analysis::epoch::Epochs;
+use crate::analysis::loops::Loops;
+use crate::attributes;
+use crate::callee::Callees;
+use crate::ffi::{attribute_kind, Module, Opcode, Value};
+use crate::marks::Marks;
+use crate::options::Options;
+use crate::report::Report;
+use ame_annotations::{FunctionKind, Sets};
+use choose::{Chooser, Kinds};
+use runtime::Runtime;
+
+/// Named metadata of a module that has been instrumented.
+const DONE: &str = "ame.instrumented";
+
+/// What a function's body is to the pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Instrument,
+    /// Handles transactions itself: prefix, no barriers.
+    Safe,
+    LeaveAlone,
+}
+
+/// Instruments a module; true when it was changed.
+pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, String> {
+    if module.has_named_metadata(DONE) {
+        return Ok(false);
+    }
+    let triple = module.triple();
+    if !triple.is_empty() && !(triple.starts_with("x86_64") && triple.contains("linux")) {
+        return Err(format!("the target {triple} is not supported: the runtime is for x86-64 Linux"));
+    }
+    let mut report = Report::new(module, options);
+    functions::replace_external(module, sets);
+    let bodies: Vec<(Value, Body)> = module
+        .functions()
+        .filter(|f| !f.is_declaration())
+        .map(|f| (f, body(f, sets)))
+        .collect();
+    if !bodies.is_empty() {
+        let mut callees = Callees::new(sets);
+        if options.optimise.summary {
+            let quiet = functions::quiet(module, &mut callees);
+            callees.set_quiet(quiet);
+        }
+        let mut runtime = Runtime::new(module);
+        let mut marks = Marks::new(module);
+        let kinds = Kinds::new(module);
+        let no_red_zone = runtime::no_red_zone();
+        for &(function, body) in &bodies {
+            if body == Body::LeaveAlone {
+                continue;
+            }
+            if body == Body::Instrument {
+                crate::plugin::set_current(function.name());
+                let mut chooser =
+                    Chooser::new(module, &kinds, &mut marks, &mut callees, &mut report, function);
+                let checks = instrument(&mut runtime, &mut chooser, options, sets);
+                report.add("checks", checks);
+                function.add_function_attribute(no_red_zone);
+            }
+            if function.has_prefix_data() {
+                report.count("prefix_taken");
+            } else {
+                runtime.set_prefix(function);
+            }
+        }
+        module::register(&mut runtime, sets);
+    }
+    module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
+    report.add("functions", bodies.len() as u64);
+    report.write("instrument", options)?;
+    Ok(true)
+}
+
+fn body(function: Value, sets: &Sets) -> Body {
+    if function.function_has(attribute_kind("naked")) || function.is_available_externally() {
+        return Body::LeaveAlone;
+    }
+    let kind = attributes::rule(function, sets).map_or(FunctionKind::Normal, |r| r.kind);
+    match kind {
+        FunctionKind::Safe | FunctionKind::Pure => Body::Safe,
+        _ if crate::callee::is_runtime(function.name()) => Body::Safe,
+        _ => Body::Instrument,
+    }
+}
+
+fn instrument(
+    runtime: &mut Runtime,
+    chooser: &mut Chooser,
+    options: &Options,
+    sets: &Sets,
+) -> u64 {
+    let function = chooser.function;
+    if function.function_has(attribute_kind("presplitcoroutine")) {
+        if let Some(at) = function.entry().and_then(|b| b.first()) {
+            chooser.report.error(function, at, "coroutines are not supported");
+        }
+        return 0;
+    }
+    let cfg = Cfg::new(function);
+    chooser.run(&cfg);
+    chooser.entry_kind(sets);
+    let on = options.optimise;
+    let facts = std::mem::take(&mut chooser.facts);
+    let mut plan = std::mem::take(&mut chooser.plan);
+    let loops = Loops::new(&cfg);
+    let epochs = Epochs::new(&cfg, facts.kills);
+    optimise::residues(chooser.module, &mut plan.barriers, &facts.fresh);
+    if on.hoist && !loops.all.is_empty() {
+        let moved = hoist::run(&cfg, &loops, &epochs, &mut plan);
+        chooser.report.add("hoisted", moved);
+    }
+    for (i, reason) in optimise::run(&cfg, &epochs, &mut plan, &facts.fresh, on) {
+        let b = &plan.barriers[i];
+        let word = if b.mode == plan::Mode::Read { "read" } else { "write" };
+        chooser.report.skip(function, b.place.at, word, reason);
+    }
+    let short = vec![false; loops.all.len()];
+    let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls, &short);
+    chooser.report.add("polls", polls);
+    rewrite::apply(runtime, function, &plan)
+}
+
+/// Whether an instruction is a call of any form.
+fn is_call(instruction: Value) -> bool {
+    matches!(
+        instruction.opcode(),
+        Some(Opcode::LLVMCall | Opcode::LLVMInvoke | Opcode::LLVMCallBr)
+    )
+}

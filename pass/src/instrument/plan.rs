@@ -1,0 +1,172 @@
+//! The plan of a function: what will be inserted where. Choosing fills it, rewriting applies it.
+
+use crate::analysis::address::Address;
+use crate::ffi::Value;
+
+/// What an access does to its memory, as the runtime sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Mode {
+    Read,
+    Write,
+    /// Write to a field of kind `immutable`.
+    Immutable,
+    /// Write to memory of one thread: undo, no lock.
+    Private,
+}
+
+/// Where in the function. Instructions of a block are numbered from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub struct Place {
+    pub block: u32,
+    pub position: u32,
+    /// What is inserted goes before this instruction.
+    pub at: Value,
+}
+
+/// A barrier for an access of known, small size: one or more inline checks.
+#[derive(Clone, Debug)]
+pub struct Barrier {
+    pub place: Place,
+    pub mode: Mode,
+    /// Computes the address of the access.
+    pub pointer: Value,
+    pub address: Address,
+    pub size: u64,
+    /// Alignment of the access in bytes.
+    pub align: u64,
+    /// Address of the access modulo 16, where known.
+    pub residue: Option<u8>,
+    pub dropped: Option<Skip>,
+    /// Set when the barrier has moved: `address` is to be computed anew.
+    pub moved: bool,
+}
+
+/// Length of a range.
+#[derive(Clone, Copy, Debug)]
+pub enum Length {
+    Bytes(u64),
+    Value(Value),
+    Product(Value, Value),
+    Scaled(Value, u64),
+    /// Up to and including the terminating zero, at most the value.
+    Text(Option<Value>),
+    /// `bytes` if the flag is set, else nothing.
+    If(Value, u64),
+}
+
+/// Anything else that is inserted.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Barrier for a range, when in a transaction.
+    Range { mode: Mode, pointer: Value, length: Length },
+    /// The same for the lanes of a vector whose mask bit is set. `pointer` is one pointer, the
+    /// lanes lying `stride` bytes apart, or a vector of pointers.
+    Lanes { mode: Mode, pointer: Value, mask: Value, lanes: u32, stride: u64 },
+    /// Range whose length is the number of set mask bits times `stride`.
+    Packed { mode: Mode, pointer: Value, mask: Value, lanes: u32, stride: u64 },
+    /// A range computed from a counted loop.
+    Stream { mode: Mode, stream: super::stream::Stream },
+    Poll,
+    /// Run-time check whether `target` is instrumented.
+    Check { target: Value },
+    Inevitable,
+    Exclusive,
+    BoundaryEnter,
+    BoundaryLeave,
+}
+
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub place: Place,
+    pub action: Action,
+}
+
+/// Why an access has no barrier of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub enum Skip {
+    Stack,
+    Constant,
+    ThreadLocal,
+    Immutable,
+    Private,
+    Racy,
+    Replaced,
+    Invariant,
+    Fresh,
+    Redundant,
+    Granule,
+    Upgraded,
+    Hoisted,
+    Ranged,
+    AddressSpace,
+}
+
+impl Skip {
+    pub const ALL: [Skip; 15] = [
+        Skip::Stack,
+        Skip::Constant,
+        Skip::ThreadLocal,
+        Skip::Immutable,
+        Skip::Private,
+        Skip::Racy,
+        Skip::Replaced,
+        Skip::Invariant,
+        Skip::Fresh,
+        Skip::Redundant,
+        Skip::Granule,
+        Skip::Upgraded,
+        Skip::Hoisted,
+        Skip::Ranged,
+        Skip::AddressSpace,
+    ];
+
+    /// Word for it in statistics and remarks.
+    pub fn word(self) -> &'static str {
+        match self {
+            Skip::Stack => "stack",
+            Skip::Constant => "constant",
+            Skip::ThreadLocal => "thread_local",
+            Skip::Immutable => "immutable",
+            Skip::Private => "private",
+            Skip::Racy => "racy",
+            Skip::Replaced => "replaced",
+            Skip::Invariant => "invariant",
+            Skip::Fresh => "fresh",
+            Skip::Redundant => "redundant",
+            Skip::Granule => "granule",
+            Skip::Upgraded => "upgraded",
+            Skip::Hoisted => "hoisted",
+            Skip::Ranged => "ranged",
+            Skip::AddressSpace => "address_space",
+        }
+    }
+
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Skip::Stack => "stack memory whose address does not leave the function",
+            Skip::Constant => "constant memory",
+            Skip::ThreadLocal => "thread-local variable",
+            Skip::Immutable => "field of kind immutable is read",
+            Skip::Private => "memory of kind private is read",
+            Skip::Racy => "memory of kind racy",
+            Skip::Replaced => "the tag phase has replaced the access",
+            Skip::Invariant => "the compiler knows that the memory never changes",
+            Skip::Fresh => "allocated since the last possible transaction boundary",
+            Skip::Redundant => "an earlier barrier covers it",
+            Skip::Granule => "an earlier barrier on the same granule covers it",
+            Skip::Upgraded => "the write that follows has its barrier here",
+            Skip::Hoisted => "the barrier is in front of the loop",
+            Skip::Ranged => "a range barrier in front of the loop covers it",
+            Skip::AddressSpace => "not in address space 0",
+        }
+    }
+}
+
+/// All that will happen to one function.
+#[derive(Default)]
+pub struct Plan {
+    pub barriers: Vec<Barrier>,
+    pub steps: Vec<Step>,
+    /// The function calls `ame_begin` itself: its mark table may change.
+    pub begins: bool,
+}

@@ -1,0 +1,258 @@
+//! Applies a plan.
+//!
+//! Blocks are split from their last barrier to the first, so that every instruction moves once.
+
+use super::plan::*;
+use super::runtime::{Runtime, Thread};
+use super::stream;
+use crate::ffi::{Opcode, Value};
+use ame_abi::{sym, GRANULE};
+use std::cmp::Reverse;
+
+enum Item<'a> {
+    Barrier(&'a Barrier),
+    Step(&'a Step),
+}
+
+/// Rewrites `function`; returns the number of inline checks.
+pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan) -> u64 {
+    let barriers = plan.barriers.iter().filter(|b| b.dropped.is_none());
+    let mut items: Vec<(Place, usize, Item)> = barriers
+        .map(|b| (b.place, Item::Barrier(b)))
+        .chain(plan.steps.iter().map(|s| (s.place, Item::Step(s))))
+        .enumerate()
+        .map(|(i, (place, item))| (place, i, item))
+        .collect();
+    if items.is_empty() {
+        return 0;
+    }
+    items.sort_by_key(|(p, i, _)| Reverse((p.block, p.position, *i)));
+    let Some(thread) = prepare(runtime, function, !plan.begins) else { return 0 };
+    let wide = Runtime::has_wide_vectors(function);
+    let mut rewriter = Rewriter { runtime, thread, wide, checks: 0 };
+    for (place, _, item) in &items {
+        match item {
+            Item::Barrier(barrier) => rewriter.barrier(barrier),
+            Item::Step(step) => rewriter.step(place.at, &step.action),
+        }
+    }
+    rewriter.checks
+}
+
+/// Gathers the allocas of fixed size at the function's start, which must not leave the entry block
+/// when that is split, and loads what barriers need after them.
+fn prepare(runtime: &mut Runtime, function: Value, keep_marks: bool) -> Option<Thread> {
+    let entry = function.entry()?;
+    let start = entry.instructions().find(|i| i.opcode() != Some(Opcode::LLVMAlloca))?;
+    let late: Vec<Value> = std::iter::successors(start.next(), |i| i.next())
+        .filter(|i| i.opcode() == Some(Opcode::LLVMAlloca) && i.operand(0).as_u64().is_some())
+        .collect();
+    for alloca in late {
+        alloca.move_before(start);
+    }
+    runtime.builder.before(start);
+    Some(runtime.thread(keep_marks))
+}
+
+struct Rewriter<'a> {
+    runtime: &'a mut Runtime,
+    thread: Thread,
+    wide: bool,
+    checks: u64,
+}
+
+impl Rewriter<'_> {
+    fn barrier(&mut self, barrier: &Barrier) {
+        let at = barrier.place.at;
+        let pointer = if barrier.moved {
+            self.runtime.builder.before(at);
+            self.advance(barrier.address.base, barrier.address.offset as u64)
+        } else {
+            barrier.pointer
+        };
+        if barrier.mode == Mode::Private {
+            return self.range(at, Mode::Private, pointer, Length::Bytes(barrier.size));
+        }
+        for offset in check_offsets(barrier) {
+            self.runtime.builder.before(at);
+            let byte = self.advance(pointer, offset);
+            self.check(at, byte, barrier.mode);
+        }
+    }
+
+    fn advance(&self, pointer: Value, offset: u64) -> Value {
+        if offset == 0 {
+            return pointer;
+        }
+        let (i8t, i64t) = (self.runtime.i8, self.runtime.i64);
+        self.runtime.builder.gep(i8t, pointer, i64t.int(offset))
+    }
+
+    /// One inline check.
+    fn check(&mut self, at: Value, pointer: Value, mode: Mode) {
+        self.checks += 1;
+        let thread = self.thread;
+        let (_, rest) = self
+            .runtime
+            .cold_before(at, |r| r.mark_too_low(&thread, pointer, mode != Mode::Read));
+        let stub = match mode {
+            Mode::Read => sym::READ_SLOW,
+            Mode::Immutable => sym::IMMUTABLE_SLOW,
+            _ => sym::WRITE_SLOW,
+        };
+        self.runtime.stub(stub, Some(pointer), self.wide);
+        self.runtime.builder.branch(rest);
+    }
+
+    fn step(&mut self, at: Value, action: &Action) {
+        match *action {
+            Action::Range { mode, pointer, length } => self.range(at, mode, pointer, length),
+            Action::Lanes { mode, pointer, mask, lanes, stride } => {
+                self.lanes(at, mode, pointer, mask, lanes, stride)
+            }
+            Action::Packed { mode, pointer, mask, lanes, stride } => {
+                self.packed(at, mode, pointer, mask, lanes, stride)
+            }
+            Action::Stream { mode, ref stream } => {
+                let thread = self.thread;
+                let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+                let (start, length) = stream::build(self.runtime, stream);
+                self.runtime.call(range_name(mode), &[start, length]);
+                self.runtime.builder.branch(rest);
+            }
+            Action::Poll => {
+                let thread = self.thread;
+                let (_, rest) = self.runtime.cold_before(at, |r| r.poked(&thread));
+                self.runtime.stub(sym::POLL_SLOW, None, self.wide);
+                self.runtime.builder.branch(rest);
+            }
+            Action::Check { target } => self.target(at, target),
+            Action::Inevitable => self.guarded(at, sym::MAKE_INEVITABLE),
+            Action::Exclusive => self.guarded(at, sym::MAKE_EXCLUSIVE),
+            Action::BoundaryEnter => self.plain(at, sym::BOUNDARY_ENTER),
+            Action::BoundaryLeave => self.plain(at, sym::BOUNDARY_LEAVE),
+        }
+    }
+
+    fn plain(&mut self, at: Value, name: &'static str) {
+        self.runtime.builder.before(at);
+        self.runtime.call(name, &[]);
+    }
+
+    fn guarded(&mut self, at: Value, name: &'static str) {
+        let thread = self.thread;
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        self.runtime.call(name, &[]);
+        self.runtime.builder.branch(rest);
+    }
+
+    fn range(&mut self, at: Value, mode: Mode, pointer: Value, length: Length) {
+        let thread = self.thread;
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        if let Length::Text(most) = length {
+            let most = match most {
+                Some(most) => self.runtime.builder.int_cast(most, self.runtime.i64, false),
+                None => self.runtime.i64.int(u64::MAX),
+            };
+            super::text::call(self.runtime, pointer, most, mode);
+        } else {
+            let length = self.length(length);
+            self.runtime.call(range_name(mode), &[pointer, length]);
+        }
+        self.runtime.builder.branch(rest);
+    }
+
+    fn length(&self, length: Length) -> Value {
+        let (b, i64t) = (&self.runtime.builder, self.runtime.i64);
+        let wide = |v: Value| b.int_cast(v, i64t, false);
+        match length {
+            Length::Bytes(n) => i64t.int(n),
+            Length::Value(v) => wide(v),
+            Length::Product(x, y) => b.binary(Opcode::LLVMMul, wide(x), wide(y)),
+            Length::Scaled(x, n) => b.binary(Opcode::LLVMMul, wide(x), i64t.int(n)),
+            Length::If(flag, n) => b.select(flag, i64t.int(n), i64t.int(0)),
+            Length::Text(_) => i64t.int(0),
+        }
+    }
+
+    fn lanes(&mut self, at: Value, mode: Mode, pointer: Value, mask: Value, lanes: u32, stride: u64) {
+        let thread = self.thread;
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        for lane in 0..lanes {
+            let r = &mut *self.runtime;
+            let index = r.i32.int(lane.into());
+            let flag = r.builder.extract_element(mask, index);
+            let place = if pointer.ty().is_vector() {
+                r.builder.extract_element(pointer, index)
+            } else {
+                r.builder.gep(r.i8, pointer, r.i64.int(u64::from(lane) * stride))
+            };
+            let length = r.builder.select(flag, r.i64.int(stride), r.i64.int(0));
+            r.call(range_name(mode), &[place, length]);
+        }
+        self.runtime.builder.branch(rest);
+    }
+
+    fn packed(&mut self, at: Value, mode: Mode, pointer: Value, mask: Value, lanes: u32, stride: u64) {
+        let thread = self.thread;
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        let r = &mut *self.runtime;
+        let mut length = r.i64.int(0);
+        for lane in 0..lanes {
+            let flag = r.builder.extract_element(mask, r.i32.int(lane.into()));
+            let bytes = r.builder.select(flag, r.i64.int(stride), r.i64.int(0));
+            length = r.builder.binary(Opcode::LLVMAdd, length, bytes);
+        }
+        r.call(range_name(mode), &[pointer, length]);
+        r.builder.branch(rest);
+    }
+
+    /// In a transaction, a target without the magic word is looked up by the runtime.
+    fn target(&mut self, at: Value, target: Value) {
+        let thread = self.thread;
+        let (guard, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        let r = &mut *self.runtime;
+        let unknown = r.uninstrumented(target);
+        let slow = r.module.append_block(guard.function(), "ame.cold");
+        let branch = r.builder.branch_if(unknown, slow, rest);
+        r.unlikely(branch);
+        r.builder.at_end(slow);
+        r.stub(sym::CALL_SLOW, Some(target), self.wide);
+        r.builder.branch(rest);
+    }
+}
+
+fn range_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Read => sym::READ_RANGE,
+        Mode::Private => sym::PRIVATE_RANGE,
+        _ => sym::WRITE_RANGE,
+    }
+}
+
+/// Bytes of the access to check, so that every granule it may touch is checked.
+pub fn check_offsets(barrier: &Barrier) -> Vec<u64> {
+    let granule = GRANULE as u64;
+    let last = barrier.size - 1;
+    let (mut offsets, step_start) = match barrier.residue {
+        // Exactly one byte of each granule.
+        Some(r) => (vec![0], granule - u64::from(r)),
+        None => {
+            let align = barrier.align.min(granule);
+            // Unless the granule of the first byte surely holds all: every 16th byte, and the last.
+            if barrier.size <= align {
+                return vec![0];
+            }
+            (vec![0], granule)
+        }
+    };
+    let mut at = step_start;
+    while at <= last {
+        offsets.push(at);
+        at += granule;
+    }
+    if barrier.residue.is_none() && !(barrier.align >= granule) && offsets.last() != Some(&last) {
+        offsets.push(last);
+    }
+    offsets
+}

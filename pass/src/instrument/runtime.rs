@@ -1,0 +1,242 @@
+//! The inline sequences and calls of ame_rt.h.
+//!
+//! The read barrier is six instructions on x86-64 (copy, shift, truncate, load the mark, compare
+//! with `fs:rver`, branch); the pointers to the control block and the mark table are loaded once
+//! per function. A slow path is a call from inline assembly to a stub that keeps all
+//! general-purpose registers: `preserve_mostcc`, which says the same, crashes LLVM 19's register
+//! coalescer. The call pushes below the stack pointer, so instrumented functions have no red zone.
+
+use crate::ffi::{attribute_kind, Block, Builder, IntPredicate, Module, Opcode, Type, Value};
+use ame_abi::{sym, GRANULE_MASK, GRANULE_SHIFT, PREFIX_LEN, PREFIX_MAGIC};
+use ame_abi::{TLS_MARKS, TLS_RVER, TLS_SYMBOL, TLS_WVER, VER_POKED};
+use rustc_hash::FxHashMap;
+
+/// Types, declarations and constants of one module that inserted code needs.
+pub struct Runtime {
+    pub module: Module,
+    pub builder: Builder,
+    pub void: Type,
+    pub ptr: Type,
+    pub i1: Type,
+    pub i8: Type,
+    pub i16: Type,
+    pub i32: Type,
+    pub i64: Type,
+    cold: Value,
+    prof: u32,
+    tls: Option<Value>,
+    tls_address: Option<(Value, Type)>,
+    functions: FxHashMap<&'static str, (Value, Type)>,
+    stub_with_address: Type,
+    stub: Type,
+    clobbers: &'static str,
+    wide_clobbers: String,
+    pub read_text: Option<Value>,
+}
+
+/// What one function keeps in registers for its barriers.
+#[derive(Clone, Copy)]
+pub struct Thread {
+    tls: Value,
+    /// `None`: loaded anew for each barrier.
+    marks: Option<Value>,
+    rver: Value,
+    wver: Value,
+}
+
+const CLOBBERS: &str = "~{xmm0},~{xmm1},~{xmm2},~{xmm3},~{xmm4},~{xmm5},~{xmm6},~{xmm7},~{xmm8},\
+~{xmm9},~{xmm10},~{xmm11},~{xmm12},~{xmm13},~{xmm14},~{xmm15},~{dirflag},~{fpsr},~{flags},~{memory}";
+
+impl Runtime {
+    pub fn new(module: Module) -> Runtime {
+        let (void, ptr) = (module.void(), module.pointer());
+        let mut wide_clobbers = String::new();
+        for i in 16..32 {
+            wide_clobbers += &format!("~{{xmm{i}}},");
+        }
+        for i in 0..8 {
+            wide_clobbers += &format!("~{{k{i}}},");
+        }
+        wide_clobbers += CLOBBERS;
+        Runtime {
+            module,
+            builder: Builder::new(module),
+            void,
+            ptr,
+            i1: module.int(1),
+            i8: module.int(8),
+            i16: module.int(16),
+            i32: module.int(32),
+            i64: module.int(64),
+            cold: module.branch_weights(1, 2000),
+            prof: module.metadata_kind("prof"),
+            tls: None,
+            tls_address: None,
+            functions: FxHashMap::default(),
+            stub_with_address: void.function(&[ptr], false),
+            stub: void.function(&[], false),
+            clobbers: CLOBBERS,
+            wide_clobbers,
+            read_text: None,
+        }
+    }
+
+    /// A function of the runtime, declared at its first use.
+    pub fn function(&mut self, name: &'static str) -> (Value, Type) {
+        if let Some(&known) = self.functions.get(name) {
+            return known;
+        }
+        let (void, ptr, i32t, i64t) = (self.void, self.ptr, self.i32, self.i64);
+        let ty = match name {
+            sym::READ_RANGE | sym::WRITE_RANGE | sym::PRIVATE_RANGE => {
+                void.function(&[ptr, i64t], false)
+            }
+            sym::REFCOUNT_ADD32 | sym::COUNTER_ADD32 => i32t.function(&[ptr, i32t], false),
+            sym::REFCOUNT_ADD64 | sym::COUNTER_ADD64 => i64t.function(&[ptr, i64t], false),
+            sym::REFCOUNT_READ32 | sym::COUNTER_READ32 => i32t.function(&[ptr], false),
+            sym::REFCOUNT_READ64 | sym::COUNTER_READ64 => i64t.function(&[ptr], false),
+            sym::PER_THREAD => ptr.function(&[ptr, i64t], false),
+            sym::MODULE_REGISTER => void.function(&[i32t, ptr, ptr, i64t], false),
+            "strlen" => i64t.function(&[ptr], false),
+            "strnlen" => i64t.function(&[ptr, i64t], false),
+            _ => void.function(&[], false),
+        };
+        let function =
+            self.module.function(name).unwrap_or_else(|| self.module.add_function(name, ty));
+        self.functions.insert(name, (function, ty));
+        (function, ty)
+    }
+
+    pub fn call(&mut self, name: &'static str, arguments: &[Value]) -> Value {
+        let (function, ty) = self.function(name);
+        self.builder.call(ty, function, arguments)
+    }
+
+    /// The control block's address, computed where the builder stands.
+    pub fn tls(&mut self) -> Value {
+        let global = *self.tls.get_or_insert_with(|| {
+            self.module.global(TLS_SYMBOL).unwrap_or_else(|| {
+                // struct ame_tls
+                let fields = [self.ptr, self.i16, self.i16, self.i32, self.ptr];
+                self.module.add_initial_exec(TLS_SYMBOL, self.module.struct_type(&fields))
+            })
+        });
+        let (address, ty) = *self.tls_address.get_or_insert_with(|| {
+            let name = "llvm.threadlocal.address.p0";
+            let ty = self.ptr.function(&[self.ptr], false);
+            let f = self.module.function(name).unwrap_or_else(|| self.module.add_function(name, ty));
+            (f, ty)
+        });
+        self.builder.call(ty, address, &[global])
+    }
+
+    /// Loads what the barriers of a function need, where the builder stands (its entry).
+    pub fn thread(&mut self, keep_marks: bool) -> Thread {
+        let tls = self.tls();
+        let marks = keep_marks.then(|| self.load_marks(tls));
+        let field = |offset| self.builder.inbounds_gep(self.i8, tls, self.i64.int(offset));
+        Thread { tls, marks, rver: field(TLS_RVER), wver: field(TLS_WVER) }
+    }
+
+    fn load_marks(&self, tls: Value) -> Value {
+        const { assert!(TLS_MARKS == 0) };
+        self.builder.load(self.ptr, tls, 8)
+    }
+
+    /// Marks `branch` as hardly ever taken to its first successor.
+    pub fn unlikely(&self, branch: Value) {
+        branch.set_metadata(self.prof, self.cold);
+    }
+
+    /// Condition: the mark of the granule of `pointer` is too low for a read or write.
+    pub fn mark_too_low(&self, thread: &Thread, pointer: Value, write: bool) -> Value {
+        let b = &self.builder;
+        let marks = thread.marks.unwrap_or_else(|| self.load_marks(thread.tls));
+        let address = b.ptr_to_int(pointer, self.i64);
+        let shifted =
+            b.binary(Opcode::LLVMLShr, address, self.i64.int(GRANULE_SHIFT.into()));
+        let granule = b.binary(Opcode::LLVMAnd, shifted, self.i64.int(GRANULE_MASK));
+        let mark = b.load(self.i16, b.inbounds_gep(self.i16, marks, granule), 2);
+        let need = b.load(self.i16, if write { thread.wver } else { thread.rver }, 2);
+        b.compare(IntPredicate::LLVMIntULT, mark, need)
+    }
+
+    /// Condition: the thread is in a transaction.
+    pub fn in_transaction(&self, thread: &Thread) -> Value {
+        let version = self.builder.load(self.i16, thread.wver, 2);
+        self.builder.compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))
+    }
+
+    /// The same without a [`Thread`], for the tag phase.
+    pub fn in_transaction_here(&mut self) -> Value {
+        let tls = self.tls();
+        let field = self.builder.inbounds_gep(self.i8, tls, self.i64.int(TLS_WVER));
+        let version = self.builder.load(self.i16, field, 2);
+        self.builder.compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))
+    }
+
+    /// Condition: somebody wants this thread to take a slow path.
+    pub fn poked(&self, thread: &Thread) -> Value {
+        let version = self.builder.load(self.i16, thread.rver, 2);
+        self.builder.compare(IntPredicate::LLVMIntEQ, version, self.i16.int(VER_POKED.into()))
+    }
+
+    /// Condition: `target` has no prefix magic.
+    pub fn uninstrumented(&self, target: Value) -> Value {
+        let b = &self.builder;
+        let before = b.gep(self.i8, target, self.i64.int((PREFIX_LEN as i64).wrapping_neg() as u64));
+        let word = b.load(self.i64, before, 8);
+        b.compare(IntPredicate::LLVMIntNE, word, self.i64.int(PREFIX_MAGIC))
+    }
+
+    /// Calls a stub with an address, or none, in %rdi.
+    pub fn stub(&self, name: &str, address: Option<Value>, wide: bool) {
+        let clobbers = if wide { &self.wide_clobbers } else { self.clobbers };
+        let text = format!("call {name}@PLT");
+        match address {
+            Some(address) => {
+                let constraints = format!("{{rdi}},{clobbers}");
+                self.builder.assembly(self.stub_with_address, &text, &constraints, &[address]);
+            }
+            None => {
+                self.builder.assembly(self.stub, &text, clobbers, &[]);
+            }
+        }
+    }
+
+    /// Splits before `at`: control goes on to the part from `at` on, except that, when `condition`
+    /// holds, a new cold block comes between, at whose end the builder is left. The caller ends it
+    /// with a branch to the returned block.
+    pub fn cold_before(&self, at: Value, condition: impl FnOnce(&Runtime) -> Value) -> (Block, Block) {
+        let head = at.block();
+        let rest = Block::split_before(at);
+        if let Some(branch) = head.terminator() {
+            branch.erase();
+        }
+        let cold = self.module.append_block(head.function(), "ame.cold");
+        self.builder.locate(at);
+        self.builder.at_end(head);
+        let condition = condition(self);
+        let branch = self.builder.branch_if(condition, cold, rest);
+        self.unlikely(branch);
+        self.builder.at_end(cold);
+        (cold, rest)
+    }
+
+    pub fn set_prefix(&self, function: Value) {
+        let words = [self.i64.int(PREFIX_MAGIC), self.i64.int(0)];
+        function.set_prefix_data(self.module.const_array(self.i64, &words));
+        if function.alignment() < PREFIX_LEN {
+            function.set_alignment(PREFIX_LEN as u32);
+        }
+    }
+
+    pub fn has_wide_vectors(function: Value) -> bool {
+        function.text_attribute("target-features").is_some_and(|f| f.contains("+avx512"))
+    }
+}
+
+/// Attribute that makes a function keep clear of the memory below the stack pointer.
+pub fn no_red_zone() -> u32 {
+    attribute_kind("noredzone")
+}

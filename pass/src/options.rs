@@ -1,0 +1,90 @@
+//! Options of the pass, from the environment or `-mllvm -ame-...` (crate docs list them).
+
+use crate::ffi;
+use std::path::PathBuf;
+
+macro_rules! optimisations {
+    ($($field:ident $name:literal $doc:literal,)*) => {
+        /// Optimisations; each can be switched off with `AME_PASS_OPT=-name`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Optimisations { $(#[doc = $doc] pub $field: bool,)* }
+
+        impl Optimisations {
+            pub const ALL: Optimisations = Optimisations { $($field: true,)* };
+            pub const NONE: Optimisations = Optimisations { $($field: false,)* };
+
+            /// Applies `-a,-b` or `-all,+b` to the default, which is all.
+            pub fn parse(text: &str) -> Result<Optimisations, String> {
+                let mut chosen = Optimisations::ALL;
+                for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+                    let (on, name) = match (word.strip_prefix('-'), word.strip_prefix('+')) {
+                        (Some(name), _) => (false, name),
+                        (_, Some(name)) => (true, name),
+                        _ => return Err(format!(
+                            "AME_PASS_OPT: `{word}` must start with - (off) or + (on)")),
+                    };
+                    match name {
+                        "all" if on => chosen = Optimisations::ALL,
+                        "all" => chosen = Optimisations::NONE,
+                        $($name => chosen.$field = on,)*
+                        _ => return Err(format!(
+                            "AME_PASS_OPT: there is no optimisation `{name}`; there are: all{}",
+                            concat!($(", ", $name),*))),
+                    }
+                }
+                Ok(chosen)
+            }
+        }
+    };
+}
+
+optimisations! {
+    redundancy "redundancy" "A barrier dominated by one that covers it is dropped.",
+    granule "granule" "Fields of one 16-byte-aligned granule share a barrier.",
+    upgrade "upgrade" "A read that is always followed by a write of the same takes the write barrier.",
+    hoist "hoist" "Barriers on loop-invariant addresses move in front of the loop.",
+    range "range" "Counted loops over consecutive memory take one range barrier.",
+    fresh "fresh" "Memory allocated since the last possible transaction boundary needs no barrier.",
+    summary "summary" "Calls of functions that cannot end a transaction keep barriers valid.",
+    polls "polls" "Loops that run only a few times have no poll.",
+}
+
+/// Everything that the user can choose.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub annotations: Vec<PathBuf>,
+    pub optimise: Optimisations,
+    pub stats: Option<PathBuf>,
+    pub remarks: Option<PathBuf>,
+    pub warn: bool,
+}
+
+impl Options {
+    pub fn read() -> Result<Options, String> {
+        let annotations = ffi::option(0)
+            .map(|text| text.split(':').filter(|p| !p.is_empty()).map(PathBuf::from).collect())
+            .unwrap_or_default();
+        Ok(Options {
+            annotations,
+            optimise: Optimisations::parse(&ffi::option(1).unwrap_or_default())?,
+            stats: ffi::option(2).map(PathBuf::from),
+            remarks: ffi::option(3).map(PathBuf::from),
+            warn: ffi::option(4).is_some_and(|v| v != "0"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Optimisations;
+
+    #[test]
+    fn switches_are_applied_in_order() {
+        let o = Optimisations::parse("-all,+hoist").unwrap();
+        assert!(o.hoist && !o.redundancy && !o.range);
+        assert!(!Optimisations::parse("-hoist").unwrap().hoist);
+        let error = Optimisations::parse("-hosit").unwrap_err();
+        assert!(error.contains("`hosit`") && error.contains("hoist"), "{error}");
+        assert!(Optimisations::parse("hoist").is_err());
+    }
+}

@@ -1,0 +1,58 @@
+//! The two phases as LLVM calls them.
+
+use crate::ffi::Module;
+use crate::instrument;
+use crate::options::Options;
+use ame_annotations::Sets;
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+struct Setup {
+    options: Options,
+    sets: Sets,
+}
+
+/// Options and sets are read once: a compiler process has one set of them.
+fn setup() -> Result<&'static Setup, String> {
+    static SETUP: OnceLock<Result<Setup, String>> = OnceLock::new();
+    SETUP
+        .get_or_init(|| {
+            let options = Options::read()?;
+            let sets = Sets::builtin_and(&options.annotations)
+                .map_err(|e| format!("AME_ANNOTATIONS:\n{e}"))?;
+            Ok(Setup { options, sets })
+        })
+        .as_ref()
+        .map_err(Clone::clone)
+}
+
+thread_local! {
+    static CURRENT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// What the pass is working on, for messages about internal errors.
+pub fn current() -> String {
+    CURRENT.with(|c| c.borrow().clone())
+}
+
+pub fn set_current(what: &str) {
+    CURRENT.with(|c| {
+        let mut c = c.borrow_mut();
+        c.clear();
+        c.push_str(what);
+    });
+}
+
+/// The tag phase; true when the module was changed.
+pub fn tag(module: Module) -> Result<bool, String> {
+    let setup = setup()?;
+    set_current(&String::from_utf8_lossy(module.name()));
+    crate::tag::run(module, &setup.sets, &setup.options)
+}
+
+/// The instrument phase; true when the module was changed.
+pub fn instrument(module: Module) -> Result<bool, String> {
+    let setup = setup()?;
+    set_current(&String::from_utf8_lossy(module.name()));
+    instrument::run(module, &setup.sets, &setup.options)
+}

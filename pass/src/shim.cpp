@@ -1,0 +1,130 @@
+// Registers the two passes with LLVM's pass builder, and lends Rust the few things that LLVM's C
+// API lacks. Nothing is decided here.
+#include "llvm/ADT/APInt.h"
+#include "llvm/IR/DataLayout.h"
+#include "llvm/IR/DiagnosticInfo.h"
+#include "llvm/IR/InstrTypes.h"
+#include "llvm/IR/Instructions.h"
+#include "llvm/IR/Module.h"
+#include "llvm/IR/Operator.h"
+#include "llvm/IR/PassManager.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/CBindingWrapping.h"
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/ErrorHandling.h"
+#include "llvm/Transforms/Utils/ModuleUtils.h"
+#include <string>
+
+using namespace llvm;
+
+// Rust, plugin.rs: true when the module was changed.
+extern "C" bool ame_pass_run(LLVMModuleRef module, bool tag);
+
+static cl::opt<std::string> Annotations("ame-annotations", cl::desc("Ame: annotation sets, path[:path]"));
+static cl::opt<std::string> Opt("ame-opt", cl::desc("Ame: optimisations to switch off, -name[,-name]"));
+static cl::opt<std::string> Stats("ame-stats", cl::desc("Ame: file for statistics, JSON lines"));
+static cl::opt<std::string> Remarks("ame-remarks", cl::desc("Ame: file for remarks, JSON lines"));
+static cl::opt<bool> Warn("ame-warn", cl::desc("Ame: warn about unsupported constructs"));
+
+namespace {
+template <bool Tag> struct AmePass : PassInfoMixin<AmePass<Tag>> {
+  PreservedAnalyses run(Module &M, ModuleAnalysisManager &) {
+    return ame_pass_run(wrap(&M), Tag) ? PreservedAnalyses::none() : PreservedAnalyses::all();
+  }
+  static bool isRequired() { return true; }
+};
+} // namespace
+
+extern "C" {
+
+void ame_shim_register(void *builder) {
+  auto &PB = *static_cast<PassBuilder *>(builder);
+  PB.registerPipelineStartEPCallback(
+      [](ModulePassManager &MPM, OptimizationLevel) { MPM.addPass(AmePass<true>()); });
+  PB.registerOptimizerLastEPCallback(
+      [](ModulePassManager &MPM, OptimizationLevel) { MPM.addPass(AmePass<false>()); });
+  PB.registerPipelineParsingCallback(
+      [](StringRef Name, ModulePassManager &MPM, ArrayRef<PassBuilder::PipelineElement>) {
+        if (Name == "ame-tag")
+          MPM.addPass(AmePass<true>());
+        else if (Name == "ame-instrument")
+          MPM.addPass(AmePass<false>());
+        else
+          return false;
+        return true;
+      });
+}
+
+const char *ame_shim_option(int which) {
+  switch (which) {
+  case 0: return Annotations.c_str();
+  case 1: return Opt.c_str();
+  case 2: return Stats.c_str();
+  case 3: return Remarks.c_str();
+  default: return Warn ? "1" : "";
+  }
+}
+
+void ame_shim_fatal(const char *message) { report_fatal_error(message, /*gen_crash_diag=*/false); }
+
+void ame_shim_diagnose(LLVMValueRef function, LLVMValueRef instruction, const char *message, bool error) {
+  auto &F = *unwrap<Function>(function);
+  DebugLoc Loc = instruction ? unwrap<Instruction>(instruction)->getDebugLoc() : DebugLoc();
+  F.getContext().diagnose(
+      DiagnosticInfoUnsupported(F, message, Loc, error ? DS_Error : DS_Warning));
+}
+
+LLVMBasicBlockRef ame_shim_split(LLVMValueRef at) {
+  auto *I = unwrap<Instruction>(at);
+  return wrap(I->getParent()->splitBasicBlock(I->getIterator()));
+}
+
+void ame_shim_move_before(LLVMValueRef instruction, LLVMValueRef at) {
+  unwrap<Instruction>(instruction)->moveBefore(unwrap<Instruction>(at));
+}
+
+LLVMValueRef ame_shim_first_insertion_point(LLVMBasicBlockRef block) {
+  auto *B = unwrap(block);
+  auto It = B->getFirstInsertionPt();
+  return It == B->end() ? nullptr : wrap(&*It);
+}
+
+bool ame_shim_constant_offset(LLVMModuleRef module, LLVMValueRef gep, int64_t *offset) {
+  auto *G = cast<GEPOperator>(unwrap(gep));
+  const DataLayout &DL = unwrap(module)->getDataLayout();
+  APInt Sum(DL.getIndexTypeSizeInBits(G->getType()), 0);
+  if (!G->accumulateConstantOffset(DL, Sum))
+    return false;
+  *offset = Sum.getSExtValue();
+  return true;
+}
+
+bool ame_shim_no_capture(LLVMValueRef call, unsigned argument) {
+  return unwrap<CallBase>(call)->doesNotCapture(argument);
+}
+
+// Two bits (read, write) for: argument memory, inaccessible memory, other memory.
+uint32_t ame_shim_memory_effects(LLVMValueRef function) {
+  auto E = unwrap<Function>(function)->getMemoryEffects();
+  return unsigned(E.getModRef(IRMemLocation::ArgMem)) |
+         unsigned(E.getModRef(IRMemLocation::InaccessibleMem)) << 2 |
+         unsigned(E.getModRef(IRMemLocation::Other)) << 4;
+}
+
+bool ame_shim_call_has(LLVMValueRef call, unsigned kind) {
+  return unwrap<CallBase>(call)->hasFnAttr(Attribute::AttrKind(kind));
+}
+
+bool ame_shim_returns_noalias(LLVMValueRef call) { return unwrap<CallBase>(call)->returnDoesNotAlias(); }
+
+uint64_t ame_shim_pointer_alignment(LLVMValueRef pointer, LLVMModuleRef module) {
+  return unwrap(pointer)->getPointerAlignment(unwrap(module)->getDataLayout()).value();
+}
+
+bool ame_shim_interposable(LLVMValueRef global) { return unwrap<GlobalValue>(global)->isInterposable(); }
+
+void ame_shim_append_constructor(LLVMModuleRef module, LLVMValueRef function, int priority) {
+  appendToGlobalCtors(*unwrap(module), unwrap<Function>(function), priority);
+}
+
+} // extern "C"

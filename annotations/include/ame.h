@@ -80,7 +80,8 @@ struct ame_stats {
     uint64_t inevitable, exclusive;
     uint64_t waits;
     uint64_t reads_first, writes_first;   /* first touches of a granule */
-    uint64_t ns_aborted, ns_waiting;      /* time lost */
+    uint64_t ns_aborted, ns_waiting;      /* time lost; first attempts are only timed when
+                                             AME_STATS or AME_LOG is set */
     uint64_t log_bytes_max;               /* largest undo log */
 };
 void ame_thread_stats(struct ame_stats *out);                              /* calling thread */

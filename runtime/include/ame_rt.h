@@ -27,18 +27,27 @@ extern "C" {
  * Inline write barrier:  if (marks[g] < wver) ame_write_slow(addr);
  * Inline poll:           if (rver == 0xffff)  ame_poll_slow();
  * "In a transaction":    wver != 0
+ *
+ * Optional inline first read, instead of calling ame_read_slow() at once when the check failed:
+ *     if (unfenced == 0) ame_read_slow(addr);
+ *     else { marks[g] = ver; if (AME_LOCK_TABLE[g] != 0) ame_read_contended(addr); }
+ * The store and the load need no fence: a writer that finds this thread unfenced makes it run one
+ * (runtime/src/protocol.rs, "handshake").
  */
 struct ame_tls {
-    const uint16_t *marks;  /* never NULL: a read-only table of zeroes until the thread registers */
+    uint16_t *marks;        /* never NULL: a read-only table of zeroes until the thread registers */
     uint16_t rver;
     uint16_t wver;
-    uint32_t reserved;
+    uint16_t ver;           /* version of the current transaction */
+    uint16_t unfenced;      /* nonzero: reads may be marked inline */
     void *thread;           /* private to the runtime */
 };
 extern __thread struct ame_tls ame_tls;
+#define AME_LOCK_TABLE ((const uint16_t *)0x120000000000)
 
 /* --- stubs (address in %rdi) ------------------------------------------------------------------ */
 void ame_read_slow(const void *addr);      /* before a read whose mark check failed */
+void ame_read_contended(const void *addr); /* after an inline first read that found a lock */
 void ame_write_slow(void *addr);           /* before a write whose mark check failed: lock + undo */
 void ame_private_slow(void *addr);         /* before a write to private memory: undo, no lock */
 void ame_immutable_slow(void *addr);       /* before a write to an immutable field that is not

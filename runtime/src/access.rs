@@ -5,11 +5,12 @@ use crate::peer;
 use crate::protocol::{self, Me, Want};
 use crate::tables;
 use crate::thread::Thread;
+use crate::tls::tls;
 use crate::trace;
 use crate::transaction::check;
 use ame_abi::trace::access;
 use ame_abi::GRANULE;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{fence, Ordering};
 
 /// Memory that nobody else can know of: frames entered since begin. It needs no lock and no log.
 #[inline(always)]
@@ -27,6 +28,7 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
         return;
     }
     thread.stats.reads_first.add(1);
+    spend_credit(thread);
     if thread.last_read.wrapping_add(1) == g {
         thread.last_read = g;
         thread.read_run += 1;
@@ -46,6 +48,65 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
     if trace::enabled() {
         trace::note_access(me.slot, address, pc);
     }
+}
+
+/// First reads of a transaction that run with a fence each before it goes unfenced. Short
+/// transactions never do: writers would pay more than the reader gains.
+const CREDIT: i32 = 16;
+
+/// At begin: stays in the mode of the transaction before, as its length is the best guess.
+#[inline(always)]
+pub fn begin_reads(thread: &mut Thread) {
+    thread.fences_asked = 0;
+    thread.credit = CREDIT;
+    if thread.peer().unfenced.load(Ordering::Relaxed) != 0 && thread.quick {
+        allow_inline_reads(thread);
+    }
+}
+
+/// Lets the code mark reads by itself.
+fn allow_inline_reads(thread: &mut Thread) {
+    thread.credit = i32::MAX;
+    tls().unfenced.store(1, Ordering::Relaxed);
+    // A poke that came before the store above would be lost, and inline reads never look: either
+    // we see what the poke was for, or it comes after our store.
+    fence(Ordering::SeqCst);
+    if protocol::fence_asked(thread.me) || thread.me.doomed() {
+        tls().unfenced.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A first read in fenced mode. After enough of them the thread goes unfenced.
+#[inline(always)]
+fn spend_credit(thread: &mut Thread) {
+    thread.credit -= 1;
+    if thread.credit < 0 && thread.quick {
+        protocol::go_unfenced(thread.me);
+        allow_inline_reads(thread);
+    }
+}
+
+/// Somebody wanted to write: fenced again, for longer every time.
+#[cold]
+pub fn fence_asked(thread: &mut Thread) {
+    tls().unfenced.store(0, Ordering::Relaxed);
+    thread.fences_asked += 1;
+    thread.credit = CREDIT << thread.fences_asked.min(10);
+}
+
+/// Reads go through Rust from here on.
+#[cold]
+pub fn leave_unfenced(thread: &mut Thread) {
+    tls().unfenced.store(0, Ordering::Relaxed);
+    thread.credit = i32::MAX;
+}
+
+/// After an inline first read that found the lock taken.
+#[cold]
+pub fn read_contended(thread: &mut Thread, address: usize, pc: u64) {
+    let g = granule(address);
+    *thread.mark(g) = 0;
+    read(thread, address, pc);
 }
 
 /// Granules read one after the other before the reader counts as sequential.

@@ -78,8 +78,5 @@ fn parse_chaos(text: &str) -> Option<(u64, u32)> {
     if !(0.0..=0.9).contains(&rate) {
         return None;
     }
-    Some((
-        seed.trim().parse().ok()?,
-        (rate * u32::MAX as f64) as u32,
-    ))
+    Some((seed.trim().parse().ok()?, (rate * u32::MAX as f64) as u32))
 }

@@ -62,6 +62,7 @@ impl Foreign {
         if *tls != 0 {
             // SAFETY: while the lock is held the thread cannot detach, so its TLS is mapped.
             let tls = unsafe { &*(*tls as *const Tls) };
+            tls.unfenced.store(0, Ordering::Release);
             tls.rver.store(VER_POKED, Ordering::Release);
             tls.wver.store(VER_POKED, Ordering::Release);
         }

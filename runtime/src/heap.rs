@@ -76,7 +76,10 @@ pub fn init(arena: Arena) {
             )
         };
         if !ok {
-            fatal!("the allocator refused its arena at {:#x}", arena.start + piece);
+            fatal!(
+                "the allocator refused its arena at {:#x}",
+                arena.start + piece
+            );
         }
     }
 }
@@ -218,6 +221,9 @@ fn record(thread: &mut Thread, address: usize, size: usize) {
         stamp(thread.me, address, size);
     } else {
         thread.allocations.lazy.push((address, address + size));
+        // Their reads must not take marks that would look like shared ones.
+        thread.quick = false;
+        access::leave_unfenced(thread);
     }
 }
 

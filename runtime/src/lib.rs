@@ -73,6 +73,22 @@ mod start {
         CHAOS.load(Ordering::Relaxed)
     }
 
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+
+    /// Whether every first access must go through Rust: chaos, or a trace.
+    #[inline(always)]
+    pub fn watched() -> bool {
+        WATCHED.load(Ordering::Relaxed)
+    }
+
+    static TIMING: AtomicBool = AtomicBool::new(false);
+
+    /// Whether the start of every transaction is timed.
+    #[inline(always)]
+    pub fn timing() -> bool {
+        TIMING.load(Ordering::Relaxed)
+    }
+
     /// Prepares the process; cheap to call again.
     pub fn init() {
         static START: Once = Once::new();
@@ -82,6 +98,11 @@ mod start {
             tables::init();
             let config = config::config();
             CHAOS.store(config.chaos_rate != 0, Ordering::Relaxed);
+            TIMING.store(config.stats || config.log.is_some(), Ordering::Relaxed);
+            WATCHED.store(
+                config.chaos_rate != 0 || config.log.is_some(),
+                Ordering::Relaxed,
+            );
             trace::init();
             fork::init();
             // SAFETY: a function without arguments.
@@ -107,4 +128,4 @@ mod start {
 }
 
 #[cfg(not(loom))]
-pub use start::{chaos_enabled, init};
+pub use start::{chaos_enabled, init, timing, watched};

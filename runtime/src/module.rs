@@ -134,7 +134,9 @@ fn warn(target: usize) {
     let name = unsafe {
         let mut info: libc::Dl_info = std::mem::zeroed();
         if libc::dladdr(target as *const c_void, &mut info) != 0 && !info.dli_sname.is_null() {
-            CStr::from_ptr(info.dli_sname).to_string_lossy().into_owned()
+            CStr::from_ptr(info.dli_sname)
+                .to_string_lossy()
+                .into_owned()
         } else {
             format!("{target:#x}")
         }

@@ -38,6 +38,12 @@ pub struct Peer {
     pub waiting_for: AtomicU32,
     /// Futex word that this thread sleeps on.
     pub park: AtomicU32,
+    /// 1 while this thread marks reads without a fence of its own.
+    pub unfenced: AtomicU32,
+    /// How often others asked this thread for a fence.
+    pub fence_request: AtomicU32,
+    /// Up to which request it has run one. Never ahead of `fence_request`.
+    pub fence_answer: AtomicU32,
     #[cfg(not(loom))]
     pub os: crate::foreign::Foreign,
 }
@@ -51,6 +57,9 @@ impl Peer {
             age: AtomicU64::new(0),
             waiting_for: AtomicU32::new(0),
             park: AtomicU32::new(0),
+            unfenced: AtomicU32::new(0),
+            fence_request: AtomicU32::new(0),
+            fence_answer: AtomicU32::new(0),
             os: crate::foreign::Foreign::new(),
         }
     }
@@ -63,6 +72,9 @@ impl Peer {
             age: AtomicU64::new(0),
             waiting_for: AtomicU32::new(0),
             park: AtomicU32::new(0),
+            unfenced: AtomicU32::new(0),
+            fence_request: AtomicU32::new(0),
+            fence_answer: AtomicU32::new(0),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::tables::*;
 
 /// A transaction as the protocol sees it.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Me {
     pub slot: u32,
     /// Even; marks are `ver` (read) and `ver + 1` (write, private, fresh).
@@ -78,6 +79,79 @@ fn read_contended(me: Me, g: u32, mut holder: u16, want: Want) -> Result<(), Doo
     }
 }
 
+/// The same without a fence, for a thread in unfenced mode. The pass emits this inline.
+#[inline(always)]
+pub fn read_unfenced(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doomed> {
+    mark(me.slot, g).store(me.ver, Ordering::Relaxed);
+    let holder = lock(g).load(Ordering::Acquire);
+    if holder == 0 {
+        return Ok(());
+    }
+    read_contended(me, g, holder, want())
+}
+
+/// From here on this thread marks reads without fences, and writers ask it for one ([`handshake`]).
+/// Worth it for transactions that read much more than others write.
+pub fn go_unfenced(me: Me) {
+    peer(me.slot).unfenced.store(1, Ordering::SeqCst);
+    // Pairs with the CAS in `lock_for_write`: a writer that still saw us fenced has its lock seen
+    // by all our later reads.
+    fence(Ordering::SeqCst);
+}
+
+/// Runs the fence that others have asked for and returns to fenced mode. True if there was one.
+#[inline(always)]
+pub fn answer_fence(me: Me) -> bool {
+    let mine = peer(me.slot);
+    let request = mine.fence_request.load(Ordering::Acquire);
+    if request == mine.fence_answer.load(Ordering::Relaxed) {
+        return false;
+    }
+    // All marks made so far are visible to whoever sees the answer, or sees us fenced again.
+    fence(Ordering::SeqCst);
+    // No inline read may follow that others take for a fenced one.
+    #[cfg(not(loom))]
+    crate::tls::tls().unfenced.store(0, Ordering::Relaxed);
+    mine.unfenced.store(0, Ordering::Release);
+    mine.fence_answer.store(request, Ordering::Release);
+    true
+}
+
+/// Whether somebody waits for us to run a fence.
+pub fn fence_asked(me: Me) -> bool {
+    let mine = peer(me.slot);
+    mine.fence_request.load(Ordering::SeqCst) != mine.fence_answer.load(Ordering::Relaxed)
+}
+
+/// With lock[g] held: makes sure that an unfenced thread's earlier marks are visible to us, and
+/// our lock to its later reads.
+#[cold]
+#[inline(never)]
+fn handshake(me: Me, slot: u32) {
+    let other = peer(slot);
+    let state = other.state.load(Ordering::SeqCst);
+    if status(state) == IDLE {
+        // Its next begin has a full fence (`start`).
+        return;
+    }
+    let request = other.fence_request.fetch_add(1, Ordering::SeqCst) + 1;
+    #[cfg(not(loom))]
+    other.os.poke();
+    for _ in 0..HANDSHAKE_SPINS {
+        let answer = other.fence_answer.load(Ordering::Acquire);
+        if (answer.wrapping_sub(request) as i32) >= 0
+            || other.state.load(Ordering::Acquire) != state
+        {
+            return;
+        }
+        // Two writers may ask each other.
+        answer_fence(me);
+        spin();
+    }
+    // It is not running, or in a long stretch without barriers.
+    heavy_fence();
+}
+
 /// Takes lock[g], waiting for another writer. The caller must record it for `unlock` and then call
 /// [`expel_readers`] before it writes.
 #[inline(always)]
@@ -111,7 +185,14 @@ pub fn expel_readers(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doom
     // sees our lock or comes before our CAS.
     let n = peer_count().load(Ordering::SeqCst);
     for slot in 0..n {
-        if slot != me.slot && reads(slot, g) {
+        if slot == me.slot {
+            continue;
+        }
+        // SeqCst: pairs with the fence in `go_unfenced`.
+        if peer(slot).unfenced.load(Ordering::SeqCst) != 0 {
+            handshake(me, slot);
+        }
+        if reads(slot, g) {
             expel_reader(me, g, slot, want())?;
         }
     }
@@ -149,8 +230,14 @@ pub fn unlock(g: u32) {
 pub fn start(me: Me, age: u64) -> bool {
     let mine = peer(me.slot);
     mine.age.store(age, Ordering::Relaxed);
-    mine.state
-        .store(state_of(me.ver, ACTIVE), Ordering::Release);
+    let active = state_of(me.ver, ACTIVE);
+    if mine.unfenced.load(Ordering::Relaxed) == 0 {
+        mine.state.store(active, Ordering::Release);
+    } else {
+        // A full fence: writers that saw us idle did not ask for one (`handshake`).
+        mine.state.swap(active, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
     // Pairs with the heavy fence in `close_gate`: either we see the gate, or it sees our state.
     light_fence();
     let gate = gate().load(Ordering::Acquire);
@@ -242,6 +329,12 @@ pub fn wound(slot: u32, state: u32) -> bool {
 const SPINS: u32 = 100;
 #[cfg(loom)]
 const SPINS: u32 = 1;
+/// Steps that a writer waits for an unfenced reader's answer: about a microsecond, as long as the
+/// system call takes that replaces it.
+#[cfg(not(loom))]
+const HANDSHAKE_SPINS: u32 = 60;
+#[cfg(loom)]
+const HANDSHAKE_SPINS: u32 = 2;
 /// Longest sleep before a waiter looks again by itself, in nanoseconds.
 const PARK_NS: i64 = 5_000_000;
 
@@ -268,6 +361,7 @@ pub fn await_release(
         if me.doomed() {
             break Err(Doomed);
         }
+        answer_fence(me);
         if mine.age.load(Ordering::Relaxed) < peer(other).age.load(Ordering::Acquire)
             && wound(other, state)
         {
@@ -306,9 +400,7 @@ fn park(me: Me, other: u32, held: &impl Fn() -> bool) {
 pub fn become_inevitable(me: Me, want: Want) -> Result<(), Doomed> {
     let mine = peer(me.slot);
     let word = me.slot + 1;
-    while let Err(holder) =
-        token().compare_exchange(0, word, Ordering::SeqCst, Ordering::Acquire)
-    {
+    while let Err(holder) = token().compare_exchange(0, word, Ordering::SeqCst, Ordering::Acquire) {
         await_release(me, holder - 1, want, || {
             token().load(Ordering::Acquire) == holder
         })?;

@@ -8,13 +8,15 @@
 //! knows). Memory below the stack pointer at begin is fresh: dead after a rollback.
 
 use crate::fatal;
+use crate::thread::Saved;
 use std::arch::naked_asm;
+use std::mem::offset_of;
 
 /// Bytes of the stack that rollback runs on, and `on_abort` actions with it.
 const ROLLBACK_STACK: usize = 1 << 20;
 
 pub struct Snapshot {
-    /// Stack pointer at begin: the saved registers lie there, see `ame_begin`.
+    /// Stack pointer at begin: that of the caller of `ame_begin`.
     pub sp: usize,
     /// First address above the thread's stack that frames can use.
     base: usize,
@@ -124,22 +126,27 @@ pub unsafe extern "C" fn switch_stack(
     naked_asm!("mov rsp, rsi", "and rsp, -16", "call rdx", "ud2")
 }
 
-/// Returns from `ame_begin` again with `value`, from the registers saved at `sp`.
+/// Returns from `ame_begin` again with `value`.
 #[unsafe(naked)]
-pub unsafe extern "C" fn resume(_sp: usize, _value: u32) -> ! {
+pub unsafe extern "C" fn resume(_saved: *const Saved, _value: u32) -> ! {
     naked_asm!(
-        "mov rsp, rdi",
         "mov eax, esi",
-        "ldmxcsr [rsp]",
-        "fldcw [rsp + 4]",
-        "add rsp, 8",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
+        "mov rbx, [rdi + {rbx}]",
+        "mov rbp, [rdi + {rbp}]",
+        "mov r12, [rdi + {r12}]",
+        "mov r13, [rdi + {r13}]",
+        "mov r14, [rdi + {r14}]",
+        "mov r15, [rdi + {r15}]",
+        "mov rsp, [rdi + {sp}]",
+        "jmp [rdi + {ip}]",
+        rbx = const offset_of!(Saved, rbx),
+        rbp = const offset_of!(Saved, rbp),
+        r12 = const offset_of!(Saved, r12),
+        r13 = const offset_of!(Saved, r13),
+        r14 = const offset_of!(Saved, r14),
+        r15 = const offset_of!(Saved, r15),
+        sp = const offset_of!(Saved, sp),
+        ip = const offset_of!(Saved, ip),
     )
 }
 

@@ -32,9 +32,9 @@ pub use modelled::*;
 mod fixed {
     use super::*;
     use crate::fatal;
-    use ame_abi::GRANULE_MASK;
+    use ame_abi::{GRANULE_MASK, LOCK_TABLE};
 
-    const LOCKS: usize = 0x1200_0000_0000;
+    const LOCKS: usize = LOCK_TABLE as usize;
     /// What `ame_tls.marks` points to in a thread that has not registered.
     pub const ZERO_MARKS: usize = 0x1204_0000_0000;
     const MARKS: usize = 0x1300_0000_0000;
@@ -47,6 +47,7 @@ mod fixed {
     static PEER_COUNT: AtomicU32 = AtomicU32::new(0);
     static GATE: AtomicU32 = AtomicU32::new(0);
     static TOKEN: AtomicU32 = AtomicU32::new(0);
+    static EPOCH: AtomicU64 = AtomicU64::new(1);
 
     #[inline(always)]
     pub fn lock(g: u32) -> &'static AtomicU16 {
@@ -86,6 +87,13 @@ mod fixed {
     #[inline(always)]
     pub fn token() -> &'static AtomicU32 {
         &TOKEN
+    }
+
+    /// The clock that orders transactions by age. It ticks at every rollback, which is enough: a
+    /// transaction that is rolled back keeps its age, so that all that begin later are younger.
+    #[inline(always)]
+    pub fn epoch() -> &'static AtomicU64 {
+        &EPOCH
     }
 
     fn reserve(address: usize, bytes: usize, protection: i32, what: &str) {

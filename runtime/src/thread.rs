@@ -15,6 +15,20 @@ use crate::undo::UndoLog;
 use std::sync::atomic::Ordering;
 use std::sync::Mutex;
 
+/// Callee-saved registers, stack pointer and return address of the caller of `ame_begin`.
+#[derive(Default)]
+#[repr(C)]
+pub struct Saved {
+    pub rbx: u64,
+    pub rbp: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub sp: u64,
+    pub ip: u64,
+}
+
 /// How far the current transaction can still be rolled back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -23,10 +37,13 @@ pub enum Mode {
     Exclusive,
 }
 
+#[repr(C)]
 pub struct Thread {
+    /// What `ame_begin` saves; first, for the assembly.
+    pub saved: Saved,
     pub me: Me,
     /// The thread's mark table.
-    marks: *mut u16,
+    pub marks: *mut u16,
     /// Nesting depth; 0 outside transactions.
     pub depth: u32,
     pub mode: Mode,
@@ -45,9 +62,17 @@ pub struct Thread {
     pub started: u64,
     /// Time stamp counter cycles this attempt spent waiting.
     pub waited: u64,
-    /// The last granule read for the first time, and how many in sequence led to it.
+    /// The last granule read for the first time, and how many in sequence led to it. In this
+    /// order, because the assembly stores both at once.
     pub last_read: u32,
     pub read_run: u32,
+    /// First reads left before the thread goes unfenced; see `access::spend_credit`.
+    pub credit: i32,
+    /// Fences that others asked for in this transaction.
+    pub fences_asked: u32,
+    /// The assembly of `ame_read_slow` may do a read by itself: a transaction that can fail runs,
+    /// and neither chaos, nor a trace, nor lazily stamped blocks want to see its reads.
+    pub quick: bool,
     pub chaos: u64,
     pub actions: Actions,
     pub allocations: Allocations,
@@ -104,12 +129,14 @@ impl Thread {
     pub fn arm(&self, tls: &Tls) {
         tls.rver.store(self.me.ver, Ordering::Relaxed);
         tls.wver.store(self.me.ver + 1, Ordering::Relaxed);
+        tls.ver.store(self.me.ver, Ordering::Relaxed);
     }
 
     #[inline(always)]
     pub fn disarm(&self, tls: &Tls) {
         tls.rver.store(0, Ordering::Relaxed);
         tls.wver.store(0, Ordering::Relaxed);
+        tls.unfenced.store(0, Ordering::Relaxed);
     }
 
     /// The version after this one; forgets all marks when they wrap.
@@ -173,13 +200,7 @@ pub fn register() -> *mut Thread {
     let (low, high) = stack::bounds();
     let guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     let used = tables::peer_count().load(Ordering::Acquire);
-    let free = (0..used).find(|&s| {
-        tables::peer(s)
-            .os
-            .thread
-            .load(Ordering::Acquire)
-            .is_null()
-    });
+    let free = (0..used).find(|&s| tables::peer(s).os.thread.load(Ordering::Acquire).is_null());
     let slot = free.unwrap_or(used);
     if slot as usize >= tables::MAX_THREADS {
         fatal!(
@@ -200,6 +221,7 @@ pub fn register() -> *mut Thread {
     peer.state
         .store(peer::state_of(ver, peer::IDLE), Ordering::Release);
     let thread = Box::into_raw(Box::new(Thread {
+        saved: Saved::default(),
         me: Me { slot, ver },
         marks: tables::marks_base(slot) as *mut u16,
         depth: 0,
@@ -219,6 +241,9 @@ pub fn register() -> *mut Thread {
         waited: 0,
         last_read: 0,
         read_run: 0,
+        credit: 0,
+        fences_asked: 0,
+        quick: false,
         chaos: config().chaos_seed ^ (slot as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         actions: Actions::default(),
         allocations: Allocations::default(),
@@ -234,8 +259,7 @@ pub fn register() -> *mut Thread {
     peer.os.thread.store(thread, Ordering::Release);
     tables::peer_count().fetch_max(slot + 1, Ordering::SeqCst);
     drop(guard);
-    tls.marks
-        .store(tables::marks_base(slot), Ordering::Relaxed);
+    tls.marks.store(tables::marks_base(slot), Ordering::Relaxed);
     tls.thread.store(thread, Ordering::Relaxed);
     // SAFETY: the key exists; any non-null value arms its destructor.
     unsafe { libc::pthread_setspecific(exit_key(), thread.cast()) };

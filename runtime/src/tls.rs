@@ -5,7 +5,7 @@
 //! name it (it would read the initial image), and goes through the thread pointer in [`tls`].
 
 use crate::thread::Thread;
-use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize};
 
 /// Layout fixed by `ame_rt.h` and `ame_abi::TLS_*`. Atomic, because others poke `rver` and `wver`.
 #[repr(C)]
@@ -13,7 +13,8 @@ pub struct Tls {
     pub marks: AtomicUsize,
     pub rver: AtomicU16,
     pub wver: AtomicU16,
-    pub reserved: AtomicU32,
+    pub ver: AtomicU16,
+    pub unfenced: AtomicU16,
     pub thread: AtomicPtr<Thread>,
 }
 
@@ -21,6 +22,8 @@ const _: () = {
     assert!(core::mem::offset_of!(Tls, marks) == ame_abi::TLS_MARKS as usize);
     assert!(core::mem::offset_of!(Tls, rver) == ame_abi::TLS_RVER as usize);
     assert!(core::mem::offset_of!(Tls, wver) == ame_abi::TLS_WVER as usize);
+    assert!(core::mem::offset_of!(Tls, ver) == ame_abi::TLS_VER as usize);
+    assert!(core::mem::offset_of!(Tls, unfenced) == ame_abi::TLS_UNFENCED as usize);
     assert!(core::mem::offset_of!(Tls, thread) == TLS_THREAD);
 };
 /// Offset of `thread`, for the assembly stubs.
@@ -33,7 +36,8 @@ pub static ame_tls: Tls = Tls {
     marks: AtomicUsize::new(crate::tables::ZERO_MARKS),
     rver: AtomicU16::new(0),
     wver: AtomicU16::new(0),
-    reserved: AtomicU32::new(0),
+    ver: AtomicU16::new(0),
+    unfenced: AtomicU16::new(0),
     thread: AtomicPtr::new(std::ptr::null_mut()),
 };
 

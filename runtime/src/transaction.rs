@@ -1,5 +1,6 @@
 //! Begin, commit, rollback: the life of a transaction.
 
+use crate::access;
 use crate::config::config;
 use crate::heap;
 use crate::peer::{self, IDLE};
@@ -8,37 +9,34 @@ use crate::protocol::{self, Doomed, Want};
 use crate::stack;
 use crate::thread::{Mode, Thread};
 use crate::tls::tls;
-use crate::{clock, fatal, trace};
+use crate::{clock, fatal, tables, timing, trace};
 use ame_abi::trace::cause;
 
-/// Second half of `ame_begin`; `sp` is where it saved the registers.
+/// Second half of the outermost `ame_begin`; its caller's registers are in `thread.saved`.
 ///
 /// # Safety
 /// Called by `ame_begin` only.
-pub unsafe extern "C" fn begin(sp: usize) -> u32 {
+pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     // SAFETY: the thread's own state, used by no other Rust frame now.
-    let thread = unsafe { &mut *Thread::get() };
-    thread.depth += 1;
-    if thread.depth > 1 {
-        return 0;
-    }
+    let thread = unsafe { &mut *thread };
+    let sp = thread.saved.sp as usize;
     thread.attempts = 0;
     thread.stats.begins.add(1);
     thread.peer().os.forget_stack_writes();
     // SAFETY: sp is the caller's frame.
     unsafe { thread.snapshot.take(sp) };
     thread.fresh_stack = (sp & !15) - thread.stack_low;
-    let now = clock::cycles();
-    thread.started = now;
-    thread.age = age_at(now, thread.me.slot);
+    // The time stamp counter costs as much as the rest of a begin: only read when asked for.
+    thread.started = if timing() { clock::cycles() } else { 0 };
+    thread.age = age_now(thread.me.slot);
     start(thread);
     0
 }
 
-/// Ages grow with time and are unique. 2^54 cycles are 100 days at 2 GHz; the counter restarts
-/// with the machine, and a wrap would only make one transaction look old.
-fn age_at(cycles: u64, slot: u32) -> u64 {
-    cycles << 10 | (slot as u64 + 1)
+/// Ages grow with time and are unique.
+#[inline(always)]
+fn age_now(slot: u32) -> u64 {
+    tables::epoch().load(Ordering::Relaxed) << 10 | (slot as u64 + 1)
 }
 
 #[inline(always)]
@@ -47,6 +45,8 @@ fn start(thread: &mut Thread) {
         protocol::await_gate(thread.me);
     }
     thread.arm(tls());
+    thread.quick = !crate::watched();
+    access::begin_reads(thread);
 }
 
 /// `ame_commit`.
@@ -76,6 +76,7 @@ pub fn commit() {
 #[inline(always)]
 fn release(thread: &mut Thread) {
     thread.disarm(tls());
+    thread.quick = false;
     let entries = thread.undo.entries();
     for entry in entries {
         if entry.locked() {
@@ -141,12 +142,16 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     // SAFETY: the thread's own state; the frames that used it are gone.
     let thread = unsafe { &mut *thread };
     thread.disarm(tls());
+    thread.quick = false;
     let why = thread.abort_cause;
     undo_memory(thread);
     if why == cause::RETRY {
         await_change(thread);
     }
-    let lost = clock::cycles() - thread.started;
+    let lost = match thread.started {
+        0 => 0,
+        started => clock::cycles() - started,
+    };
     thread.stats.ns_aborted.add(lost);
     match why {
         cause::CHAOS => thread.stats.aborts_chaos.add(1),
@@ -168,10 +173,11 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
         action();
     }
     thread.attempts += 1;
+    tables::epoch().fetch_add(1, Ordering::Relaxed);
     back_off(thread);
     thread.started = clock::cycles();
     if why == cause::RETRY {
-        thread.age = age_at(thread.started, thread.me.slot);
+        thread.age = age_now(thread.me.slot);
     }
     // What others wrote to our stack before this point is in place: take a fresh snapshot.
     thread.peer().os.forget_stack_writes();
@@ -180,8 +186,8 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     unsafe { thread.snapshot.take(sp) };
     thread.depth = 1;
     start(thread);
-    // SAFETY: `sp` points at the registers that `ame_begin` saved.
-    unsafe { stack::resume(sp, thread.attempts) }
+    // SAFETY: `ame_begin` saved them, and the stack is what it was then.
+    unsafe { stack::resume(&thread.saved, thread.attempts) }
 }
 
 /// Puts stack and memory back and unlocks what was written.
@@ -214,8 +220,7 @@ fn await_change(thread: &mut Thread) {
     while !thread.me.doomed() {
         let ticket = mine.park.load(Ordering::SeqCst);
         // A wounder unparks only those that say they wait.
-        mine.waiting_for
-            .store(thread.me.slot + 1, Ordering::SeqCst);
+        mine.waiting_for.store(thread.me.slot + 1, Ordering::SeqCst);
         if thread.me.doomed() {
             break;
         }
@@ -268,6 +273,9 @@ pub fn enter_slow_path(thread: &mut Thread, pc: u64) -> bool {
 #[cold]
 #[inline(never)]
 fn poked(thread: &mut Thread, pc: u64) {
+    if protocol::answer_fence(thread.me) {
+        access::fence_asked(thread);
+    }
     if !thread.speculative() {
         thread.disarm(tls());
         return;
@@ -331,10 +339,11 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     thread.mode = Mode::Exclusive;
     thread.stats.exclusive.add(1);
     thread.disarm(tls());
+    thread.quick = false;
     trace::irrevocable(thread, pc, 1);
 }
 
 /// Whether the thread is between transactions, as others see it.
 pub fn is_idle(slot: u32) -> bool {
-    peer::status(crate::tables::peer(slot).state.load(Ordering::Acquire)) == IDLE
+    peer::status(tables::peer(slot).state.load(Ordering::Acquire)) == IDLE
 }

@@ -133,9 +133,7 @@ impl UndoLog {
     #[inline(always)]
     pub fn entries(&self) -> &[Entry] {
         // SAFETY: the invariant.
-        unsafe {
-            std::slice::from_raw_parts(self.start, self.top.offset_from(self.start) as usize)
-        }
+        unsafe { std::slice::from_raw_parts(self.start, self.top.offset_from(self.start) as usize) }
     }
 
     pub fn bytes(&self) -> usize {

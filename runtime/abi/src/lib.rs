@@ -27,6 +27,12 @@ pub const TLS_MARKS: u64 = 0;
 pub const TLS_RVER: u64 = 8;
 /// Byte offset of the `u16` that a mark must reach for a write. 0 outside transactions.
 pub const TLS_WVER: u64 = 10;
+/// Byte offset of the `u16` version of the current transaction, as a read marks it.
+pub const TLS_VER: u64 = 12;
+/// Byte offset of a `u16` that is nonzero while reads may be marked inline (see `ame_rt.h`).
+pub const TLS_UNFENCED: u64 = 14;
+/// Address of the lock table: `u16` per granule, 0 when free.
+pub const LOCK_TABLE: u64 = 0x1200_0000_0000;
 /// Value of `rver`/`wver` that sends every barrier and poll to its slow path.
 pub const VER_POKED: u16 = 0xffff;
 
@@ -38,6 +44,7 @@ pub const PREFIX_MAGIC: u64 = 0x01f4_c36e_6645_4d41;
 /// Symbols that the pass may emit. One place for both sides; `ame_rt.h` documents each.
 pub mod sym {
     pub const READ_SLOW: &str = "ame_read_slow";
+    pub const READ_CONTENDED: &str = "ame_read_contended";
     pub const WRITE_SLOW: &str = "ame_write_slow";
     pub const PRIVATE_SLOW: &str = "ame_private_slow";
     pub const IMMUTABLE_SLOW: &str = "ame_immutable_slow";

@@ -1,8 +1,10 @@
 //! Tests of the real binary on throwaway projects.
 
+mod annotations;
 mod build_systems;
 mod cc;
 mod ccache;
+mod commands;
 mod report;
 mod stub;
 mod trace;

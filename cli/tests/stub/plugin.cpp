@@ -1,6 +1,7 @@
 // A pass plugin for the tests of `ame cc`: it marks each module it has seen with a global variable
 // that holds what it was told, so that a test can ask an object file whether and how it was compiled.
 #include "llvm/IR/Constants.h"
+#include "llvm/IR/DebugInfoMetadata.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Passes/PassBuilder.h"
 #include "llvm/Passes/PassPlugin.h"
@@ -30,6 +31,15 @@ struct Mark : PassInfoMixin<Mark> {
         appendToUsed(module, {mark, need});
         if (const char *file = std::getenv("AME_STATS"))
             std::ofstream(file) << "{}\n";
+        if (const char *file = std::getenv("AME_REMARKS")) {
+            std::ofstream out(file, std::ios::app);
+            for (Function &function : module)
+                if (DISubprogram *place = function.getSubprogram())
+                    out << "{\"module\":\"m\",\"function\":\"" << function.getName().str()
+                        << "\",\"file\":\"" << place->getFilename().str() << "\",\"line\":"
+                        << place->getLine() << ",\"access\":\"write\",\"rule\":\"barrier\","
+                        << "\"detail\":\"write barrier\"}\n";
+        }
         return PreservedAnalyses::none();
     }
     static bool isRequired() { return true; }

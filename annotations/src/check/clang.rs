@@ -257,12 +257,17 @@ impl<'u> Type<'u> {
 
     /// Of a struct or union: its members, the nameless ones too.
     pub fn fields(self) -> Vec<Cursor<'u>> {
-        let children = self.record().map(|r| {
-            // SAFETY: the cursor is of a live unit; a null cursor has no children.
-            Cursor::new(unsafe { clang_getCursorDefinition(r.raw) }).children()
-        });
-        let fields = children.unwrap_or_default().into_iter();
-        fields.filter(|c| c.kind() == CursorKind::Field).collect()
+        extern "C" fn collect(cursor: CXCursor, data: CXClientData) -> CXVisitorResult {
+            // SAFETY: data is the vector below, which nobody else uses during the visit.
+            let all = unsafe { &mut *data.cast::<Vec<CXCursor>>() };
+            all.push(cursor);
+            CXVisit_Continue
+        }
+        let mut all: Vec<CXCursor> = Vec::new();
+        // SAFETY: the type is of a live unit; the vector outlives the call. Other types than
+        // records have no fields. (Visiting children would leave out the nameless ones.)
+        unsafe { clang_Type_visitFields(self.raw, collect, ptr::from_mut(&mut all).cast()) };
+        all.into_iter().map(Cursor::new).collect()
     }
 
     /// Of an array of known length: type and number of its elements.

@@ -71,7 +71,8 @@ fn find<'u>(ty: Type<'u>, name: &str) -> Option<(u64, Cursor<'u>)> {
 
 fn is_nameless(field: Cursor<'_>) -> bool {
     let name = field.name();
-    name.is_empty() || name.starts_with('(')
+    // libclang describes them instead: `union S::(anonymous at file.h:1:2)`.
+    name.is_empty() || name.contains('(')
 }
 
 /// Names of the fields of a struct, for errors.
@@ -100,14 +101,21 @@ pub(super) fn tail(ty: Type<'_>) -> Option<u64> {
     }
 }
 
-/// Members whose type is one of `wanted`, with byte offsets; the outermost ones only.
+/// Members whose type is one of `wanted`, with byte offsets; the outermost ones only, and none
+/// below the members named in `ruled`, whose own rule comes first anyway.
 pub(super) fn embedded(
     declared: &Declarations<'_>,
     ty: Type<'_>,
     wanted: &BTreeSet<&str>,
+    ruled: &BTreeSet<&str>,
 ) -> Vec<(String, u64)> {
     let mut all = Vec::new();
-    descend(declared, ty, 0, wanted, &mut all);
+    for field in ty.fields() {
+        let Some(bits) = field.bits().0 else { continue };
+        if !ruled.contains(field.name().as_str()) {
+            member(declared, field.ty(), bits / 8, wanted, &mut all);
+        }
+    }
     all
 }
 

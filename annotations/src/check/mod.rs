@@ -239,10 +239,12 @@ impl<'u> Checker<'u> {
             let Some((size, align)) = ty.size_and_align() else {
                 continue;
             };
+            let ruled = rule.fields.iter().filter(|f| !f.pointee);
+            let ruled: BTreeSet<&str> = ruled.map(|f| f.path.as_str()).collect();
             let mut made = StructLayout {
                 size,
                 align,
-                embeds: fields::embedded(self.declared, ty, &wanted),
+                embeds: fields::embedded(self.declared, ty, &wanted, &ruled),
                 tail: fields::tail(ty),
                 ..StructLayout::default()
             };
@@ -408,14 +410,14 @@ impl<'u> Checker<'u> {
     fn compare(&mut self, set: &RawSet, old: &Layout, made: &Layout) {
         let help = "the headers are not those that the layout was made from; \
                     if they are right, write it anew with --write-layout";
+        let mut missing = Vec::new();
         for rule in &set.structs {
             // Structs and fields that the headers lack have been reported.
             let Some(new) = made.structs.get(&rule.name) else {
                 continue;
             };
             let Some(old) = old.structs.get(&rule.name) else {
-                let message = format!("the layout has no struct {}", rule.name);
-                self.problem(&rule.origin, message, Some(help.into()));
+                missing.push(rule);
                 continue;
             };
             let whole = |s: &StructLayout| (s.size, s.align, s.tail, s.embeds.clone());
@@ -442,6 +444,11 @@ impl<'u> Checker<'u> {
                     self.problem(&field.origin, message, Some(help.into()));
                 }
             }
+        }
+        if let Some(first) = missing.first() {
+            let names: Vec<&str> = missing.iter().map(|s| s.name.as_str()).collect();
+            let message = format!("the layout has no struct {}", names.join(", "));
+            self.problem(&first.origin, message, Some(help.into()));
         }
     }
 }

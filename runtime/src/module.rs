@@ -51,7 +51,7 @@ pub unsafe extern "C" fn ame_module_register(
             module.to_string_lossy()
         );
     }
-    window::check_new_mappings();
+    window::check_new_mappings(in_program(module.as_ptr() as usize));
     if trace::enabled() {
         trace::modules();
     }
@@ -61,6 +61,19 @@ pub unsafe extern "C" fn ame_module_register(
         if !function.address.is_null() {
             table.insert(function.address as usize, function.kind);
         }
+    }
+}
+
+/// Whether an address belongs to the main program and not to a shared library.
+fn in_program(address: usize) -> bool {
+    // SAFETY: dladdr fills `info` or returns 0; AT_PHDR is the program's own header table.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let mut program: libc::Dl_info = std::mem::zeroed();
+        let header = libc::getauxval(libc::AT_PHDR) as *const c_void;
+        libc::dladdr(address as *const c_void, &mut info) != 0
+            && libc::dladdr(header, &mut program) != 0
+            && info.dli_fbase == program.dli_fbase
     }
 }
 

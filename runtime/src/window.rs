@@ -6,6 +6,7 @@
 use crate::fatal;
 use ame_abi::WINDOW;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub struct Arena {
     pub start: usize,
@@ -28,6 +29,7 @@ const OURS: Range<u64> = 0x1200_0000_0000..0x4000_0000_0000;
 struct Mapping {
     range: Range<u64>,
     name: String,
+    writable: bool,
 }
 
 /// Mappings of the process other than ours and the kernel's pages.
@@ -46,10 +48,12 @@ fn parse(line: &str) -> Option<Mapping> {
     let (start, end) = words.next()?.split_once('-')?;
     let start = u64::from_str_radix(start, 16).ok()?;
     let end = u64::from_str_radix(end, 16).ok()?;
-    let name = words.nth(4).unwrap_or("").to_owned();
+    let writable = words.next()?.contains('w');
+    let name = words.nth(3).unwrap_or("").to_owned();
     Some(Mapping {
         range: start..end,
         name,
+        writable,
     })
 }
 
@@ -140,42 +144,79 @@ fn map(start: usize, bytes: usize) -> Arena {
     Arena { start, bytes }
 }
 
-/// Checks when a module registers that brought new mappings along.
-pub fn check_new_mappings() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+/// Checks when a module registers that brought new mappings along. `of_program`: the module is the
+/// program itself, so that `main` has not started.
+pub fn check_new_mappings(of_program: bool) {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
-    let mappings = mappings();
-    if SEEN.swap(mappings.len(), Ordering::Relaxed) != mappings.len() {
-        check(mappings);
+    let mut all = mappings();
+    if SEEN.swap(all.len(), Ordering::Relaxed) == all.len() {
+        return;
     }
-}
-
-/// Stops the program when two mappings alias.
-fn check(mut all: Vec<Mapping>) {
     let arena = crate::heap::arena();
     all.push(Mapping {
         range: arena.start as u64..(arena.start + arena.bytes) as u64,
         name: "[ame heap]".into(),
+        writable: true,
     });
-    for (i, a) in all.iter().enumerate() {
-        for b in &all[..i] {
+    if let Some((a, b)) = conflict(&all) {
+        if of_program {
+            start_again();
+        }
+        fatal!(
+            "address window conflict: {} at {:#x}-{:#x} and {} at {:#x}-{:#x} are equal modulo {} \
+             GiB, so their locks would be shared. Run the program again (addresses are random), or \
+             without address-space randomisation (`setarch -R`)",
+            a.name,
+            a.range.start,
+            a.range.end,
+            b.name,
+            b.range.start,
+            b.range.end,
+            WINDOW >> 30
+        );
+    }
+}
+
+/// Two writable mappings that alias. Constants may share marks with anything: a mark then says
+/// more than it must, but no write goes without its undo.
+fn conflict(all: &[Mapping]) -> Option<(&Mapping, &Mapping)> {
+    let writable: Vec<&Mapping> = all.iter().filter(|m| m.writable).collect();
+    for (i, a) in writable.iter().enumerate() {
+        for b in &writable[..i] {
             let (ra, rb) = (&a.range, &b.range);
             if alias(ra.start, ra.end - ra.start, rb.start, rb.end - rb.start) {
-                fatal!(
-                    "address window conflict: {} at {:#x}-{:#x} and {} at {:#x}-{:#x} are equal \
-                     modulo {} GiB, so their locks would be shared. Run the program again \
-                     (addresses are random), or without address-space randomisation \
-                     (`setarch -R`)",
-                    a.name,
-                    ra.start,
-                    ra.end,
-                    b.name,
-                    rb.start,
-                    rb.end,
-                    WINDOW >> 30
-                );
+                return Some((a, b));
             }
         }
+    }
+    None
+}
+
+/// Unlucky addresses, before `main`: runs the program anew without randomisation, where the
+/// kernel's layout has no conflict. Returns when that is not possible.
+fn start_again() {
+    const ONCE: &std::ffi::CStr = c"AME_REEXEC";
+    // SAFETY: plain system calls on C strings that live until exec; this early there is one thread.
+    unsafe {
+        if !libc::getenv(ONCE.as_ptr()).is_null() {
+            return;
+        }
+        let Ok(command) = std::fs::read("/proc/self/cmdline") else {
+            return;
+        };
+        let words: Vec<std::ffi::CString> = command
+            .split_inclusive(|&b| b == 0)
+            .filter_map(|word| std::ffi::CString::from_vec_with_nul(word.to_vec()).ok())
+            .collect();
+        let mut argv: Vec<*const libc::c_char> = words.iter().map(|w| w.as_ptr()).collect();
+        argv.push(std::ptr::null());
+        let old = libc::personality(0xffff_ffff);
+        if old < 0 || libc::personality((old | libc::ADDR_NO_RANDOMIZE) as _) < 0 {
+            return;
+        }
+        libc::setenv(ONCE.as_ptr(), c"1".as_ptr(), 1);
+        libc::execv(c"/proc/self/exe".as_ptr(), argv.as_ptr());
+        libc::personality(old as _);
     }
 }
 
@@ -196,10 +237,25 @@ mod tests {
     }
 
     #[test]
+    fn only_writable_mappings_conflict() {
+        let mapping = |start: u64, writable| Mapping {
+            range: start..start + 0x1000,
+            name: String::new(),
+            writable,
+        };
+        let data = mapping(0x5555_0000_0000, true);
+        let aliased = 0x5555_0000_0000 + 3 * WINDOW;
+        assert!(conflict(&[data.clone(), mapping(aliased, false)]).is_none());
+        assert!(conflict(&[data.clone(), mapping(aliased, true)]).is_some());
+        assert!(conflict(&[data, mapping(aliased + 0x1000, true)]).is_none());
+    }
+
+    #[test]
     fn map_lines_are_parsed() {
         let m = parse("7f00-7f10 r-xp 00000000 fe:00 123   /lib/libc.so.6").unwrap();
         assert_eq!((m.range.start, m.range.end), (0x7f00, 0x7f10));
         assert_eq!(m.name, "/lib/libc.so.6");
+        assert!(!m.writable);
         assert_eq!(parse("a-b rw-p 0 0:0 0").unwrap().name, "");
         assert!(parse("nonsense").is_none());
     }

@@ -189,15 +189,25 @@ fn exit_key() -> libc::pthread_key_t {
 }
 
 /// Gives the calling thread a slot. Cheap to call again.
-#[cold]
-#[inline(never)]
 pub fn register() -> *mut Thread {
-    crate::init();
     let existing = Thread::current();
     if !existing.is_null() {
         return existing;
     }
     let (low, high) = stack::bounds();
+    register_with(low, high, stack::frames_end(low, high))
+}
+
+/// The same for a thread whose transactions all run in frames below `end_of_frames`.
+pub fn register_below(end_of_frames: usize) -> *mut Thread {
+    let (low, high) = stack::bounds();
+    register_with(low, high, end_of_frames & !15)
+}
+
+#[cold]
+#[inline(never)]
+fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
+    crate::init();
     let guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     let used = tables::peer_count().load(Ordering::Acquire);
     let free = (0..used).find(|&s| tables::peer(s).os.thread.load(Ordering::Acquire).is_null());
@@ -230,11 +240,7 @@ pub fn register() -> *mut Thread {
         stack_low: low,
         fresh_stack: 0,
         undo: UndoLog::new(logs, undo_bytes),
-        snapshot: Snapshot::new(
-            stack::frames_end(low, high),
-            logs + undo_bytes,
-            SNAPSHOT_BYTES,
-        ),
+        snapshot: Snapshot::new(end_of_frames, logs + undo_bytes, SNAPSHOT_BYTES),
         age: 0,
         attempts: 0,
         started: 0,

@@ -13,9 +13,11 @@ struct Start {
 
 extern "C" fn run(start: *mut c_void) -> *mut c_void {
     // SAFETY: made by `ame_pthread_create` for this thread alone.
-    let start = unsafe { Box::from_raw(start.cast::<Start>()) };
-    thread::register();
-    (start.routine)(start.argument)
+    let Start { routine, argument } = unsafe { *Box::from_raw(start.cast::<Start>()) };
+    // Frames above this one do not change while transactions run: they need no snapshot.
+    let end_of_frames = 0u8;
+    thread::register_below(std::hint::black_box(&raw const end_of_frames) as usize);
+    routine(argument)
 }
 
 /// pthread_create. The new thread may look at anything at once, so a transaction that starts one

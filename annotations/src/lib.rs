@@ -14,6 +14,7 @@
 #[cfg(feature = "check")]
 pub mod check;
 pub mod diagnostic;
+mod file;
 pub mod function;
 pub mod kind;
 pub mod layout;

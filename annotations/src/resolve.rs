@@ -5,10 +5,11 @@
 //! later set's whole-struct rule starts over; its other rules paint over what earlier sets said.
 
 use crate::diagnostic::{Diagnostic, Error};
+use crate::file::SetFile;
 use crate::kind::FieldKind;
 use crate::layout::{self, StructLayout};
 use crate::parse::{RawField, RawStruct};
-use crate::sets::{FieldRule, Origin, SetFile, StructRule};
+use crate::sets::{FieldRule, Origin, StructRule};
 use std::collections::{BTreeSet, HashMap};
 
 /// Resolves all structs of all sets.
@@ -23,8 +24,26 @@ pub(crate) fn structs(files: &[SetFile]) -> Result<HashMap<String, StructRule>, 
     for name in names {
         resolver.resolve(name);
     }
+    resolver.problems.extend(files.iter().filter_map(leftover));
     Error::unless_empty(resolver.problems)?;
     Ok(resolver.done)
+}
+
+/// A layout that has more than its set was made for another version of the set: it may also know
+/// too little about embedded structs, which would not be noticed otherwise.
+fn leftover(file: &SetFile) -> Option<Diagnostic> {
+    let layout = file.layout.as_ref()?;
+    let what = layout.structs.iter().find_map(|(name, made)| {
+        let Some(rule) = file.raw.structs.iter().find(|s| s.name == *name) else {
+            return Some(format!("struct {name}"));
+        };
+        let named = |path: &String| rule.fields.iter().any(|f| f.path == *path);
+        let field = made.fields.keys().find(|path| !named(path))?;
+        Some(format!("field `{field}` of struct {name}"))
+    })?;
+    let message = format!("the layout has {what}, of which the set says nothing any more");
+    let problem = Diagnostic::of_file(&file.layout_path, message);
+    Some(layout::missing(problem, &file.raw.source.path))
 }
 
 struct Resolver<'f> {

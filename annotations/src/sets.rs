@@ -1,10 +1,10 @@
 //! Sets that have been loaded, and questions about them.
 
 use crate::diagnostic::{Diagnostic, Error};
+use crate::file::{self, Layouts, SetFile};
 use crate::function::FunctionRule;
 use crate::kind::FieldKind;
-use crate::layout::{self, Layout};
-use crate::parse::{self, RawSet};
+use crate::layout;
 use crate::pattern;
 use crate::resolve;
 use crate::toml_view::Source;
@@ -121,7 +121,7 @@ impl Sets {
         let mut files = Vec::new();
         let mut problems = Vec::new();
         for path in paths {
-            match SetFile::read(path, target) {
+            match SetFile::read(path, target, Layouts::Read) {
                 Ok(file) => files.push(file),
                 Err(error) => problems.extend(error.diagnostics),
             }
@@ -132,7 +132,7 @@ impl Sets {
 
     /// Names of the sets that come with Ame.
     pub fn shipped() -> impl Iterator<Item = &'static str> {
-        SHIPPED.iter().map(|set| set.name)
+        file::shipped_names()
     }
 
     /// The set that comes with Ame and always applies: libc, libm and pthread.
@@ -283,88 +283,3 @@ impl<T> Named<T> {
         })
     }
 }
-
-/// A set file and the layout beside it.
-pub(crate) struct SetFile {
-    pub raw: RawSet,
-    pub layout: Option<Layout>,
-    /// Where the layout is, or would be.
-    pub layout_path: PathBuf,
-}
-
-impl SetFile {
-    pub fn read(path: &Path, target: &str) -> Result<SetFile, Error> {
-        let layout_path = layout::path_for(path, target);
-        let shipped = path.to_str().and_then(Shipped::find);
-        if let Some(shipped) = shipped.filter(|_| !path.exists()) {
-            let raw = parse::parse(
-                &PathBuf::from(format!("{}.toml", shipped.name)),
-                shipped.text,
-            )?;
-            let layouts = shipped.layouts.iter();
-            let layout = layouts
-                .filter(|(t, _)| *t == target)
-                .map(|(_, text)| layout::parse(&layout_path, text))
-                .next()
-                .transpose()?;
-            return Ok(SetFile {
-                raw,
-                layout,
-                layout_path,
-            });
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let names: Vec<&str> = SHIPPED.iter().map(|s| s.name).collect();
-            Diagnostic::of_file(path, format!("cannot read the annotation set: {error}")).help(
-                format!(
-                    "give the path of a .toml file, or the name of a set that comes with Ame: {}",
-                    names.join(", ")
-                ),
-            )
-        })?;
-        let raw = parse::parse(path, &text)?;
-        let layout = match std::fs::read_to_string(&layout_path) {
-            Ok(text) => Some(layout::parse(&layout_path, &text)?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => {
-                let message = format!("cannot read the layout: {error}");
-                return Err(Diagnostic::of_file(&layout_path, message).into());
-            }
-        };
-        Ok(SetFile {
-            raw,
-            layout,
-            layout_path,
-        })
-    }
-}
-
-/// A set that is part of this crate.
-struct Shipped {
-    name: &'static str,
-    text: &'static str,
-    /// Target and layout.
-    layouts: &'static [(&'static str, &'static str)],
-}
-
-impl Shipped {
-    fn find(name: &str) -> Option<&'static Shipped> {
-        SHIPPED.iter().find(|s| s.name == name)
-    }
-}
-
-const SHIPPED: [Shipped; 2] = [
-    Shipped {
-        name: "libc",
-        text: include_str!("../sets/libc.toml"),
-        layouts: &[],
-    },
-    Shipped {
-        name: "cpython-3.13",
-        text: include_str!("../sets/cpython-3.13.toml"),
-        layouts: &[(
-            "x86_64-linux",
-            include_str!("../sets/cpython-3.13.x86_64-linux.layout.toml"),
-        )],
-    },
-];

@@ -8,11 +8,12 @@ mod declarations;
 mod fields;
 
 use crate::diagnostic::{Diagnostic, Error};
+use crate::file::{Layouts, SetFile};
 use crate::function::{FunctionRule, Len, Range};
 use crate::layout::{self, Layout, StructLayout};
 use crate::parse::{RawSet, RawStruct};
 use crate::pattern;
-use crate::sets::{Origin, SetFile};
+use crate::sets::Origin;
 use crate::toml_view::closest;
 use clang::{Bodies, Type, Unit};
 use declarations::Declarations;
@@ -103,7 +104,16 @@ impl fmt::Display for Report {
 /// is missing, or the headers do not compile.
 pub fn check(options: &Options) -> Result<Report, Error> {
     let target = options.target.clone().unwrap_or_else(layout::host_target);
-    let file = SetFile::read(&options.set, &target)?;
+    let layouts = match options.write_layout {
+        true => Layouts::Ignore,
+        false => Layouts::Read,
+    };
+    let file = SetFile::read(&options.set, &target, layouts)?;
+    if options.write_layout && !options.set.exists() {
+        let message = "the layout of a set that is part of `ame` cannot be written";
+        let problem = Diagnostic::of_file(&options.set, message);
+        return Err(problem.help("give the path of a set file").into());
+    }
     clang::open_library().map_err(|problem| {
         Diagnostic::of_file(&options.set, format!("cannot check: {problem}")).help(
             "install libclang (Debian: apt-get install libclang-19-dev), or set LIBCLANG_PATH to \

@@ -1,5 +1,6 @@
 //! Acquiring granules and ranges: what the barriers' slow paths do.
 
+use crate::clock;
 use crate::heap::granule;
 use crate::peer;
 use crate::protocol::{self, Me, Want};
@@ -50,55 +51,80 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
     }
 }
 
-/// First reads of a transaction that run with a fence each before it goes unfenced. Short
-/// transactions never do: writers would pay more than the reader gains.
-const CREDIT: i32 = 16;
+/// Bounds of `Thread::fence_budget`.
+pub const LEAST_BUDGET: i32 = 64;
+const MOST_BUDGET: i32 = 1 << 16;
+/// `Thread::credit` of a thread that does not spend any.
+const NO_LIMIT: i32 = i32::MAX;
+/// A thread that is asked for a fence sooner than this after it went unfenced, in cycles, has
+/// gained less than the handshake cost.
+const TOO_SOON: u64 = 5000;
 
-/// At begin: stays in the mode of the transaction before, as its length is the best guess.
+/// Before a transaction starts: may its code mark reads by itself?
 #[inline(always)]
 pub fn begin_reads(thread: &mut Thread) {
-    thread.fences_asked = 0;
-    thread.credit = CREDIT;
-    if thread.peer().unfenced.load(Ordering::Relaxed) != 0 && thread.quick {
-        allow_inline_reads(thread);
+    if !thread.participates {
+        first_transaction(thread);
+    }
+    if thread.peer().unfenced.load(Ordering::Relaxed) != 0 {
+        // Whoever pokes this transaction has seen it start, which comes after this store.
+        tls().unfenced.store(thread.quick as u16, Ordering::Relaxed);
+    } else if thread.credit > MOST_BUDGET {
+        thread.credit = thread.fence_budget;
     }
 }
 
-/// Lets the code mark reads by itself.
-fn allow_inline_reads(thread: &mut Thread) {
-    thread.credit = i32::MAX;
-    tls().unfenced.store(1, Ordering::Relaxed);
-    // A poke that came before the store above would be lost, and inline reads never look: either
-    // we see what the poke was for, or it comes after our store.
-    fence(Ordering::SeqCst);
-    if protocol::fence_asked(thread.me) || thread.me.doomed() {
-        tls().unfenced.store(0, Ordering::Relaxed);
+#[cold]
+#[inline(never)]
+fn first_transaction(thread: &mut Thread) {
+    protocol::participate();
+    thread.participates = true;
+    if thread.quick {
+        go_unfenced(thread);
     }
 }
 
-/// A first read in fenced mode. After enough of them the thread goes unfenced.
+fn go_unfenced(thread: &mut Thread) {
+    thread.credit = NO_LIMIT;
+    thread.unfenced_since = clock::cycles();
+    protocol::go_unfenced(thread.me);
+}
+
+/// A first read in fenced mode. After enough of them nobody seems to write here any more.
 #[inline(always)]
 fn spend_credit(thread: &mut Thread) {
     thread.credit -= 1;
     if thread.credit < 0 && thread.quick {
-        protocol::go_unfenced(thread.me);
-        allow_inline_reads(thread);
+        go_unfenced(thread);
+        tls().unfenced.store(1, Ordering::Relaxed);
+        // A poke that came before the store above would be lost, and inline reads never look:
+        // either we see what the poke was for, or it comes after our store.
+        fence(Ordering::SeqCst);
+        if protocol::fence_asked(thread.me) || thread.me.doomed() {
+            tls().unfenced.store(0, Ordering::Relaxed);
+        }
     }
 }
 
-/// Somebody wanted to write: fenced again, for longer every time.
+/// Somebody wanted to write: fenced again, for longer if that was too soon.
 #[cold]
 pub fn fence_asked(thread: &mut Thread) {
     tls().unfenced.store(0, Ordering::Relaxed);
-    thread.fences_asked += 1;
-    thread.credit = CREDIT << thread.fences_asked.min(10);
+    let soon = clock::cycles() - thread.unfenced_since < TOO_SOON;
+    let budget = if soon {
+        thread.fence_budget * 2
+    } else {
+        thread.fence_budget / 2
+    };
+    thread.fence_budget = budget.clamp(LEAST_BUDGET, MOST_BUDGET);
+    thread.credit = thread.fence_budget;
 }
 
 /// Reads go through Rust from here on.
 #[cold]
 pub fn leave_unfenced(thread: &mut Thread) {
     tls().unfenced.store(0, Ordering::Relaxed);
-    thread.credit = i32::MAX;
+    thread.credit = NO_LIMIT;
 }
 
 /// After an inline first read that found the lock taken.

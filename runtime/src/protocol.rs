@@ -224,6 +224,13 @@ pub fn unlock(g: u32) {
     lock(g).store(0, Ordering::Release);
 }
 
+/// Before the first transaction of a thread. A thread that was alone begins its transactions
+/// without a fence even in unfenced mode; after this it does not, or has visibly begun.
+pub fn participate() {
+    participants().fetch_add(1, Ordering::SeqCst);
+    heavy_fence();
+}
+
 /// Publishes the start of a transaction. False when the gate is closed: then nothing has started
 /// and the caller waits with [`await_gate`].
 #[inline(always)]
@@ -231,11 +238,11 @@ pub fn start(me: Me, age: u64) -> bool {
     let mine = peer(me.slot);
     mine.age.store(age, Ordering::Relaxed);
     let active = state_of(me.ver, ACTIVE);
-    if mine.unfenced.load(Ordering::Relaxed) == 0 {
-        mine.state.store(active, Ordering::Release);
-    } else {
-        // A full fence: writers that saw us idle did not ask for one (`handshake`).
-        mine.state.swap(active, Ordering::SeqCst);
+    mine.state.store(active, Ordering::Release);
+    // Loaded after the store: `participate` fences between its count and any lock.
+    light_fence();
+    if mine.unfenced.load(Ordering::Relaxed) != 0 && participants().load(Ordering::Acquire) > 1 {
+        // Writers that saw us idle did not ask for a fence (`handshake`).
         fence(Ordering::SeqCst);
     }
     // Pairs with the heavy fence in `close_gate`: either we see the gate, or it sees our state.

@@ -48,6 +48,7 @@ mod fixed {
     static GATE: AtomicU32 = AtomicU32::new(0);
     static TOKEN: AtomicU32 = AtomicU32::new(0);
     static EPOCH: AtomicU64 = AtomicU64::new(1);
+    static PARTICIPANTS: AtomicU32 = AtomicU32::new(0);
 
     #[inline(always)]
     pub fn lock(g: u32) -> &'static AtomicU16 {
@@ -94,6 +95,12 @@ mod fixed {
     #[inline(always)]
     pub fn epoch() -> &'static AtomicU64 {
         &EPOCH
+    }
+
+    /// Threads that have begun a transaction and not ended.
+    #[inline(always)]
+    pub fn participants() -> &'static AtomicU32 {
+        &PARTICIPANTS
     }
 
     fn reserve(address: usize, bytes: usize, protection: i32, what: &str) {
@@ -196,6 +203,7 @@ mod modelled {
         static ref PEER_COUNT: AtomicU32 = AtomicU32::new(0);
         static ref GATE: AtomicU32 = AtomicU32::new(0);
         static ref TOKEN: AtomicU32 = AtomicU32::new(0);
+        static ref PARTICIPANTS: AtomicU32 = AtomicU32::new(0);
     }
 
     pub fn lock(g: u32) -> &'static AtomicU16 {
@@ -215,5 +223,8 @@ mod modelled {
     }
     pub fn token() -> &'static AtomicU32 {
         &TOKEN
+    }
+    pub fn participants() -> &'static AtomicU32 {
+        &PARTICIPANTS
     }
 }

@@ -1,5 +1,6 @@
 //! A thread's own half of its transactions.
 
+use crate::access;
 use crate::actions::Actions;
 use crate::config::config;
 use crate::delta::Deltas;
@@ -68,8 +69,12 @@ pub struct Thread {
     pub read_run: u32,
     /// First reads left before the thread goes unfenced; see `access::spend_credit`.
     pub credit: i32,
-    /// Fences that others asked for in this transaction.
-    pub fences_asked: u32,
+    /// Fenced first reads after the next time that another thread asks for a fence.
+    pub fence_budget: i32,
+    /// Time stamp when the thread last went unfenced.
+    pub unfenced_since: u64,
+    /// Whether the thread has begun a transaction.
+    pub participates: bool,
     /// The assembly of `ame_read_slow` may do a read by itself: a transaction that can fail runs,
     /// and neither chaos, nor a trace, nor lazily stamped blocks want to see its reads.
     pub quick: bool,
@@ -248,7 +253,9 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         last_read: 0,
         read_run: 0,
         credit: 0,
-        fences_asked: 0,
+        fence_budget: access::LEAST_BUDGET,
+        unfenced_since: 0,
+        participates: false,
         quick: false,
         chaos: config().chaos_seed ^ (slot as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         actions: Actions::default(),
@@ -290,6 +297,10 @@ fn unregister() {
     tls.thread.store(std::ptr::null_mut(), Ordering::Relaxed);
     tls.marks.store(tables::ZERO_MARKS, Ordering::Relaxed);
     let peer = owned.peer();
+    if owned.participates {
+        tables::participants().fetch_sub(1, Ordering::SeqCst);
+    }
+    peer.unfenced.store(0, Ordering::SeqCst);
     peer.os.detach();
     tls.rver.store(0, Ordering::Relaxed);
     tls.wver.store(0, Ordering::Relaxed);

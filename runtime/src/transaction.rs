@@ -41,12 +41,13 @@ fn age_now(slot: u32) -> u64 {
 
 #[inline(always)]
 fn start(thread: &mut Thread) {
+    // Armed before others can see the transaction, so that no poke for it comes too early.
+    thread.quick = !crate::watched();
+    access::begin_reads(thread);
+    thread.arm(tls());
     while !protocol::start(thread.me, thread.age) {
         protocol::await_gate(thread.me);
     }
-    thread.arm(tls());
-    thread.quick = !crate::watched();
-    access::begin_reads(thread);
 }
 
 /// `ame_commit`.

@@ -11,7 +11,7 @@ use crate::trace;
 use crate::transaction::check;
 use ame_abi::trace::access;
 use ame_abi::GRANULE;
-use std::sync::atomic::{fence, Ordering};
+use std::sync::atomic::{compiler_fence, fence, Ordering};
 
 /// Memory that nobody else can know of: frames entered since begin. It needs no lock and no log.
 #[inline(always)]
@@ -34,7 +34,7 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
         thread.last_read = g;
         thread.read_run += 1;
         if thread.read_run >= STAMP_AFTER {
-            return read_ahead(thread, g, pc);
+            return read_ahead(thread, g, address, pc);
         }
     } else {
         thread.last_read = g;
@@ -139,44 +139,89 @@ pub fn read_contended(thread: &mut Thread, address: usize, pc: u64) {
 const STAMP_AFTER: u32 = 3;
 
 /// A sequential reader: marks the granules ahead as well, with one fence for all.
-///
-/// The marks are stored plainly, then the first granule is acquired with its full fence, and only
-/// then the locks of the others are looked at: each mark and lock is ordered as in
-/// [`protocol::read`]. A mark whose lock is taken is retracted; its data was not read.
 #[cold]
 #[inline(never)]
-fn read_ahead(thread: &mut Thread, g: u32, pc: u64) {
-    let me = thread.me;
+fn read_ahead(thread: &mut Thread, g: u32, address: usize, pc: u64) {
     let ahead = (1u32 << (thread.read_run - STAMP_AFTER + 1).min(16))
         .min(crate::config::config().stamp_ahead)
-        .min(u32::MAX - g);
-    let mut last = g;
-    for next in g + 1..=g + ahead {
-        let mark = tables::mark(me.slot, next);
-        if mark.load(Ordering::Relaxed) >= me.ver {
+        .min(u32::MAX - g) as usize;
+    let wanted = 1 + ahead;
+    let mut done = 0;
+    while done < wanted {
+        let n = (wanted - done).min(BLOCK);
+        let acquired = read_block(thread, g + done as u32, n);
+        done += acquired;
+        if acquired < n {
             break;
         }
-        mark.store(me.ver, Ordering::Release);
-        last = next;
     }
-    let result = protocol::read(me, g, || Want {
-        access: access::READ_OF_WRITTEN,
-        address: 0,
-        pc,
-    });
-    if result.is_ok() {
-        for next in g + 1..=last {
-            if tables::lock(next).load(Ordering::Acquire) != 0 {
-                for retracted in next..=last {
-                    tables::mark(me.slot, retracted).store(0, Ordering::Release);
-                }
-                last = next - 1;
-                break;
-            }
+    if done == 0 {
+        let result = protocol::read(thread.me, g, || Want {
+            access: access::READ_OF_WRITTEN,
+            address: (address & !(GRANULE - 1)) as u64,
+            pc,
+        });
+        check(thread, result, pc);
+        done = 1;
+    }
+    thread.last_read = g + (done as u32 - 1);
+    // What was stamped is what the next sequential miss comes after.
+    thread.stats.reads_first.add(done as u64 - 1);
+}
+
+/// Most granules acquired with one fence.
+const BLOCK: usize = 64;
+
+/// Acquires up to [`BLOCK`] consecutive granules for reading with at most one fence; returns how
+/// many from the start it got before one that another transaction has locked.
+///
+/// The marks are stored plainly, then comes the fence, and only then the locks are looked at: each
+/// mark and lock is ordered as in [`protocol::read`]. A mark whose lock is taken is retracted; its
+/// data was not read.
+#[inline(always)]
+fn read_block(thread: &mut Thread, g: u32, n: usize) -> usize {
+    debug_assert!(n <= BLOCK && g as u64 + n as u64 <= u32::MAX as u64 + 1);
+    let me = thread.me;
+    // SAFETY: both tables cover the indices. Only this thread writes its marks, and others read
+    // them as two-byte words, which vector stores do not tear. The locks are read as plain words
+    // that others change; a stale zero is excluded by the fence, or by the handshake.
+    let (marks, locks) = unsafe {
+        (
+            std::slice::from_raw_parts_mut(thread.marks.add(g as usize), n),
+            std::slice::from_raw_parts((ame_abi::LOCK_TABLE as *const u16).add(g as usize), n),
+        )
+    };
+    let ver = me.ver;
+    if marks.iter().fold(true, |all, &m| all & (m >= ver)) {
+        return n;
+    }
+    let mut old = [0u16; BLOCK];
+    old[..n].copy_from_slice(marks);
+    for mark in marks.iter_mut() {
+        *mark = (*mark).max(ver);
+    }
+    if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
+        fence(Ordering::SeqCst);
+    } else {
+        compiler_fence(Ordering::SeqCst);
+    }
+    let free = locks.iter().fold(0, |any, &lock| any | lock) == 0;
+    compiler_fence(Ordering::SeqCst);
+    if free {
+        return n;
+    }
+    let mut acquired = None;
+    for i in 0..n {
+        let holder = tables::lock(g + i as u32).load(Ordering::Acquire);
+        if old[i] < ver && holder != 0 && acquired.is_none() {
+            acquired = Some(i);
         }
-        thread.last_read = last;
+        // Marks behind the first contended one are retracted as well: nothing asked for them yet.
+        if old[i] < ver && acquired.is_some() {
+            tables::mark(me.slot, g + i as u32).store(old[i], Ordering::Release);
+        }
     }
-    check(thread, result, pc);
+    acquired.unwrap_or(n)
 }
 
 /// Acquires the granule of `address` for writing and logs it.
@@ -233,13 +278,42 @@ fn note_foreign_stack(me: Me, start: usize) {
 
 /// Acquires every granule of a range for reading.
 pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
-    let mut at = address & !(GRANULE - 1);
-    while at < address + length {
-        if *thread.mark(granule(at)) < thread.me.ver {
-            read(thread, at, pc);
-        }
-        at += GRANULE;
+    if length == 0 {
+        return;
     }
+    let mut at = address & !(GRANULE - 1);
+    let end = address + length;
+    while at < end {
+        let g = granule(at);
+        let n = (end - at).div_ceil(GRANULE).min(BLOCK);
+        // Blocks need shared memory, and indices that do not wrap around.
+        let acquired = if n < 4 || g > u32::MAX - BLOCK as u32 || special(thread, at) {
+            0
+        } else {
+            read_block(thread, g, n)
+        };
+        if acquired == n {
+            thread.stats.reads_first.add(n as u64);
+        } else if *thread.mark(granule(at + acquired * GRANULE)) < thread.me.ver {
+            read(thread, at + acquired * GRANULE, pc);
+        }
+        if acquired == n {
+            at += n * GRANULE;
+        } else {
+            at += (acquired + 1) * GRANULE;
+        }
+        // A long range must not outlive a wound.
+        if !crate::transaction::enter_slow_path(thread, pc) {
+            return;
+        }
+    }
+}
+
+/// Memory that single accesses treat specially: fresh frames, lazily stamped blocks; or a trace
+/// wants every access.
+#[inline(always)]
+fn special(thread: &Thread, address: usize) -> bool {
+    !thread.quick || fresh_stack(thread, address)
 }
 
 /// Acquires every granule of a range for writing.

@@ -81,35 +81,24 @@ __attribute__((noinline)) static int64_t pass(int64_t *a)
     return sum;
 }
 
-/* The time stamp counter: readable in a transaction without leaving it. */
-static double ns_per_tick(void)
-{
-    double begin = now_ns();
-    uint64_t ticks = __builtin_ia32_rdtsc();
-    while (now_ns() - begin < 2e7)
-        ;
-    return (now_ns() - begin) / (double)(__builtin_ia32_rdtsc() - ticks);
-}
-
 static int time_long(double *first, double *second)
 {
     static double v1[ROUNDS], v2[ROUNDS];
-    double scale = ns_per_tick();
     int64_t *a = calloc(WORDS, sizeof *a);
     int64_t sum = 0;
     for (int i = 0; i < WORDS; i++)
         a[i] = i < WORDS / 2 ? i : i - (WORDS - 1);
     for (int r = 0; r < ROUNDS; r++) {
-        uint64_t t0, t1, t2;
+        double t0, t1, t2;
         TM_BEGIN
-        t0 = __builtin_ia32_rdtsc();
+        t0 = now_ns();
         sum += pass(a);
-        t1 = __builtin_ia32_rdtsc();
+        t1 = now_ns();
         sum += pass(a);
-        t2 = __builtin_ia32_rdtsc();
+        t2 = now_ns();
         TM_END
-        v1[r] = (double)(t1 - t0) * scale;
-        v2[r] = (double)(t2 - t1) * scale;
+        v1[r] = t1 - t0;
+        v2[r] = t2 - t1;
     }
     *first = median(v1);
     *second = median(v2);

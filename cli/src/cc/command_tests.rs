@@ -190,7 +190,13 @@ fn values_of_options_are_not_inputs() {
 
 #[test]
 fn the_user_chooses_the_libraries_of_a_bare_link() {
-    for user in ["-r a.o b.o -o c.o", "-nostdlib a.o", "-nodefaultlibs a.o"] {
+    for user in [
+        "-r a.o b.o -o c.o",
+        "-nostdlib a.o",
+        "-nodefaultlibs a.o",
+        "-Wl,-O1,-r a.o",
+        "-Xlinker -r a.o",
+    ] {
         assert_eq!(line(user), instrumented(user));
     }
 }

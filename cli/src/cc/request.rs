@@ -68,7 +68,6 @@ const WITH_VALUE: &[&str] = &[
     "-e",
     "-A",
     "-G",
-    "-t",
     "-include",
     "-imacros",
     "-isystem",
@@ -90,6 +89,9 @@ const WITH_VALUE: &[&str] = &[
     "-Xassembler",
     "-Xpreprocessor",
     "-Xanalyzer",
+    "-Xopenmp-target",
+    "-Xoffload-linker",
+    "-mthread-model",
     "-Xarch_host",
     "-mllvm",
     "-target",
@@ -333,6 +335,11 @@ impl<'a> Reader<'a> {
                 if (word.starts_with("-l") || word.starts_with("-Wl,")) && !asks.contains(&word) {
                     self.inputs += 1;
                 }
+                if let Some(options) = word.strip_prefix("-Wl,") {
+                    options
+                        .split(',')
+                        .for_each(|option| self.linker_option(option));
+                }
                 if let Some(language) = word
                     .strip_prefix("-x")
                     .or_else(|| word.strip_prefix("--language="))
@@ -347,9 +354,19 @@ impl<'a> Reader<'a> {
     fn value(&mut self, option: &str, value: &str) {
         match option {
             "-x" | "--language" => self.forced_language = Some(value.to_string()),
-            "-l" | "-Xlinker" => self.inputs += 1,
+            "-l" => self.inputs += 1,
+            "-Xlinker" => {
+                self.inputs += 1;
+                self.linker_option(value);
+            }
             "-target" => self.request.limits.target(value),
             _ => {}
+        }
+    }
+
+    fn linker_option(&mut self, word: &str) {
+        if matches!(word, "-r" | "--relocatable") {
+            self.request.bare = true;
         }
     }
 

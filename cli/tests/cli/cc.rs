@@ -371,3 +371,17 @@ fn missing_files_of_ours_are_named_only_when_needed() {
         .assert()
         .success();
 }
+
+#[test]
+fn partial_links_take_no_library() {
+    let project = hello();
+    project.write("one.c", "int one(void) { return 1; }");
+    project.cc("-r one.c hello.c -o both.o").assert().success();
+    project
+        .cc("-no-pie -nodefaultlibs -nostartfiles -Wl,-r both.o -o again.o")
+        .assert()
+        .success();
+    project.cc("again.o -o both").assert().success();
+    project.command("./both").assert().code(7);
+    project.assert_has_runtime("both");
+}

@@ -111,7 +111,7 @@ fn page(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
 fn tiles(out: &mut String, summary: &Summary) -> fmt::Result {
     let totals = &summary.totals;
     let work = &totals.work;
-    let all = work.committed_ns + work.aborted_ns + work.waiting_ns;
+    let all = work.all_ns();
     writeln!(out, "<div class=\"tiles\">")?;
     let mut tile = |name: &str, value: String, more: String| {
         writeln!(

@@ -210,7 +210,7 @@ impl Counts {
                     .aborts
                     .entry((cause, self.mappings.place(pc)))
                     .or_default();
-                *count = (count.0 + 1, count.1 + lost_ns);
+                *count = (count.0 + 1, count.1.saturating_add(lost_ns));
                 time
             }
             Record::Slice {
@@ -259,7 +259,8 @@ impl Counts {
     fn conflict(&mut self, conflict: &Conflict) {
         self.threads.entry(conflict.thread).or_default();
         self.totals.conflicts += 1;
-        self.totals.conflict_lost_ns += conflict.lost_ns;
+        let lost = &mut self.totals.conflict_lost_ns;
+        *lost = lost.saturating_add(conflict.lost_ns);
         let key = (
             conflict.access,
             self.mappings.place(conflict.pc),
@@ -267,7 +268,7 @@ impl Counts {
         );
         let count = self.conflicts.entry(key).or_default();
         count.outcomes[usize::from(conflict.outcome)] += 1;
-        count.lost_ns += conflict.lost_ns;
+        count.lost_ns = count.lost_ns.saturating_add(conflict.lost_ns);
         // The token and exclusivity have no address.
         if conflict.access < access::TOKEN {
             count.granules.insert(conflict.address);
@@ -286,7 +287,7 @@ impl Counts {
             self.aborts.into_iter().map(|((cause, place), count)| {
                 ((CAUSES[usize::from(cause)], symbols.site(place)), count)
             }),
-            |sum: &mut (u64, u64), count| *sum = (sum.0 + count.0, sum.1 + count.1),
+            |sum: &mut (u64, u64), count| *sum = (sum.0 + count.0, sum.1.saturating_add(count.1)),
         );
         let mut aborts: Vec<_> = aborts
             .into_iter()
@@ -368,7 +369,7 @@ fn merge_conflicts(
             ((access, symbols.site(place), symbols.site(other)), count)
         }),
         |sum: &mut ConflictCount, count| {
-            sum.lost_ns += count.lost_ns;
+            sum.lost_ns = sum.lost_ns.saturating_add(count.lost_ns);
             sum.granules.extend(count.granules);
             for (sum, count) in sum.outcomes.iter_mut().zip(count.outcomes) {
                 *sum += count;
@@ -391,4 +392,62 @@ fn merge_conflicts(
         .collect();
     sites.sort_by_key(|site| std::cmp::Reverse((site.lost_ns, site.count)));
     sites
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ame_abi::trace::{kind, MAGIC};
+
+    /// One record of each kind, with small numbers.
+    fn sample() -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        let kinds = [
+            (kind::PROCESS, 20),
+            (kind::MODULE, 30),
+            (kind::CONFLICT, 46),
+            (kind::ABORT, 27),
+            (kind::SLICE, 50),
+            (kind::IRREVOCABLE, 19),
+            (kind::THREAD_END, 50),
+        ];
+        for (kind, length) in kinds {
+            bytes.extend([kind, 0, length, 0]);
+            bytes.extend((0..length).map(|index| u8::from(index % 8 == 0)));
+        }
+        // The module has to end after its start.
+        bytes[8 + 24 + 4 + 8] = 9;
+        bytes
+    }
+
+    #[test]
+    fn no_content_of_a_trace_makes_the_report_panic() {
+        let whole = sample();
+        let mut random = 1u64;
+        let mut below = |end: usize| {
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (random >> 33) as usize % end
+        };
+        let mut understood = 0;
+        for _ in 0..3_000 {
+            let mut bytes = [&whole[..], &whole[8..]].concat();
+            for _ in 0..=below(6) {
+                let at = 8 + below(bytes.len() - 8);
+                bytes[at] = [0, 1, 0x7f, 0xff][below(4)];
+            }
+            let reader = Reader::new(&bytes[..]).unwrap();
+            if let Ok(summary) = summarise(reader) {
+                understood += 1;
+                super::super::text::render(&summary, 3);
+                super::super::html::render(&summary, 3);
+                serde_json::to_string(&summary).unwrap();
+            }
+        }
+        assert!(
+            understood > 300,
+            "{understood} of the mutated traces were readable"
+        );
+    }
 }

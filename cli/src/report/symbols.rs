@@ -100,7 +100,7 @@ impl Mappings {
         match self.ranges.range(..=call).next_back() {
             Some((&start, &(end, offset, module))) if call < end => Place::InFile {
                 module,
-                offset: call - start + offset,
+                offset: (call - start).wrapping_add(offset),
             },
             _ => Place::Unmapped(pc),
         }
@@ -243,7 +243,8 @@ impl Module {
 
     fn describe(&self, offset: u64, site: &mut Site) {
         let Some(address) = self.segments.iter().find_map(|&(start, size, address)| {
-            (offset >= start && offset - start < size).then(|| offset - start + address)
+            (offset >= start && offset - start < size)
+                .then(|| (offset - start).wrapping_add(address))
         }) else {
             return;
         };
@@ -251,7 +252,10 @@ impl Module {
             let name = addr2line::demangle_auto(symbol.name().into(), None);
             // The place is the call's last byte: count from the instruction after it, as
             // debuggers and backtraces do.
-            site.function = format!("{name}+{:#x}", address + 1 - symbol.address());
+            site.function = format!(
+                "{name}+{:#x}",
+                address.wrapping_add(1).wrapping_sub(symbol.address())
+            );
         }
         if !self.has_lines {
             return;

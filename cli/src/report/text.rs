@@ -3,6 +3,7 @@
 use super::format::{count, counted, share, sparkline, spread, time};
 use super::summary::{ConflictSite, Summary, Thread};
 use super::symbols::Site;
+use super::trace::Work;
 use std::fmt::{self, Write};
 
 /// Buckets of the time line.
@@ -84,8 +85,8 @@ fn header(out: &mut String, summary: &Summary) -> fmt::Result {
 fn totals(out: &mut String, summary: &Summary) -> fmt::Result {
     let totals = &summary.totals;
     let work = &totals.work;
-    let all = work.committed_ns + work.aborted_ns + work.waiting_ns;
-    let tries = work.commits + work.aborts;
+    let all = work.all_ns();
+    let tries = work.commits.saturating_add(work.aborts);
     writeln!(out, "\nTotals of all threads")?;
     let mut row = |name: &str, number: &str, took: u64, more: &str| {
         let line = format!(
@@ -278,7 +279,7 @@ fn time_line(out: &mut String, summary: &Summary) -> fmt::Result {
 
 fn lines(thread: &Thread, duration: u64) -> (String, String) {
     let width = duration.max(1) as f64 / COLUMNS as f64;
-    let line = |amount: &dyn Fn(&super::trace::Work) -> u64| {
+    let line = |amount: &dyn Fn(&Work) -> u64| {
         let spans = thread
             .slices
             .iter()
@@ -289,10 +290,7 @@ fn lines(thread: &Thread, duration: u64) -> (String, String) {
             .collect();
         sparkline(&values)
     };
-    (
-        line(&|work| work.committed_ns),
-        line(&|work| work.aborted_ns + work.waiting_ns),
-    )
+    (line(&|work: &Work| work.committed_ns), line(&Work::lost_ns))
 }
 
 fn notes(out: &mut String, summary: &Summary) -> fmt::Result {

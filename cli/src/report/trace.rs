@@ -72,12 +72,26 @@ pub struct Work {
 }
 
 impl Work {
+    /// Sums of numbers from a file: they stop at the largest number instead of wrapping.
     pub fn add(&mut self, more: &Work) {
-        self.commits += more.commits;
-        self.aborts += more.aborts;
-        self.committed_ns += more.committed_ns;
-        self.aborted_ns += more.aborted_ns;
-        self.waiting_ns += more.waiting_ns;
+        for (sum, more) in [
+            (&mut self.commits, more.commits),
+            (&mut self.aborts, more.aborts),
+            (&mut self.committed_ns, more.committed_ns),
+            (&mut self.aborted_ns, more.aborted_ns),
+            (&mut self.waiting_ns, more.waiting_ns),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+
+    pub fn lost_ns(&self) -> u64 {
+        self.aborted_ns.saturating_add(self.waiting_ns)
+    }
+
+    /// Time in transactions, lost or not.
+    pub fn all_ns(&self) -> u64 {
+        self.committed_ns.saturating_add(self.lost_ns())
     }
 }
 

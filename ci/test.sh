@@ -1,35 +1,82 @@
 #!/usr/bin/env bash
-# Sets up, builds, and runs all tests of the workspace; ends with one line `N passed, N failed`.
+# Sets up, builds, and runs all tests; ends with one line `N passed, N failed`.
 #
-#   ci/test.sh          everything
-#   ci/test.sh NAME     tests whose name contains NAME
+#   ci/test.sh              everything: the workspace, the loom models, CPython
+#   ci/test.sh workspace    only this stage (or: loom, cpython), several if you like
+#
+# Each test of the workspace and each loom model counts as one; CPython's regression tests, which
+# compare two builds test by test, count as one together.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-ci/setup.sh --tests || exit 1
-export CARGO_TERM_COLOR=never INSTA_UPDATE=no
-# The end-to-end tests use the release build, as users do.
-cargo build --release --workspace --quiet || { echo "0 passed, 1 failed"; exit 1; }
-
+passed=0
+failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-code=0
-if command -v cargo-nextest > /dev/null; then
-  cargo nextest run --workspace --no-fail-fast --status-level fail \
-    --final-status-level fail "$@" 2>&1 | tee "$log" || code=1
-else
-  cargo test --workspace --no-fail-fast "$@" 2>&1 | tee "$log" || code=1
-fi
 
-# Both runners close with their counts: nextest once, cargo test once for each binary.
-counts=$(sed -nE \
-  -e 's/^ *Summary .*: ([0-9]+) passed.*/\1 0/p' \
-  -e 's/^ *Summary .* ([0-9]+) failed.*/0 \1/p' \
-  -e 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed.*/\1 \2/p' "$log" |
-  awk '{ passed += $1; failed += $2 } END { print passed + 0, failed + 0 }')
-read -r passed failed <<< "$counts"
-# A build error or a crash of the runner is a failure even where no test counted as one.
-if [ "$code" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
-if [ "$passed" = 0 ]; then code=1; fi
-echo "$passed passed, $failed failed"
-exit "$code"
+stage() { printf '\n== %s (%s)\n' "$1" "$(date -u +%H:%M:%S)"; }
+
+finish() {
+  echo "$passed passed, $failed failed"
+  [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+  exit
+}
+
+# Runs a cargo test command and adds its counts. nextest closes once, cargo test once for each binary.
+counted() {
+  local ok=0 counts here_passed here_failed
+  "$@" 2>&1 | tee "$log" && ok=1
+  counts=$(sed -nE \
+    -e 's/^ *Summary .*: ([0-9]+) passed.*/\1 0/p' \
+    -e 's/^ *Summary .* ([0-9]+) failed.*/0 \1/p' \
+    -e 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed.*/\1 \2/p' "$log" |
+    awk '{ passed += $1; failed += $2 } END { print passed + 0, failed + 0 }')
+  read -r here_passed here_failed <<< "$counts"
+  # A build error or a crash of the runner is a failure even where no test counted as one.
+  if [ "$ok" = 0 ] && [ "$here_failed" = 0 ]; then here_failed=1; fi
+  passed=$((passed + here_passed))
+  failed=$((failed + here_failed))
+}
+
+workspace() {
+  stage "tests of the workspace"
+  if command -v cargo-nextest > /dev/null; then
+    counted cargo nextest run --workspace --no-fail-fast --status-level fail --final-status-level fail
+  else
+    counted cargo test --workspace --no-fail-fast
+  fi
+}
+
+loom() {
+  stage "loom models of the runtime"
+  # Another configuration of the same code: a target folder of its own keeps both builds warm.
+  RUSTFLAGS='--cfg loom' counted cargo test --release -p ame-rt --test loom \
+    --target-dir "${CARGO_TARGET_DIR:-target}/loom"
+}
+
+cpython() {
+  stage "CPython 3.13.5, plain and with the plugin"
+  if tests/cpython/run; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
+stages=("$@")
+[ $# -gt 0 ] || stages=(workspace loom cpython)
+for name in "${stages[@]}"; do
+  case "$name" in
+    workspace | loom | cpython) ;;
+    *) echo "usage: ci/test.sh [workspace] [loom] [cpython]" >&2; exit 2 ;;
+  esac
+done
+
+ci/setup.sh --tests || { failed=1; finish; }
+export CARGO_TERM_COLOR=never INSTA_UPDATE=no
+stage "release build"
+# The end-to-end tests use it, as users do.
+cargo build --release --workspace --quiet || { failed=1; finish; }
+for name in "${stages[@]}"; do "$name"; done
+stage "done"
+finish

@@ -297,6 +297,7 @@ fn response_files_are_looked_into_and_passed_on() {
             ("objects.rsp", "a.o b.o -o prog"),
             ("outer.rsp", "@objects.rsp -lm"),
             ("ours.rsp", "-fame-annotations=x.toml -c a.c"),
+            ("again.rsp", "-fno-ame -g"),
             ("empty.rsp", ""),
             ("loop.rsp", "@loop.rsp"),
         ]
@@ -316,6 +317,11 @@ fn response_files_are_looked_into_and_passed_on() {
         "ours are taken out"
     );
     assert_eq!(world.environment("@ours.rsp")[0].1, "x.toml");
+    assert_eq!(
+        world.line("-fno-ame @again.rsp a.c"),
+        preprocessed("-g a.c"),
+        "also those that change nothing"
+    );
     assert_eq!(world.line("@empty.rsp"), "@empty.rsp");
     assert_eq!(
         world.line("@missing.rsp"),

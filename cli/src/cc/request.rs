@@ -172,7 +172,10 @@ struct Reader<'a> {
     /// The next argument is the value of this option.
     pending: Option<String>,
     forced_language: Option<String>,
+    /// Depth of response files.
     depth: usize,
+    /// How many flags of ours were taken out.
+    taken: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -195,6 +198,7 @@ impl<'a> Reader<'a> {
             pending: None,
             forced_language: None,
             depth: 0,
+            taken: 0,
         }
     }
 
@@ -223,12 +227,12 @@ impl<'a> Reader<'a> {
         }
         self.depth += 1;
         let start = self.request.forwarded.len();
-        let own = self.request.own.clone();
+        let taken = self.taken;
         for word in words {
             self.argument(word)?;
         }
         self.depth -= 1;
-        if self.request.own == own {
+        if self.taken == taken {
             self.request.forwarded.truncate(start);
             self.request.forwarded.push(arg.to_os_string());
         }
@@ -276,6 +280,7 @@ impl<'a> Reader<'a> {
             ),
             _ => return Ok(false),
         }
+        self.taken += 1;
         Ok(true)
     }
 

@@ -123,7 +123,7 @@ struct Module {
     loader: Loader,
     /// Loadable segments: offset in the file, its length, address.
     segments: Vec<(u64, u64, u64)>,
-    /// Entries by address, for names where there is no debug information.
+    /// There is debug information; else symbols give names.
     has_lines: bool,
 }
 

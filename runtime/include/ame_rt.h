@@ -49,7 +49,6 @@ extern __thread struct ame_tls ame_tls;
 void ame_read_slow(const void *addr);      /* before a read whose mark check failed */
 void ame_read_contended(const void *addr); /* after an inline first read that found a lock */
 void ame_write_slow(void *addr);           /* before a write whose mark check failed: lock + undo */
-void ame_private_slow(void *addr);         /* before a write to private memory: undo, no lock */
 void ame_immutable_slow(void *addr);       /* before a write to an immutable field that is not
                                               fresh: exclusive, then in place */
 void ame_poll_slow(void);                  /* poll: leave if doomed */

@@ -264,7 +264,7 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
 /// Tells the owner of a stack that we write to it, so that its rollback does not undo us.
 #[cold]
 #[inline(never)]
-fn note_foreign_stack(me: Me, start: usize) {
+pub fn note_foreign_stack(me: Me, start: usize) {
     for slot in 0..tables::peer_count().load(Ordering::Acquire) {
         if slot != me.slot && tables::peer(slot).os.owns_stack(start) {
             let state = tables::peer(me.slot).state.load(Ordering::Relaxed);

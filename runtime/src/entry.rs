@@ -266,7 +266,7 @@ macro_rules! caller {
 
 /// The calling thread's state if it is in a transaction that can fail.
 #[inline(always)]
-fn speculative() -> Option<&'static mut Thread> {
+pub fn speculative() -> Option<&'static mut Thread> {
     // SAFETY: the thread's own state, used by one entry at a time.
     let thread = unsafe { Thread::current().as_mut() }?;
     enter_slow_path(thread, 0).then_some(thread)

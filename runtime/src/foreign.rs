@@ -1,7 +1,8 @@
 //! What other threads do to a thread: poke its barriers into the slow path, and write to its stack.
 
 use crate::tls::Tls;
-use ame_abi::VER_POKED;
+use ame_abi::{GRANULE, VER_POKED};
+use std::ops::Range;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
@@ -106,17 +107,14 @@ impl Foreign {
         }
     }
 
-    /// Granules of this thread's stack that others wrote since begin, sorted.
-    pub fn stack_writes(&self) -> Vec<usize> {
+    /// Granules of this thread's stack that others wrote since begin.
+    pub fn stack_writes(&self) -> Vec<Range<usize>> {
         if self.any_stack_writes.load(Ordering::Acquire) == 0 {
             return Vec::new();
         }
-        let mut granules: Vec<usize> = locked(&self.stack_writes)
+        locked(&self.stack_writes)
             .iter()
-            .map(|w| w.granule)
-            .collect();
-        granules.sort_unstable();
-        granules.dedup();
-        granules
+            .map(|w| w.granule..w.granule + GRANULE)
+            .collect()
     }
 }

@@ -39,8 +39,6 @@ pub mod tables;
 #[cfg(not(loom))]
 pub mod thread;
 #[cfg(not(loom))]
-pub mod threads;
-#[cfg(not(loom))]
 pub mod tls;
 #[cfg(not(loom))]
 pub mod trace;
@@ -50,6 +48,9 @@ pub mod transaction;
 pub mod undo;
 #[cfg(not(loom))]
 pub mod window;
+#[cfg(not(loom))]
+#[path = "libc/mod.rs"]
+pub mod wrappers;
 
 /// Prints what is wrong and what to do about it, and ends the process.
 #[macro_export]

@@ -77,13 +77,21 @@ fn in_program(address: usize) -> bool {
     }
 }
 
+/// What instrumented code does before it calls `target` in a transaction, for calls from here.
+pub fn prepare_call(thread: &mut Thread, target: usize) {
+    if !instrumented(target) {
+        call_unknown(thread, target, 0);
+    }
+}
+
 /// A call in a transaction to something without the prefix.
 #[cold]
 pub fn call_unknown(thread: &mut Thread, target: usize, pc: u64) {
     let mut kind = lookup(target);
     if kind.is_none() {
         let real = through_stub(target);
-        kind = lookup(real).or_else(|| instrumented(real).then_some(KIND_SAFE));
+        let safe = || instrumented(real) || crate::wrappers::is_wrapper(real);
+        kind = lookup(real).or_else(|| safe().then_some(KIND_SAFE));
         if let Some(kind) = kind {
             remember(target, kind);
         }

@@ -11,6 +11,7 @@ use crate::fatal;
 use crate::thread::Saved;
 use std::arch::naked_asm;
 use std::mem::offset_of;
+use std::ops::Range;
 
 /// Bytes of the stack that rollback runs on, and `on_abort` actions with it.
 const ROLLBACK_STACK: usize = 1 << 20;
@@ -83,16 +84,17 @@ impl Snapshot {
         )
     }
 
-    /// Puts the stack back, except for `keep` (sorted granules written by others).
+    /// Puts the stack back, except for `keep`: memory that others may have written, in the order of
+    /// its addresses.
     ///
     /// # Safety
     /// Runs on another stack; nothing uses the thread's stack meanwhile.
-    pub unsafe fn restore(&self, keep: &[usize]) {
+    pub unsafe fn restore(&self, keep: &[Range<usize>]) {
         let mut from = self.sp;
-        for &granule in keep.iter().filter(|&&g| g + 16 > self.sp) {
+        for range in keep.iter().filter(|range| range.end > self.sp) {
             // SAFETY: as below.
-            unsafe { self.restore_part(from, granule.max(self.sp)) };
-            from = granule + 16;
+            unsafe { self.restore_part(from, range.start.max(self.sp).min(self.base)) };
+            from = from.max(range.end);
         }
         // SAFETY: the caller's promise; the parts lie in [sp, base), which `take` copied.
         unsafe { self.restore_part(from, self.base) };

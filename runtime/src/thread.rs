@@ -13,6 +13,7 @@ use crate::stats::Stats;
 use crate::tables;
 use crate::tls::{tls, Tls};
 use crate::undo::UndoLog;
+use crate::wrappers::effects::Effects;
 use std::sync::atomic::Ordering;
 use std::sync::Mutex;
 
@@ -82,6 +83,7 @@ pub struct Thread {
     pub actions: Actions,
     pub allocations: Allocations,
     pub deltas: Deltas,
+    pub effects: Effects,
     pub private_seen: Box<[(usize, u32); 256]>,
     pub stats: Stats,
     pub abort_cause: u8,
@@ -261,6 +263,7 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         actions: Actions::default(),
         allocations: Allocations::default(),
         deltas: Deltas::default(),
+        effects: Effects::default(),
         private_seen: Box::new([(0, 0); 256]),
         stats: Stats::default(),
         abort_cause: 0,

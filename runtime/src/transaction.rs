@@ -105,6 +105,8 @@ fn release(thread: &mut Thread) {
 fn commit_eventful(thread: &mut Thread) {
     // Deltas first: they may meet a conflict, and then the transaction can still be rolled back.
     crate::delta::merge(thread);
+    // Before anything is given up: who sees what the transaction wrote prints after it.
+    thread.effects.perform();
     let mode = std::mem::replace(&mut thread.mode, Mode::Revocable);
     if mode != Mode::Revocable {
         protocol::release_token();
@@ -146,6 +148,7 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     thread.quick = false;
     let why = thread.abort_cause;
     undo_memory(thread);
+    thread.effects.abort();
     if why == cause::RETRY {
         await_change(thread);
     }
@@ -193,7 +196,10 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
 
 /// Puts stack and memory back and unlocks what was written.
 fn undo_memory(thread: &mut Thread) {
-    let keep = thread.peer().os.stack_writes();
+    let mut keep = thread.peer().os.stack_writes();
+    let locks = thread.effects.held.ranges();
+    keep.extend_from_slice(&locks);
+    keep.sort_unstable_by_key(|range| range.start);
     // SAFETY: we run on the rollback stack.
     unsafe { thread.snapshot.restore(&keep) };
     let (low, fresh) = (thread.stack_low, thread.fresh_stack);
@@ -202,7 +208,7 @@ fn undo_memory(thread: &mut Thread) {
         if entry.address().wrapping_sub(low) >= fresh {
             // SAFETY: frees are deferred, so what the transaction wrote to is still mapped, and
             // it holds the lock, or the memory is private.
-            unsafe { entry.restore() };
+            unsafe { entry.restore(&locks) };
         }
     }
     for entry in thread.undo.entries() {
@@ -233,6 +239,11 @@ fn await_change(thread: &mut Thread) {
 /// After repeated rollbacks, lets others go first for a short random while. Wound-wait needs no
 /// back-off for progress; it only keeps cores from fighting over the same lines.
 fn back_off(thread: &mut Thread) {
+    if thread.abort_cause == cause::LOCK {
+        // Code outside of transactions holds it, which nobody can hurry.
+        let micros = 20u64 << thread.attempts.min(6);
+        std::thread::sleep(std::time::Duration::from_micros(micros));
+    }
     if thread.attempts < 2 {
         return;
     }
@@ -323,6 +334,8 @@ pub fn make_inevitable(thread: &mut Thread, pc: u64) {
     check(thread, result, pc);
     thread.mode = Mode::Inevitable;
     thread.eventful = true;
+    // It can no longer be rolled back, and what comes next is not deferred.
+    thread.effects.perform();
     thread.stats.inevitable.add(1);
     trace::irrevocable(thread, pc, 0);
 }

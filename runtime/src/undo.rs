@@ -4,6 +4,7 @@
 //! 32 bytes per granule written.
 
 use crate::fatal;
+use std::ops::Range;
 
 /// Set in `tag` when the transaction holds the granule's lock.
 const LOCKED: u64 = 1 << 63;
@@ -35,11 +36,15 @@ impl Entry {
         self.tag & LOCKED != 0
     }
 
-    /// Puts the old bytes back.
+    /// Puts the old bytes back, except for `keep`.
     ///
     /// # Safety
     /// The memory is still mapped and owned by the transaction.
-    pub unsafe fn restore(&self) {
+    pub unsafe fn restore(&self, keep: &[Range<usize>]) {
+        if !keep.is_empty() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.restore_around(keep) };
+        }
         // SAFETY: the caller's promise; `old` holds `length` valid bytes.
         unsafe {
             std::ptr::copy_nonoverlapping(
@@ -47,6 +52,19 @@ impl Entry {
                 self.address() as *mut u8,
                 self.length(),
             )
+        }
+    }
+}
+
+impl Entry {
+    #[cold]
+    unsafe fn restore_around(&self, keep: &[Range<usize>]) {
+        for i in 0..self.length() {
+            let at = self.address() + i;
+            if !keep.iter().any(|range| range.contains(&at)) {
+                // SAFETY: the promise of `restore`'s caller, and i < length.
+                unsafe { *(at as *mut u8) = *self.old.as_ptr().cast::<u8>().add(i) };
+            }
         }
     }
 }

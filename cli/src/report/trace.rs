@@ -245,7 +245,7 @@ fn decode(record_kind: u8, payload: &[u8]) -> Result<Option<Record>> {
         kind::ABORT => Record::Abort {
             time: fields.u64()?,
             thread: fields.u16()?,
-            cause: fields.code("cause", cause::EXCLUSIVE)?,
+            cause: fields.code("cause", cause::LOCK)?,
             pc: fields.u64()?,
             lost_ns: fields.u64()?,
         },

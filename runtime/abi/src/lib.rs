@@ -46,7 +46,6 @@ pub mod sym {
     pub const READ_SLOW: &str = "ame_read_slow";
     pub const READ_CONTENDED: &str = "ame_read_contended";
     pub const WRITE_SLOW: &str = "ame_write_slow";
-    pub const PRIVATE_SLOW: &str = "ame_private_slow";
     pub const IMMUTABLE_SLOW: &str = "ame_immutable_slow";
     pub const POLL_SLOW: &str = "ame_poll_slow";
     pub const CALL_SLOW: &str = "ame_call_slow";

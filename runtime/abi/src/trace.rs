@@ -68,6 +68,8 @@ pub mod cause {
     pub const RETRY: u8 = 2;
     /// Made way for an exclusive transaction.
     pub const EXCLUSIVE: u8 = 3;
+    /// Waits for a lock that code outside transactions holds.
+    pub const LOCK: u8 = 4;
 }
 
-pub const CAUSES: [&str; 4] = ["conflict", "chaos", "retry", "exclusive"];
+pub const CAUSES: [&str; 5] = ["conflict", "chaos", "retry", "exclusive", "lock"];

@@ -44,3 +44,12 @@ pub unsafe extern "C" fn ame_pthread_create(
     }
     err
 }
+
+/// fork. The transaction is the only one while it forks, and goes on in both processes; what it has
+/// deferred is performed before, once. `crate::fork` has the rest.
+#[no_mangle]
+pub extern "C" fn ame_fork() -> libc::pid_t {
+    entry::ame_make_exclusive();
+    // SAFETY: no other thread is in a transaction.
+    unsafe { libc::fork() }
+}

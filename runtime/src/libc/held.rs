@@ -1,0 +1,169 @@
+//! Locks that the current transaction has taken or given back: the part of its effects that
+//! rollback takes back.
+//!
+//! A lock is taken for real at once and given back for real at commit, so that code outside
+//! transactions is kept out until then. In between the program may unlock and lock again: that
+//! only counts here. Equations for each entry:
+//!
+//! - real acquisitions by this transaction: `taken`, given back at rollback;
+//! - `pending` releases, done at commit; `pending > taken` when it releases what the thread held
+//!   before the transaction.
+//!
+//! The words of these locks are what other threads make of them (who waits, for example). So a
+//! rollback does not put their bytes back: it leaves them out and releases the lock instead.
+
+use std::ffi::c_int;
+use std::ops::Range;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    Mutex,
+    ReadWrite,
+    Spin,
+    Semaphore,
+}
+
+impl Class {
+    /// Size of the object in bytes.
+    pub fn size(self) -> usize {
+        match self {
+            Class::Mutex => size_of::<libc::pthread_mutex_t>(),
+            Class::ReadWrite => size_of::<libc::pthread_rwlock_t>(),
+            Class::Spin => size_of::<libc::pthread_spinlock_t>(),
+            Class::Semaphore => size_of::<libc::sem_t>(),
+        }
+    }
+
+    /// Releases for real; an error code or 0.
+    ///
+    /// # Safety
+    /// `lock` is such an object.
+    pub unsafe fn release(self, lock: usize) -> c_int {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Class::Mutex => libc::pthread_mutex_unlock(lock as *mut _),
+                Class::ReadWrite => libc::pthread_rwlock_unlock(lock as *mut _),
+                Class::Spin => libc::pthread_spin_unlock(lock as *mut _),
+                Class::Semaphore => match libc::sem_post(lock as *mut _) {
+                    0 => 0,
+                    _ => *libc::__errno_location(),
+                },
+            }
+        }
+    }
+}
+
+struct Entry {
+    lock: usize,
+    class: Class,
+    /// Taken for writing.
+    exclusive: bool,
+    taken: u32,
+    pending: u32,
+}
+
+#[derive(Default)]
+pub struct Held {
+    entries: Vec<Entry>,
+}
+
+impl Held {
+    fn find(&mut self, lock: usize) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.lock == lock)
+    }
+
+    fn entry(&mut self, lock: usize, class: Class) -> &mut Entry {
+        let at = match self.entries.iter().position(|entry| entry.lock == lock) {
+            Some(at) => at,
+            None => {
+                self.entries.push(Entry {
+                    lock,
+                    class,
+                    exclusive: false,
+                    taken: 0,
+                    pending: 0,
+                });
+                self.entries.len() - 1
+            }
+        };
+        &mut self.entries[at]
+    }
+
+    pub fn contains(&self, lock: usize) -> bool {
+        self.entries.iter().any(|entry| entry.lock == lock)
+    }
+
+    /// Whether the transaction holds the lock for real while the program thinks that it has
+    /// released it.
+    pub fn is_pending(&mut self, lock: usize) -> bool {
+        self.find(lock).is_some_and(|entry| entry.pending > 0)
+    }
+
+    /// Takes a pending release back. `exclusive`: only if the lock is held for writing.
+    pub fn reacquire(&mut self, lock: usize, exclusive: bool) -> bool {
+        match self.find(lock) {
+            Some(entry) if entry.pending > 0 && (entry.exclusive || !exclusive) => {
+                entry.pending -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes a real acquisition.
+    pub fn take(&mut self, lock: usize, class: Class, exclusive: bool) {
+        let entry = self.entry(lock, class);
+        entry.taken += 1;
+        entry.exclusive = exclusive;
+    }
+
+    /// Notes a release to do at commit.
+    pub fn release(&mut self, lock: usize, class: Class) {
+        self.entry(lock, class).pending += 1;
+    }
+
+    /// The bytes of the locks, in ascending order.
+    pub fn ranges(&self) -> Vec<Range<usize>> {
+        let mut ranges: Vec<_> = self
+            .entries
+            .iter()
+            .map(|entry| entry.lock..entry.lock + entry.class.size())
+            .collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges
+    }
+
+    /// Gives back what the program has given back.
+    pub fn commit(&mut self) {
+        for entry in self.entries.drain(..) {
+            for _ in 0..entry.pending {
+                // SAFETY: a lock of the program, in memory that is freed after this.
+                let code = unsafe { entry.class.release(entry.lock) };
+                if code != 0 {
+                    complain(&entry, code);
+                }
+            }
+        }
+    }
+
+    /// Gives back what the transaction took.
+    pub fn abort(&mut self) {
+        for entry in self.entries.drain(..) {
+            for _ in 0..entry.taken {
+                // SAFETY: it was taken by this thread, and existed before the transaction.
+                unsafe { entry.class.release(entry.lock) };
+            }
+        }
+    }
+}
+
+#[cold]
+fn complain(entry: &Entry, code: c_int) {
+    eprintln!(
+        "ame: releasing the {:?} at {:#x} at the commit of a transaction failed: {}",
+        entry.class,
+        entry.lock,
+        std::io::Error::from_raw_os_error(code)
+    );
+}

@@ -7,8 +7,8 @@
 # Says what it installs, is silent about what is there, and can be run again at any time.
 set -euo pipefail
 
-# The plugin is loaded into clang 19; LLVM's libraries and headers are linked and compiled against.
-build=(clang-19 llvm-19-dev libclang-19-dev g++ make pkg-config ca-certificates)
+# The plugin is loaded into clang 19 and uses LLVM's libraries and headers; lld links the runtime.
+build=(clang-19 llvm-19-dev libclang-19-dev lld-19 g++ make pkg-config ca-certificates)
 tests=(
   ccache cmake meson ninja-build              # ame cc under build systems
   python3 python3-dev python3-setuptools      # an extension compiled by setuptools

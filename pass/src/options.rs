@@ -46,6 +46,7 @@ optimisations! {
     range "range" "Counted loops over consecutive memory take one range barrier.",
     fresh "fresh" "Memory allocated since the last possible transaction boundary needs no barrier.",
     summary "summary" "Calls of functions that cannot end a transaction keep barriers valid.",
+    inline_read "inline-read" "First reads are marked inline while the thread reads without fences.",
     polls "polls" "Loops that run only a few times have no poll.",
 }
 

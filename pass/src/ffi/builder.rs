@@ -52,6 +52,9 @@ impl Builder {
     pub fn ptr_to_int(&self, pointer: Value, ty: Type) -> Value {
         Value(unsafe { LLVMBuildPtrToInt(self.0, pointer.0, ty.0, NAMELESS) })
     }
+    pub fn int_to_ptr(&self, address: Value, ty: Type) -> Value {
+        Value(unsafe { LLVMBuildIntToPtr(self.0, address.0, ty.0, NAMELESS) })
+    }
     pub fn binary(&self, op: LLVMOpcode, a: Value, b: Value) -> Value {
         Value(unsafe { LLVMBuildBinOp(self.0, op, a.0, b.0, NAMELESS) })
     }

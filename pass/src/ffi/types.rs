@@ -30,6 +30,23 @@ impl Type {
             0
         }
     }
+    /// Whether values of the type live in vector registers.
+    pub fn is_float_or_vector(self) -> bool {
+        use LLVMTypeKind::*;
+        match self.kind() {
+            LLVMHalfTypeKind | LLVMBFloatTypeKind | LLVMFloatTypeKind | LLVMDoubleTypeKind
+            | LLVMFP128TypeKind | LLVMX86_FP80TypeKind | LLVMVectorTypeKind
+            | LLVMScalableVectorTypeKind => true,
+            LLVMStructTypeKind => (0..self.struct_fields())
+                .any(|i| self.struct_field(i).is_some_and(Type::is_float_or_vector)),
+            LLVMArrayTypeKind => self.element().is_some_and(Type::is_float_or_vector),
+            _ => false,
+        }
+    }
+    pub fn is_variadic(self) -> bool {
+        self.kind() == LLVMTypeKind::LLVMFunctionTypeKind
+            && unsafe { LLVMIsFunctionVarArg(self.0) != 0 }
+    }
     pub fn is_vector(self) -> bool {
         self.kind() == LLVMTypeKind::LLVMVectorTypeKind || self.is_scalable_vector()
     }

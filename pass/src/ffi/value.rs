@@ -163,6 +163,10 @@ impl Value {
     pub fn rmw_operation(self) -> llvm_sys::LLVMAtomicRMWBinOp {
         unsafe { LLVMGetAtomicRMWBinOp(self.0) }
     }
+    /// Makes a load an atomic one with acquire ordering.
+    pub fn set_acquire(self) {
+        unsafe { LLVMSetOrdering(self.0, LLVMAtomicOrdering::LLVMAtomicOrderingAcquire) }
+    }
     pub fn is_volatile(self) -> bool {
         unsafe { LLVMGetVolatile(self.0) != 0 }
     }

@@ -78,6 +78,8 @@ impl<'a, 'b> Chooser<'a, 'b> {
 
     pub fn run(&mut self, cfg: &Cfg) {
         let n = cfg.blocks.len();
+        self.plan.floats = self.function.value_type().return_type().is_float_or_vector()
+            || self.function.parameters().iter().any(|p| p.ty().is_float_or_vector());
         self.facts.kills = vec![Vec::new(); n];
         for &b in &cfg.order {
             for (position, at) in cfg.blocks[b as usize].instructions().enumerate() {
@@ -89,6 +91,7 @@ impl<'a, 'b> Chooser<'a, 'b> {
 
     fn instruction(&mut self, place: Place) {
         let at = place.at;
+        self.plan.floats = self.plan.floats || at.ty().is_float_or_vector();
         match at.opcode() {
             Some(Opcode::LLVMLoad) => {
                 if at.metadata(self.kinds.invariant_load).is_some() {
@@ -97,6 +100,7 @@ impl<'a, 'b> Chooser<'a, 'b> {
                 self.access(place, at.operand(0), at.ty(), Mode::Read)
             }
             Some(Opcode::LLVMStore) => {
+                self.plan.floats |= at.operand(0).ty().is_float_or_vector();
                 self.access(place, at.operand(1), at.operand(0).ty(), Mode::Write)
             }
             Some(Opcode::LLVMAtomicRMW) => {
@@ -180,6 +184,7 @@ impl<'a, 'b> Chooser<'a, 'b> {
             residue,
             dropped: None,
             moved: false,
+            hot: false,
         });
     }
 
@@ -213,6 +218,8 @@ impl<'a, 'b> Chooser<'a, 'b> {
 
     fn call(&mut self, place: Place) {
         let at = place.at;
+        self.plan.floats = self.plan.floats
+            || (0..at.arguments()).any(|i| at.operand(i).ty().is_float_or_vector());
         let Some(callee) = self.callees.of(at) else { return self.assembly(place) };
         match callee.treatment {
             Treatment::Nothing => return,

@@ -62,6 +62,7 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
         let mut runtime = Runtime::new(module);
         let mut marks = Marks::new(module);
         let kinds = Kinds::new(module);
+        let memory = attribute_kind("memory");
         let no_red_zone = runtime::no_red_zone();
         for &(function, body) in &bodies {
             if body == Body::LeaveAlone {
@@ -74,6 +75,8 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
                 let checks = instrument(&mut runtime, &mut chooser, options, sets);
                 report.add("checks", checks);
                 function.add_function_attribute(no_red_zone);
+                // What the optimiser inferred about memory no longer holds.
+                function.remove_function_attribute(memory);
             }
             if function.has_prefix_data() {
                 report.count("prefix_taken");
@@ -132,10 +135,25 @@ fn instrument(
         let word = if b.mode == plan::Mode::Read { "read" } else { "write" };
         chooser.report.skip(function, b.place.at, word, reason);
     }
+    mark_hot(&mut plan, &loops, function);
     let short = vec![false; loops.all.len()];
     let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls, &short);
     chooser.report.add("polls", polls);
-    rewrite::apply(runtime, function, &plan)
+    rewrite::apply(runtime, function, &plan, options.optimise.inline_read)
+}
+
+/// Functions with more barriers than this get no code for speed: it would be too much.
+const MODERATE: usize = 100;
+
+/// First touches happen mostly in loops: only there are they worth marking inline.
+fn mark_hot(plan: &mut plan::Plan, loops: &Loops, function: Value) {
+    let small = plan.barriers.len() <= MODERATE
+        && !["optsize", "minsize", "optnone", "cold"]
+            .iter()
+            .any(|a| function.function_has(attribute_kind(a)));
+    for b in &mut plan.barriers {
+        b.hot = small && loops.innermost[b.place.block as usize] != crate::analysis::cfg::NONE;
+    }
 }
 
 /// Whether an instruction is a call of any form.

@@ -39,6 +39,8 @@ pub struct Barrier {
     pub dropped: Option<Skip>,
     /// Set when the barrier has moved: `address` is to be computed anew.
     pub moved: bool,
+    /// In a loop of a function of moderate size: worth more code.
+    pub hot: bool,
 }
 
 /// Length of a range.
@@ -169,4 +171,6 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The function calls `ame_begin` itself: its mark table may change.
     pub begins: bool,
+    /// The function has values that live in vector registers.
+    pub floats: bool,
 }

@@ -3,7 +3,7 @@
 //! Blocks are split from their last barrier to the first, so that every instruction moves once.
 
 use super::plan::*;
-use super::runtime::{Runtime, Thread};
+use super::runtime::{Runtime, Thread, Vectors};
 use super::stream;
 use crate::ffi::{Opcode, Value};
 use ame_abi::{sym, GRANULE};
@@ -15,7 +15,7 @@ enum Item<'a> {
 }
 
 /// Rewrites `function`; returns the number of inline checks.
-pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan) -> u64 {
+pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, inline_read: bool) -> u64 {
     let barriers = plan.barriers.iter().filter(|b| b.dropped.is_none());
     let mut items: Vec<(Place, usize, Item)> = barriers
         .map(|b| (b.place, Item::Barrier(b)))
@@ -28,8 +28,8 @@ pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan) -> u64 {
     }
     items.sort_by_key(|(p, i, _)| Reverse((p.block, p.position, *i)));
     let Some(thread) = prepare(runtime, function, !plan.begins) else { return 0 };
-    let wide = Runtime::has_wide_vectors(function);
-    let mut rewriter = Rewriter { runtime, thread, wide, checks: 0 };
+    let vectors = Vectors::of(function, plan.floats);
+    let mut rewriter = Rewriter { runtime, thread, vectors, inline_read, checks: 0 };
     for (place, _, item) in &items {
         match item {
             Item::Barrier(barrier) => rewriter.barrier(barrier),
@@ -57,7 +57,8 @@ fn prepare(runtime: &mut Runtime, function: Value, keep_marks: bool) -> Option<T
 struct Rewriter<'a> {
     runtime: &'a mut Runtime,
     thread: Thread,
-    wide: bool,
+    vectors: Vectors,
+    inline_read: bool,
     checks: u64,
 }
 
@@ -76,7 +77,7 @@ impl Rewriter<'_> {
         for offset in check_offsets(barrier) {
             self.runtime.builder.before(at);
             let byte = self.advance(pointer, offset);
-            self.check(at, byte, barrier.mode);
+            self.check(at, byte, barrier.mode, barrier.hot);
         }
     }
 
@@ -89,18 +90,22 @@ impl Rewriter<'_> {
     }
 
     /// One inline check.
-    fn check(&mut self, at: Value, pointer: Value, mode: Mode) {
+    fn check(&mut self, at: Value, pointer: Value, mode: Mode, hot: bool) {
         self.checks += 1;
         let thread = self.thread;
-        let (_, rest) = self
-            .runtime
-            .cold_before(at, |r| r.mark_too_low(&thread, pointer, mode != Mode::Read));
+        let mut check = None;
+        let (_, rest) = self.runtime.cold_before(at, |r| {
+            check.insert(r.check(&thread, pointer, mode != Mode::Read)).too_low
+        });
+        if let (Some(check), Mode::Read, true) = (check, mode, hot && self.inline_read) {
+            return self.runtime.inline_read(&thread, &check, pointer, self.vectors, rest);
+        }
         let stub = match mode {
             Mode::Read => sym::READ_SLOW,
             Mode::Immutable => sym::IMMUTABLE_SLOW,
             _ => sym::WRITE_SLOW,
         };
-        self.runtime.stub(stub, Some(pointer), self.wide);
+        self.runtime.stub(stub, Some(pointer), self.vectors);
         self.runtime.builder.branch(rest);
     }
 
@@ -123,7 +128,7 @@ impl Rewriter<'_> {
             Action::Poll => {
                 let thread = self.thread;
                 let (_, rest) = self.runtime.cold_before(at, |r| r.poked(&thread));
-                self.runtime.stub(sym::POLL_SLOW, None, self.wide);
+                self.runtime.stub(sym::POLL_SLOW, None, self.vectors);
                 self.runtime.builder.branch(rest);
             }
             Action::Check { target } => self.target(at, target),
@@ -217,7 +222,7 @@ impl Rewriter<'_> {
         let branch = r.builder.branch_if(unknown, slow, rest);
         r.unlikely(branch);
         r.builder.at_end(slow);
-        r.stub(sym::CALL_SLOW, Some(target), self.wide);
+        r.stub(sym::CALL_SLOW, Some(target), self.vectors);
         r.builder.branch(rest);
     }
 }

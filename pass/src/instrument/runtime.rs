@@ -7,8 +7,8 @@
 //! coalescer. The call pushes below the stack pointer, so instrumented functions have no red zone.
 
 use crate::ffi::{attribute_kind, Block, Builder, IntPredicate, Module, Opcode, Type, Value};
-use ame_abi::{sym, GRANULE_MASK, GRANULE_SHIFT, PREFIX_LEN, PREFIX_MAGIC};
-use ame_abi::{TLS_MARKS, TLS_RVER, TLS_SYMBOL, TLS_WVER, VER_POKED};
+use ame_abi::{sym, GRANULE_MASK, GRANULE_SHIFT, LOCK_TABLE, PREFIX_LEN, PREFIX_MAGIC};
+use ame_abi::{TLS_MARKS, TLS_RVER, TLS_SYMBOL, TLS_UNFENCED, TLS_VER, TLS_WVER, VER_POKED};
 use rustc_hash::FxHashMap;
 
 /// Types, declarations and constants of one module that inserted code needs.
@@ -29,7 +29,6 @@ pub struct Runtime {
     functions: FxHashMap<&'static str, (Value, Type)>,
     stub_with_address: Type,
     stub: Type,
-    clobbers: &'static str,
     wide_clobbers: String,
     pub read_text: Option<Value>,
 }
@@ -44,8 +43,12 @@ pub struct Thread {
     wver: Value,
 }
 
+/// For functions without floating point: nothing is ever kept in a vector register. Each named
+/// clobber costs LLVM a search through all registers of the machine, so this matters.
+const INTEGER_CLOBBERS: &str = "~{flags},~{memory}";
+
 const CLOBBERS: &str = "~{xmm0},~{xmm1},~{xmm2},~{xmm3},~{xmm4},~{xmm5},~{xmm6},~{xmm7},~{xmm8},\
-~{xmm9},~{xmm10},~{xmm11},~{xmm12},~{xmm13},~{xmm14},~{xmm15},~{dirflag},~{fpsr},~{flags},~{memory}";
+~{xmm9},~{xmm10},~{xmm11},~{xmm12},~{xmm13},~{xmm14},~{xmm15},~{flags},~{memory}";
 
 impl Runtime {
     pub fn new(module: Module) -> Runtime {
@@ -75,7 +78,6 @@ impl Runtime {
             functions: FxHashMap::default(),
             stub_with_address: void.function(&[ptr], false),
             stub: void.function(&[], false),
-            clobbers: CLOBBERS,
             wide_clobbers,
             read_text: None,
         }
@@ -117,7 +119,7 @@ impl Runtime {
         let global = *self.tls.get_or_insert_with(|| {
             self.module.global(TLS_SYMBOL).unwrap_or_else(|| {
                 // struct ame_tls
-                let fields = [self.ptr, self.i16, self.i16, self.i32, self.ptr];
+                let fields = [self.ptr, self.i16, self.i16, self.i16, self.i16, self.ptr];
                 self.module.add_initial_exec(TLS_SYMBOL, self.module.struct_type(&fields))
             })
         });
@@ -148,17 +150,55 @@ impl Runtime {
         branch.set_metadata(self.prof, self.cold);
     }
 
-    /// Condition: the mark of the granule of `pointer` is too low for a read or write.
-    pub fn mark_too_low(&self, thread: &Thread, pointer: Value, write: bool) -> Value {
+    /// The check of the granule of `pointer`: is its mark too low for a read or write?
+    pub fn check(&self, thread: &Thread, pointer: Value, write: bool) -> Check {
         let b = &self.builder;
         let marks = thread.marks.unwrap_or_else(|| self.load_marks(thread.tls));
         let address = b.ptr_to_int(pointer, self.i64);
         let shifted =
             b.binary(Opcode::LLVMLShr, address, self.i64.int(GRANULE_SHIFT.into()));
         let granule = b.binary(Opcode::LLVMAnd, shifted, self.i64.int(GRANULE_MASK));
-        let mark = b.load(self.i16, b.inbounds_gep(self.i16, marks, granule), 2);
+        let place = b.inbounds_gep(self.i16, marks, granule);
+        let mark = b.load(self.i16, place, 2);
         let need = b.load(self.i16, if write { thread.wver } else { thread.rver }, 2);
-        b.compare(IntPredicate::LLVMIntULT, mark, need)
+        Check { too_low: b.compare(IntPredicate::LLVMIntULT, mark, need), granule, place }
+    }
+
+    /// After a failed read check, in its cold block: marks the granule right here while the thread
+    /// reads without fences. The stub runs in fenced mode, another when a writer holds the lock.
+    pub fn inline_read(
+        &self,
+        thread: &Thread,
+        check: &Check,
+        pointer: Value,
+        vectors: Vectors,
+        rest: Block,
+    ) {
+        let b = &self.builder;
+        let function = b.block().function();
+        let block = |name| self.module.append_block(function, name);
+        let (warm, fenced, contended) =
+            (block("ame.warm"), block("ame.cold"), block("ame.cold"));
+        let field = |offset| b.inbounds_gep(self.i8, thread.tls, self.i64.int(offset));
+        let unfenced = b.load(self.i16, field(TLS_UNFENCED), 2);
+        let is_fenced = b.compare(IntPredicate::LLVMIntEQ, unfenced, self.i16.int(0));
+        b.branch_if(is_fenced, fenced, warm);
+        b.at_end(warm);
+        let version = b.load(self.i16, field(TLS_VER), 2);
+        b.store(version, check.place, 2);
+        let table = b.int_to_ptr(self.i64.int(LOCK_TABLE), self.ptr);
+        let lock = b.load(self.i16, b.inbounds_gep(self.i16, table, check.granule), 2);
+        // The data is read after the lock was seen free.
+        lock.set_acquire();
+        let locked = b.compare(IntPredicate::LLVMIntNE, lock, self.i16.int(0));
+        let branch = b.branch_if(locked, contended, rest);
+        self.unlikely(branch);
+        b.at_end(contended);
+        self.stub(sym::READ_CONTENDED, Some(pointer), vectors);
+        b.branch(rest);
+        b.at_end(fenced);
+        self.stub(sym::READ_SLOW, Some(pointer), vectors);
+        b.branch(rest);
     }
 
     /// Condition: the thread is in a transaction.
@@ -190,9 +230,14 @@ impl Runtime {
     }
 
     /// Calls a stub with an address, or none, in %rdi.
-    pub fn stub(&self, name: &str, address: Option<Value>, wide: bool) {
-        let clobbers = if wide { &self.wide_clobbers } else { self.clobbers };
-        let text = format!("call {name}@PLT");
+    pub fn stub(&self, name: &str, address: Option<Value>, vectors: Vectors) {
+        let clobbers = match vectors {
+            Vectors::Unused => INTEGER_CLOBBERS,
+            Vectors::Sse => CLOBBERS,
+            Vectors::Avx512 => &self.wide_clobbers,
+        };
+        // Through the global offset table: a lazily bound linkage stub would not keep r10 and r11.
+        let text = format!("call *{name}@GOTPCREL(%rip)");
         match address {
             Some(address) => {
                 let constraints = format!("{{rdi}},{clobbers}");
@@ -230,9 +275,43 @@ impl Runtime {
             function.set_alignment(PREFIX_LEN as u32);
         }
     }
+}
 
-    pub fn has_wide_vectors(function: Value) -> bool {
-        function.text_attribute("target-features").is_some_and(|f| f.contains("+avx512"))
+/// The values of one inline check.
+#[derive(Clone, Copy)]
+pub struct Check {
+    pub too_low: Value,
+    /// Index of the granule.
+    granule: Value,
+    /// Address of its mark.
+    place: Value,
+}
+
+/// What a function keeps in vector registers, which stubs overwrite.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Vectors {
+    /// Nothing, by the attribute noimplicitfloat.
+    Unused,
+    /// xmm0 to xmm15, or the ymm registers that contain them.
+    Sse,
+    /// 32 registers and the mask registers.
+    Avx512,
+}
+
+impl Vectors {
+    /// `floats`: the function has values of floating-point or vector type.
+    pub fn of(function: Value, floats: bool) -> Vectors {
+        // A variadic function saves its floating-point arguments only without noimplicitfloat.
+        if !floats && !function.value_type().is_variadic() {
+            function.add_function_attribute(attribute_kind("noimplicitfloat"));
+            return Vectors::Unused;
+        }
+        let features = function.text_attribute("target-features");
+        if features.is_some_and(|f| f.contains("+avx512")) {
+            Vectors::Avx512
+        } else {
+            Vectors::Sse
+        }
     }
 }
 

@@ -1,0 +1,111 @@
+// A runtime for tests of the pass alone: it locks nothing, counts what is called, and is as hostile
+// as the ABI allows: stubs overwrite all vector registers and the flags.
+//
+// STUB_MODE=outside (default): no transaction. inside: every check fails, every guard is taken.
+// poked: as after being poked by another thread. STUB_PRINT=1 prints the counts at exit.
+#include "ame_rt.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+__thread struct ame_tls ame_tls __attribute__((tls_model("initial-exec")));
+
+#define COUNTERS(X) X(read) X(write) X(private) X(immutable) X(poll) X(call) X(read_range) \
+    X(write_range) X(private_range) X(inevitable) X(exclusive) X(enter) X(leave) X(refcount) \
+    X(counter) X(per_thread)
+#define DEFINE(name) unsigned long stub_##name;
+COUNTERS(DEFINE)
+
+#define STUB(symbol, counter) __asm__( \
+    ".text\n.globl " #symbol "\n.type " #symbol ",@function\n" #symbol ":\n" \
+    "pushq %rax\nmovq stub_" #counter "@GOTPCREL(%rip), %rax\nincq (%rax)\n" \
+    "movabsq $0xdeadbeefdeadbeef, %rax\n" \
+    "movq %rax, %xmm0\npunpcklqdq %xmm0, %xmm0\n" \
+    "movaps %xmm0,%xmm1\nmovaps %xmm0,%xmm2\nmovaps %xmm0,%xmm3\nmovaps %xmm0,%xmm4\n" \
+    "movaps %xmm0,%xmm5\nmovaps %xmm0,%xmm6\nmovaps %xmm0,%xmm7\nmovaps %xmm0,%xmm8\n" \
+    "movaps %xmm0,%xmm9\nmovaps %xmm0,%xmm10\nmovaps %xmm0,%xmm11\nmovaps %xmm0,%xmm12\n" \
+    "movaps %xmm0,%xmm13\nmovaps %xmm0,%xmm14\nmovaps %xmm0,%xmm15\n" \
+    "popq %rax\ncmpq %rsp, %rsp\nret\n.size " #symbol ", .-" #symbol "\n")
+STUB(ame_read_slow, read);
+STUB(ame_write_slow, write);
+STUB(ame_private_slow, private);
+STUB(ame_immutable_slow, immutable);
+STUB(ame_poll_slow, poll);
+STUB(ame_call_slow, call);
+
+// Reading the last byte finds ranges that are too long.
+static void touch(const void *p, size_t n) {
+    if (n) (void)*((volatile const char *)p + n - 1), (void)*(volatile const char *)p;
+}
+void ame_read_range(const void *p, size_t n) { stub_read_range++; touch(p, n); }
+void ame_write_range(void *p, size_t n) { stub_write_range++; touch(p, n); }
+void ame_private_range(void *p, size_t n) { stub_private_range++; touch(p, n); }
+void ame_make_inevitable(void) { stub_inevitable++; }
+void ame_make_exclusive(void) { stub_exclusive++; }
+void ame_boundary_enter(void) { stub_enter++; }
+void ame_boundary_leave(void) { stub_leave++; }
+
+#define COUNT(name, bits) \
+    int##bits##_t ame_##name##_add##bits(int##bits##_t *f, int##bits##_t d) { stub_##name++; return *f += d; } \
+    int##bits##_t ame_##name##_read##bits(const int##bits##_t *f) { stub_##name++; return *f; }
+COUNT(refcount, 32) COUNT(refcount, 64) COUNT(counter, 32) COUNT(counter, 64)
+
+void *ame_per_thread(void *p, size_t n) {
+    static __thread struct { void *key; char bytes[256]; } copies[16];
+    stub_per_thread++;
+    for (int i = 0; i < 16; i++) {
+        if (copies[i].key == p) return copies[i].bytes;
+        if (!copies[i].key) { copies[i].key = p; return memcpy(copies[i].bytes, p, n); }
+    }
+    abort();
+}
+
+static unsigned short inside;
+unsigned ame_begin(void) { ame_tls.rver = inside = 2; ame_tls.wver = 3; return 0; }
+void ame_commit(void) { ame_tls.rver = ame_tls.wver = inside = 0; }
+int ame_in_transaction(void) { return inside != 0; }
+
+static void print(void) {
+#define PRINT(name) if (stub_##name) fprintf(stderr, #name " %lu\n", stub_##name);
+    COUNTERS(PRINT)
+}
+
+__attribute__((constructor(101))) static void start(void) {
+    // Zeroes for all granules; nothing is ever written.
+    ame_tls.marks = mmap(0, (size_t)2 << 32, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (ame_tls.marks == MAP_FAILED) { perror("stub: mmap"); exit(1); }
+    const char *mode = getenv("STUB_MODE");
+    if (mode && !strcmp(mode, "inside")) { ame_tls.rver = 2; ame_tls.wver = 3; }
+    if (mode && !strcmp(mode, "poked")) ame_tls.rver = ame_tls.wver = 0xffff;
+    if (getenv("STUB_PRINT")) atexit(print);
+}
+void ame_module_register(uint32_t version, const char *module, const struct ame_known_function *k, size_t n) {
+    (void)k, (void)n;
+    if (version != AME_ABI_VERSION) { fprintf(stderr, "stub: %s has ABI %u\n", module, version); exit(1); }
+    if (!ame_tls.marks) start();
+}
+
+// What the set for the C library replaces, as far as the tests use it.
+void *ame_malloc(size_t n) { return malloc(n); }
+void *ame_calloc(size_t n, size_t m) { return calloc(n, m); }
+void *ame_realloc(void *p, size_t n) { return realloc(p, n); }
+void ame_free(void *p) { free(p); }
+char *ame_strdup(const char *s) { return strdup(s); }
+int ame_puts(const char *s) { return puts(s); }
+int ame_putchar(int c) { return putchar(c); }
+int ame_fputs(const char *s, FILE *f) { return fputs(s, f); }
+int ame_fputc(int c, FILE *f) { return fputc(c, f); }
+size_t ame_fwrite(const void *p, size_t n, size_t m, FILE *f) { return fwrite(p, n, m, f); }
+int ame_fflush(FILE *f) { return fflush(f); }
+int ame_close(int fd) { extern int close(int); return close(fd); }
+long ame_write(int fd, const void *p, size_t n) { extern long write(int, const void *, size_t); return write(fd, p, n); }
+#define FORMAT(name, plain, parameters, arguments) \
+    int name parameters { va_list l; va_start(l, format); int n = plain arguments; va_end(l); return n; }
+FORMAT(ame_printf, vprintf, (const char *format, ...), (format, l))
+FORMAT(ame_fprintf, vfprintf, (FILE *f, const char *format, ...), (f, format, l))
+FORMAT(ame_snprintf, vsnprintf, (char *s, size_t z, const char *format, ...), (s, z, format, l))
+FORMAT(ame_sprintf, vsprintf, (char *s, const char *format, ...), (s, format, l))
+int ame_vsnprintf(char *s, size_t z, const char *f, va_list l) { return vsnprintf(s, z, f, l); }
+int ame_vfprintf(FILE *o, const char *f, va_list l) { return vfprintf(o, f, l); }

@@ -1,6 +1,7 @@
 //! Acquiring granules and ranges: what the barriers' slow paths do.
 
 use crate::clock;
+use crate::foreign::stacks_low;
 use crate::heap::granule;
 use crate::peer;
 use crate::protocol::{self, Me, Want};
@@ -224,35 +225,69 @@ fn read_block(thread: &mut Thread, g: u32, n: usize) -> usize {
     acquired.unwrap_or(n)
 }
 
-/// Acquires the granule of `address` for writing and logs it.
+/// Acquires the granule of `address` for writing and logs it: the usual case, in a transaction that
+/// is `quick` and meets nobody. Small, so that few registers are saved before the CAS.
 ///
 /// # Safety
 /// `address` is writable memory of the program.
 #[inline(always)]
-pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
+pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
     let g = granule(address);
     let me = thread.me;
+    if !fresh_stack(thread, address) {
+        if protocol::try_lock(me, g).is_err() {
+            // SAFETY: the caller's promise.
+            return unsafe { write(thread, address, pc) };
+        }
+        // SAFETY: the caller's promise, and the granule is locked.
+        unsafe { thread.undo.push_granule(address & !(GRANULE - 1), pc) };
+        if !protocol::alone(me, g) || address >= stacks_low() {
+            return finish_write(thread, address, pc);
+        }
+    }
+    *thread.mark(g) = me.ver + 1;
+}
+
+/// Acquires the granule of `address` for writing and logs it.
+///
+/// # Safety
+/// `address` is writable memory of the program.
+#[cold]
+#[inline(never)]
+pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
+    let me = thread.me;
     if fresh_stack(thread, address) || thread.allocations.stamp_if_fresh(me, address) {
-        *thread.mark(g) = me.ver + 1;
+        *thread.mark(granule(address)) = me.ver + 1;
         return;
     }
     let start = address & !(GRANULE - 1);
-    let want = |access| {
-        move || Want {
-            access,
-            address: start as u64,
-            pc,
-        }
-    };
-    let result = protocol::lock_for_write(me, g, want(access::WRITE_OF_WRITTEN));
+    let result = protocol::lock_for_write(me, granule(address), || Want {
+        access: access::WRITE_OF_WRITTEN,
+        address: start as u64,
+        pc,
+    });
     check(thread, result, pc);
     // Logged before readers are expelled: a rollback meanwhile gives the lock back through the
     // log, and restores what nobody could have changed.
     // SAFETY: the caller's promise, and the granule is locked.
     unsafe { thread.undo.push_granule(start, pc) };
-    let result = protocol::expel_readers(me, g, want(access::WRITE_OF_READ));
+    finish_write(thread, address, pc);
+}
+
+/// With the granule of `address` locked and logged: makes it writable.
+#[cold]
+#[inline(never)]
+fn finish_write(thread: &mut Thread, address: usize, pc: u64) {
+    let me = thread.me;
+    let g = granule(address);
+    let start = address & !(GRANULE - 1);
+    let result = protocol::expel_readers(me, g, || Want {
+        access: access::WRITE_OF_READ,
+        address: start as u64,
+        pc,
+    });
     check(thread, result, pc);
-    if !crate::heap::in_arena(address) {
+    if address >= stacks_low() {
         note_foreign_stack(me, start);
     }
     *thread.mark(g) = me.ver + 1;

@@ -2,10 +2,11 @@
 //! fetch the thread's state, call the inner function.
 
 use crate::delta::{self, Kind, Width};
+use crate::primitive::Ordering;
 use crate::protocol::Me;
 use crate::stats::{self, Stats};
 use crate::thread::{Saved, Thread};
-use crate::tls::TLS_THREAD;
+use crate::tls::{tls, TLS_THREAD};
 use crate::transaction::{self, enter_slow_path};
 use crate::{access, fatal, module};
 use ame_abi::trace::cause;
@@ -230,8 +231,22 @@ unsafe extern "C" fn read_contended(address: usize, pc: u64, thread: *mut Thread
 unsafe extern "C" fn write_slow(address: usize, pc: u64, thread: *mut Thread) {
     // SAFETY: as above.
     let thread = unsafe { &mut *thread };
+    let poked = tls().rver.load(Ordering::Relaxed) == ame_abi::VER_POKED;
+    // SAFETY: the program is about to write there.
+    unsafe {
+        if poked || !thread.quick {
+            write_watched(thread, address, pc);
+        } else {
+            access::write_quick(thread, address, pc);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn write_watched(thread: &mut Thread, address: usize, pc: u64) {
     if enter_slow_path(thread, pc) && *thread.mark(crate::heap::granule(address)) <= thread.me.ver {
-        // SAFETY: the program is about to write there.
+        // SAFETY: the caller's promise.
         unsafe { access::write(thread, address, pc) };
     }
 }
@@ -482,7 +497,6 @@ pub extern "C" fn ame_should_commit() -> i32 {
     let Some(thread) = (unsafe { Thread::current().as_ref() }) else {
         return 0;
     };
-    use crate::primitive::Ordering;
     let waited_for = thread.peer().waiters.load(Ordering::Relaxed) != 0;
     let gate = crate::tables::gate().load(Ordering::Relaxed);
     (thread.depth > 0 && (waited_for || gate != 0 || thread.me.doomed())) as i32

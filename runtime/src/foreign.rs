@@ -27,6 +27,15 @@ pub struct Foreign {
     pub thread: AtomicPtr<crate::thread::Thread>,
 }
 
+/// Lowest address of any stack that a registered thread has had.
+static STACKS_LOW: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Below this address there is no stack of a registered thread.
+#[inline(always)]
+pub fn stacks_low() -> usize {
+    STACKS_LOW.load(Ordering::Relaxed)
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing panics while holding these locks (and panics abort).
     mutex.lock().unwrap_or_else(|e| e.into_inner())
@@ -45,6 +54,7 @@ impl Foreign {
     }
 
     pub fn attach(&self, tls: *const Tls, stack_low: usize, stack_high: usize) {
+        STACKS_LOW.fetch_min(stack_low, Ordering::SeqCst);
         *locked(&self.tls) = tls as usize;
         self.stack_low.store(stack_low, Ordering::Release);
         self.stack_high.store(stack_high, Ordering::Release);

@@ -14,11 +14,60 @@ use crate::thread::Thread;
 use crate::window::{Arena, ARENA_PIECE};
 use crate::{access, fatal};
 use ame_abi::{GRANULE, GRANULE_MASK, GRANULE_SHIFT};
-use std::ffi::c_void;
+use mimalloc::MiMalloc;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ffi::{c_long, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[global_allocator]
-static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static GLOBAL: Runtime = Runtime;
+
+/// Rust's own allocations. mimalloc keeps the pages that it gets first, and serves the program from
+/// them later: so it is not used before it has its arena, but the C library's allocator is.
+struct Runtime;
+
+// SAFETY: each block goes back to the allocator it came from, which `in_arena` tells.
+unsafe impl GlobalAlloc for Runtime {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: forwarded, as below.
+        unsafe {
+            match ARENA_BYTES.load(Ordering::Relaxed) {
+                0 => System.alloc(layout),
+                _ => MiMalloc.alloc(layout),
+            }
+        }
+    }
+
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        // SAFETY: forwarded.
+        unsafe {
+            match in_arena(p as usize) {
+                false => System.dealloc(p, layout),
+                true => MiMalloc.dealloc(p, layout),
+            }
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: forwarded.
+        unsafe {
+            match ARENA_BYTES.load(Ordering::Relaxed) {
+                0 => System.alloc_zeroed(layout),
+                _ => MiMalloc.alloc_zeroed(layout),
+            }
+        }
+    }
+
+    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: forwarded.
+        unsafe {
+            match in_arena(p as usize) {
+                false => System.realloc(p, layout, size),
+                true => MiMalloc.realloc(p, layout, size),
+            }
+        }
+    }
+}
 
 extern "C" {
     fn mi_malloc(size: usize) -> *mut c_void;
@@ -27,6 +76,7 @@ extern "C" {
     fn mi_realloc(p: *mut c_void, size: usize) -> *mut c_void;
     fn mi_free(p: *mut c_void);
     fn mi_usable_size(p: *const c_void) -> usize;
+    fn mi_option_set(option: i32, value: c_long);
     fn mi_manage_os_memory(
         start: *mut c_void,
         size: usize,
@@ -61,8 +111,6 @@ pub fn arena() -> Arena {
 
 /// Gives the arena to the allocator. Called once, before any transaction.
 pub fn init(arena: Arena) {
-    ARENA_START.store(arena.start, Ordering::Relaxed);
-    ARENA_BYTES.store(arena.bytes, Ordering::Relaxed);
     for piece in (0..arena.bytes).step_by(ARENA_PIECE) {
         // SAFETY: `window` mapped the range for this purpose; fresh mappings are zero.
         let ok = unsafe {
@@ -82,6 +130,11 @@ pub fn init(arena: Arena) {
             );
         }
     }
+    // SAFETY: an option. Memory elsewhere might share granules with other memory.
+    unsafe { mi_option_set(mi_option_disallow_os_alloc, 1) };
+    // Last: from here on Rust allocates in the arena.
+    ARENA_START.store(arena.start, Ordering::Relaxed);
+    ARENA_BYTES.store(arena.bytes, Ordering::Relaxed);
 }
 
 /// Blocks from this size on are stamped page by page when they are touched, not at once.

@@ -152,13 +152,21 @@ fn handshake(me: Me, slot: u32) {
     heavy_fence();
 }
 
-/// Takes lock[g], waiting for another writer. The caller must record it for `unlock` and then call
-/// [`expel_readers`] before it writes.
+/// Takes lock[g] if it is free. The caller must record it for `unlock` and then call
+/// [`expel_readers`], or find [`alone`], before it writes.
+#[inline(always)]
+pub fn try_lock(me: Me, g: u32) -> Result<(), u16> {
+    // SeqCst: pairs with the swap in `read`.
+    lock(g)
+        .compare_exchange(0, me.lock_word(), Ordering::SeqCst, Ordering::Acquire)
+        .map(|_| ())
+}
+
+/// Takes lock[g], waiting for another writer; otherwise as [`try_lock`].
 #[inline(always)]
 pub fn lock_for_write(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doomed> {
-    // SeqCst: pairs with the swap in `read`.
-    match lock(g).compare_exchange(0, me.lock_word(), Ordering::SeqCst, Ordering::Acquire) {
-        Ok(_) => Ok(()),
+    match try_lock(me, g) {
+        Ok(()) => Ok(()),
         Err(holder) => lock_contended(me, g, holder, want()),
     }
 }
@@ -171,11 +179,19 @@ fn lock_contended(me: Me, g: u32, mut holder: u16, want: Want) -> Result<(), Doo
         await_release(me, holder as u32 - 1, want, || {
             lock(g).load(Ordering::Acquire) == holder
         })?;
-        match lock(g).compare_exchange(0, me.lock_word(), Ordering::SeqCst, Ordering::Acquire) {
-            Ok(_) => return Ok(()),
+        match try_lock(me, g) {
+            Ok(()) => return Ok(()),
             Err(other) => holder = other,
         }
     }
+}
+
+/// With lock[g] held: whether nobody else reads `g` and nobody needs a handshake to tell.
+#[inline(always)]
+pub fn alone(me: Me, g: u32) -> bool {
+    (0..peer_count().load(Ordering::SeqCst)).all(|slot| {
+        slot == me.slot || (peer(slot).unfenced.load(Ordering::SeqCst) == 0 && !reads(slot, g))
+    })
 }
 
 /// With lock[g] held: waits until no other transaction holds `g` for reading.

@@ -43,31 +43,25 @@ impl Snapshot {
     #[inline(always)]
     pub unsafe fn take(&mut self, sp: usize) {
         self.sp = sp;
-        let mut n = self.base.wrapping_sub(sp);
-        if n > self.capacity {
+        let n = self.base.wrapping_sub(sp);
+        if n > self.capacity - 64 {
             self.bad_stack();
         }
-        // Whole 64-byte blocks upwards from sp: the copy loop beats a call of memcpy for the usual
-        // few hundred bytes, and never reads below sp or above base.
-        // SAFETY: [sp, base) is live stack, the copy area is large enough, and they are disjoint.
+        // SAFETY: [sp, base) is live stack, and so are the 63 bytes above base (the frame that ends
+        // there, or what the kernel put above the first); the copy area is large enough, and they
+        // are disjoint.
         unsafe {
-            let (mut from, mut to) = (sp as *const [u64; 8], self.copy.cast::<[u64; 8]>());
-            if n > 4096 {
+            if n > 1024 {
                 std::ptr::copy_nonoverlapping(sp as *const u8, self.copy, n);
                 return;
             }
-            while n >= 64 {
+            // Whole 64-byte blocks: beats a call of memcpy for the usual few hundred bytes.
+            let (mut from, mut to) = (sp as *const [u64; 8], self.copy.cast::<[u64; 8]>());
+            let end = self.base as *const [u64; 8];
+            while from < end {
                 to.write_unaligned(from.read_unaligned());
                 from = from.add(1);
                 to = to.add(1);
-                n -= 64;
-            }
-            let (mut from, mut to) = (from.cast::<u64>(), to.cast::<u64>());
-            while n >= 8 {
-                to.write_unaligned(from.read_unaligned());
-                from = from.add(1);
-                to = to.add(1);
-                n -= 8;
             }
         }
     }

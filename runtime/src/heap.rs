@@ -87,6 +87,9 @@ extern "C" {
     ) -> bool;
 }
 
+/// `mi_option_disallow_os_alloc` (mimalloc 3, `enum mi_option_e`): only arenas.
+const OPTION_DISALLOW_OS_ALLOC: i32 = 17;
+
 /// Index of the granule that contains `address`.
 #[inline(always)]
 pub fn granule(address: usize) -> u32 {
@@ -131,7 +134,7 @@ pub fn init(arena: Arena) {
         }
     }
     // SAFETY: an option. Memory elsewhere might share granules with other memory.
-    unsafe { mi_option_set(mi_option_disallow_os_alloc, 1) };
+    unsafe { mi_option_set(OPTION_DISALLOW_OS_ALLOC, 1) };
     // Last: from here on Rust allocates in the arena.
     ARENA_START.store(arena.start, Ordering::Relaxed);
     ARENA_BYTES.store(arena.bytes, Ordering::Relaxed);

@@ -108,10 +108,10 @@ impl Report {
     /// write to a file opened for appending.
     pub fn write(self, phase: &str, options: &Options) -> Result<(), String> {
         if let Some(path) = &options.remarks {
-            append(path, "AME_REMARKS", &self.remarks)?;
+            append(path, "AME_PASS_REMARKS", &self.remarks)?;
         }
         if let Some(path) = &options.stats {
-            append(path, "AME_STATS", &[self.statistics(phase)])?;
+            append(path, "AME_PASS_STATS", &[self.statistics(phase)])?;
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ def build(compiler, jobs=2):
         say(f"building CPython {source.VERSION} ({compiler.name}) in {folder}; CC={compiler.cc}")
         source.unpack(folder)
         log = folder / "build.log"
-        compiler.env["AME_STATS"] = str(folder / STATISTICS)
+        compiler.env["AME_PASS_STATS"] = str(folder / STATISTICS)
         start = time.monotonic()
         configure(result.tree, folder / "install", compiler, log)
         say(f"{compiler.name}: configured; compiling with make -j{jobs}, see {log}")

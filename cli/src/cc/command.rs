@@ -96,8 +96,8 @@ pub fn build(
                 .as_deref()
                 .filter(|_| !own.optimisations.is_empty()),
         );
-        set("AME_REMARKS", own.remarks.as_deref());
-        set("AME_STATS", own.stats.as_deref());
+        set("AME_PASS_REMARKS", own.remarks.as_deref());
+        set("AME_PASS_STATS", own.stats.as_deref());
     }
     if request.links_runtime() {
         link_runtime(request, tools, &mut invocation.args)?;

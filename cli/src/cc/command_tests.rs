@@ -251,8 +251,8 @@ fn our_flags_become_environment() {
         [
             ("AME_ANNOTATIONS", "a.toml:b.toml"),
             ("AME_PASS_OPT", "-hoist,-fresh"),
-            ("AME_REMARKS", "r.jsonl"),
-            ("AME_STATS", "s.json"),
+            ("AME_PASS_REMARKS", "r.jsonl"),
+            ("AME_PASS_STATS", "s.json"),
         ]
     );
     assert_eq!(

@@ -111,8 +111,8 @@ impl Project {
         for name in [
             "AME_ANNOTATIONS",
             "AME_PASS_OPT",
-            "AME_STATS",
-            "AME_REMARKS",
+            "AME_PASS_STATS",
+            "AME_PASS_REMARKS",
             "AME_CLANG",
         ] {
             command.env_remove(name);

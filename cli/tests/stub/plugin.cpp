@@ -29,9 +29,9 @@ struct Mark : PassInfoMixin<Mark> {
         auto *need = new GlobalVariable(module, callee->getType(), false, GlobalValue::InternalLinkage,
                                         callee, "ame_stub_need");
         appendToUsed(module, {mark, need});
-        if (const char *file = std::getenv("AME_STATS"))
+        if (const char *file = std::getenv("AME_PASS_STATS"))
             std::ofstream(file) << "{}\n";
-        if (const char *file = std::getenv("AME_REMARKS")) {
+        if (const char *file = std::getenv("AME_PASS_REMARKS")) {
             std::ofstream out(file, std::ios::app);
             for (Function &function : module)
                 if (DISubprogram *place = function.getSubprogram())

@@ -85,7 +85,7 @@ pub fn fatal(message: &str) -> ! {
 
 /// Environment variables in the order of the shim's options.
 pub const OPTION_NAMES: [&str; 5] =
-    ["AME_ANNOTATIONS", "AME_PASS_OPT", "AME_STATS", "AME_REMARKS", "AME_WARN"];
+    ["AME_ANNOTATIONS", "AME_PASS_OPT", "AME_PASS_STATS", "AME_PASS_REMARKS", "AME_PASS_WARN"];
 
 /// An option: from `-mllvm -ame-...` if given, else from the environment.
 pub fn option(which: usize) -> Option<String> {

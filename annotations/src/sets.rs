@@ -91,6 +91,18 @@ pub struct StructRule {
     pub pointees: Vec<FieldRule>,
 }
 
+impl StructRule {
+    /// The kind of an access of `size` bytes at `byte_offset`, if all its bytes have the same one.
+    pub fn field_kind(&self, byte_offset: u64, size: u64) -> Option<FieldKind> {
+        kind_in(&self.fields, byte_offset, size)
+    }
+
+    /// The kind of the memory that a pointer stored at `byte_offset` points to.
+    pub fn pointee_kind(&self, byte_offset: u64, size: u64) -> Option<FieldKind> {
+        kind_in(&self.pointees, byte_offset, size)
+    }
+}
+
 /// The kind of a variable; `None` is normal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GlobalRule {
@@ -174,13 +186,12 @@ impl Sets {
     /// The kind of an access of `size` bytes at `byte_offset` of a struct, if all its bytes have
     /// the same one. The name may be spelled as in LLVM IR (`struct._object.12`).
     pub fn field_kind(&self, name: &str, byte_offset: u64, size: u64) -> Option<FieldKind> {
-        kind_in(self.fields(name), byte_offset, size)
+        self.structure(name)?.field_kind(byte_offset, size)
     }
 
     /// The kind of the memory that a pointer stored at `byte_offset` of a struct points to.
     pub fn pointee_kind(&self, name: &str, byte_offset: u64, size: u64) -> Option<FieldKind> {
-        let rules = self.structure(name).map_or(&[][..], |s| &s.pointees);
-        kind_in(rules, byte_offset, size)
+        self.structure(name)?.pointee_kind(byte_offset, size)
     }
 
     /// The rules of a struct by offset, without overlap; empty when nothing is known.

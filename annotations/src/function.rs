@@ -161,10 +161,10 @@ pub struct FunctionRule {
     pub reads: Vec<Range>,
     /// Memory written by such a call.
     pub writes: Vec<Range>,
-    /// All memory accesses in the function's own body have this kind, and those in the bodies of
-    /// the `static inline` functions that it calls, so that an accessor such as `PyTuple_GET_SIZE`
-    /// can be singled out. It precedes the kinds of fields, except `refcount`, `counter`, `unique`
-    /// and `per_thread`.
+    /// All memory accesses in the function's own body, as written, have this kind. It precedes the
+    /// kinds of fields, except `refcount`, `counter`, `unique` and `per_thread`. (CPython's
+    /// `PyTuple_GET_SIZE` has its access in `Py_SIZE`, which other functions share: the rule takes
+    /// effect where that call has been inlined first.)
     pub accesses: Option<FieldKind>,
     /// Memory accessed directly through the pointer that the function returns has this kind, also
     /// after arithmetic on the pointer and by way of local variables that hold nothing else.

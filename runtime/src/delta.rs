@@ -81,6 +81,16 @@ impl Deltas {
         self.index.get(&field).map_or(0, |&i| self.deltas[i].delta)
     }
 
+    fn take(&mut self, field: usize) -> i64 {
+        if self.deltas.is_empty() {
+            return 0;
+        }
+        match self.index.get(&field) {
+            Some(&i) => std::mem::take(&mut self.deltas[i].delta),
+            None => 0,
+        }
+    }
+
     pub fn drop_all(&mut self) {
         self.deltas.clear();
         self.index.clear();
@@ -138,9 +148,13 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
         _ => return unsafe { add_in_place(field, width, delta) },
     };
     let written = thread.me.ver + 1;
-    if *thread.mark(granule(field)) == written {
+    if *thread.mark(granule(field)) == written
+        || thread.allocations.stamp_if_fresh(thread.me, field)
+    {
+        // What was added before the granule was ours counts as well.
+        let pending = thread.deltas.take(field);
         // SAFETY: fresh, or locked by us and logged.
-        return unsafe { add_in_place(field, width, delta) };
+        return unsafe { add_in_place(field, width, delta.wrapping_add(pending)) };
     }
     thread.eventful = true;
     let entry = thread.deltas.entry(field, width, kind);

@@ -2,14 +2,14 @@
 
 use crate::tls::Tls;
 use ame_abi::{GRANULE, VER_POKED};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
-/// A granule of this thread's stack that another transaction has locked for writing.
+/// Who has locked a granule of this thread's stack for writing.
 #[derive(Clone, Copy)]
 struct StackWrite {
-    granule: usize,
     writer: u32,
     /// The writer's `Peer::state` then: the entry must survive while that transaction runs.
     state: u32,
@@ -20,7 +20,9 @@ pub struct Foreign {
     tls: Mutex<usize>,
     stack_low: AtomicUsize,
     stack_high: AtomicUsize,
-    stack_writes: Mutex<Vec<StackWrite>>,
+    /// By granule. Of several writers only the last counts: it has the lock, so that the others are
+    /// over.
+    stack_writes: Mutex<BTreeMap<usize, StackWrite>>,
     /// Whether `stack_writes` may hold something: saves the lock at every begin.
     any_stack_writes: AtomicUsize,
     /// Thread-local transaction state, for statistics of others. Null when the slot is free.
@@ -47,7 +49,7 @@ impl Foreign {
             tls: Mutex::new(0),
             stack_low: AtomicUsize::new(0),
             stack_high: AtomicUsize::new(0),
-            stack_writes: Mutex::new(Vec::new()),
+            stack_writes: Mutex::new(BTreeMap::new()),
             any_stack_writes: AtomicUsize::new(0),
             thread: AtomicPtr::new(std::ptr::null_mut()),
         }
@@ -88,11 +90,7 @@ impl Foreign {
     pub fn note_stack_write(&self, granule: usize, writer: u32, state: u32) {
         let mut writes = locked(&self.stack_writes);
         self.any_stack_writes.store(1, Ordering::Release);
-        writes.push(StackWrite {
-            granule,
-            writer,
-            state,
-        });
+        writes.insert(granule, StackWrite { writer, state });
     }
 
     /// At begin: forgets the writes of transactions that are over; what they wrote is in the
@@ -107,7 +105,7 @@ impl Foreign {
     #[cold]
     fn forget_finished_writes(&self) {
         let mut writes = locked(&self.stack_writes);
-        writes.retain(|w| {
+        writes.retain(|_, w| {
             let now = crate::tables::peer(w.writer).state.load(Ordering::Acquire);
             crate::peer::version(now) == crate::peer::version(w.state)
                 && crate::peer::status(now) != crate::peer::IDLE
@@ -117,14 +115,10 @@ impl Foreign {
         }
     }
 
-    /// Granules of this thread's stack that others wrote since begin.
-    pub fn stack_writes(&self) -> Vec<Range<usize>> {
-        if self.any_stack_writes.load(Ordering::Acquire) == 0 {
-            return Vec::new();
-        }
-        locked(&self.stack_writes)
-            .iter()
-            .map(|w| w.granule..w.granule + GRANULE)
-            .collect()
+    /// Calls `f` with the granules of this thread's stack that others wrote since begin, sorted.
+    /// Nobody begins to write to others meanwhile: a granule that is not among them may be put
+    /// back without undoing a write.
+    pub fn with_stack_writes(&self, f: impl FnOnce(&mut dyn Iterator<Item = Range<usize>>)) {
+        f(&mut locked(&self.stack_writes).keys().map(|&g| g..g + GRANULE));
     }
 }

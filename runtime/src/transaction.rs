@@ -196,12 +196,13 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
 
 /// Puts stack and memory back and unlocks what was written.
 fn undo_memory(thread: &mut Thread) {
-    let mut keep = thread.peer().os.stack_writes();
     let locks = thread.effects.held.ranges();
-    keep.extend_from_slice(&locks);
-    keep.sort_unstable_by_key(|range| range.start);
-    // SAFETY: we run on the rollback stack.
-    unsafe { thread.snapshot.restore(&keep) };
+    thread.peer().os.with_stack_writes(|writes| {
+        let mut keep: Vec<_> = writes.chain(locks.iter().cloned()).collect();
+        keep.sort_unstable_by_key(|range| range.start);
+        // SAFETY: we run on the rollback stack.
+        unsafe { thread.snapshot.restore(&keep) };
+    });
     let (low, fresh) = (thread.stack_low, thread.fresh_stack);
     for entry in thread.undo.entries().iter().rev() {
         // Frames below begin are gone; what lies there now is not theirs.
@@ -350,6 +351,8 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     }
     make_inevitable(thread, pc);
     protocol::close_gate(thread.me, GRACE);
+    // From here on counts are changed in place.
+    crate::delta::merge(thread);
     thread.mode = Mode::Exclusive;
     thread.stats.exclusive.add(1);
     thread.disarm(tls());

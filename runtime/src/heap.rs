@@ -252,6 +252,11 @@ fn stamp(me: Me, address: usize, bytes: usize) {
     }
 }
 
+/// Takes back what [`stamp`] and reads have marked in a block.
+fn unstamp(me: Me, address: usize, bytes: usize) {
+    tables::clear_marks_of(me.slot, granule(address), bytes.div_ceil(GRANULE));
+}
+
 #[inline(always)]
 fn speculative() -> Option<&'static mut Thread> {
     // SAFETY: the thread's own state.
@@ -364,8 +369,12 @@ pub unsafe extern "C" fn ame_free(p: *mut c_void) {
     if is_fresh(thread, address) {
         thread.allocations.push(address | FREED);
         thread.allocations.forget_lazy(address);
+        // The allocator may hand the memory to another thread before this transaction ends.
         // SAFETY: the caller's promise.
-        unsafe { release(p) };
+        unsafe {
+            unstamp(thread.me, address, mi_usable_size(p));
+            release(p);
+        }
     } else {
         thread.allocations.frees.push(address);
     }

@@ -185,6 +185,25 @@ mod fixed {
         give_back(marks_base(slot), TABLE_BYTES);
     }
 
+    /// Forgets the slot's marks of `n` granules from `first` on.
+    pub fn clear_marks_of(slot: u32, first: u32, n: usize) {
+        /// From this many bytes on, whole pages are given back.
+        const LARGE: usize = 64 << 10;
+        const PAGE: usize = 4096;
+        let start = marks_base(slot) + first as usize * 2;
+        let end = start + n * 2;
+        let (mut low, mut high) = (end, end);
+        if end - start >= LARGE {
+            (low, high) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+            give_back(low, high - low);
+        }
+        // SAFETY: inside the slot's table, which only the calling thread writes to.
+        unsafe {
+            std::ptr::write_bytes(start as *mut u8, 0, low - start);
+            std::ptr::write_bytes(high as *mut u8, 0, end - high);
+        }
+    }
+
     pub fn give_back(address: usize, bytes: usize) {
         // SAFETY: only called with ranges inside our own anonymous mappings; the pages read as
         // zero afterwards, which for marks means "not held".

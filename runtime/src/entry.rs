@@ -11,7 +11,7 @@ use crate::transaction::{self, enter_slow_path};
 use crate::{access, fatal, module};
 use ame_abi::trace::cause;
 use std::arch::naked_asm;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::mem::offset_of;
@@ -350,20 +350,23 @@ pub extern "C" fn ame_boundary_enter() {
         thread.depth = 1;
         transaction::commit();
     }
-    thread.boundary_depth = depth;
+    // A stack: what runs between enter and leave may have boundaries of its own.
+    thread.boundaries.push(depth);
 }
 
-/// Begins again at the depth that `ame_boundary_enter` left. Naked, so that the transaction begins
-/// in the caller's frame.
+/// Begins again at the depth that the matching `ame_boundary_enter` left. Naked, so that the
+/// transaction begins in the caller's frame; the depth stays there for restarts.
 #[unsafe(naked)]
 #[no_mangle]
 pub unsafe extern "C" fn ame_boundary_leave() {
     naked_asm!(
         "sub rsp, 8",
         "call {depth}",
+        "mov [rsp], rax",
         "test eax, eax",
         "jz 2f",
         "call {begin}",
+        "mov rdi, [rsp]",
         "call {restore}",
         "2:",
         "add rsp, 8",
@@ -376,13 +379,14 @@ pub unsafe extern "C" fn ame_boundary_leave() {
 
 extern "C" fn boundary_depth() -> u32 {
     // SAFETY: the thread's own state.
-    unsafe { Thread::current().as_ref() }.map_or(0, |thread| thread.boundary_depth)
+    let thread = unsafe { Thread::current().as_mut() };
+    thread.and_then(|t| t.boundaries.pop()).unwrap_or(0)
 }
 
-extern "C" fn restore_depth() {
+extern "C" fn restore_depth(depth: u32) {
     // SAFETY: the thread's own state; a transaction has just begun, so it is registered.
     let thread = unsafe { &mut *Thread::current() };
-    thread.depth = thread.boundary_depth;
+    thread.depth = depth;
 }
 
 macro_rules! delta_entries {
@@ -434,28 +438,34 @@ delta_entries!(
     ame_counter_read64
 );
 
+type Copies = HashMap<usize, *mut c_void>;
+
 thread_local! {
-    /// Copies of per_thread objects, by the address of the original.
-    static COPIES: UnsafeCell<HashMap<usize, *mut c_void>> = UnsafeCell::new(HashMap::new());
+    /// Copies of per_thread objects, by the address of the original. A leaked map, because a
+    /// thread-local without a destructor can still be used in those of pthread keys.
+    static COPIES: Cell<Option<&'static RefCell<Copies>>> = const { Cell::new(None) };
 }
 
 /// # Safety
 /// `object` has `length` readable bytes, always the same for one address.
 #[no_mangle]
 pub unsafe extern "C" fn ame_per_thread(object: *mut c_void, length: usize) -> *mut c_void {
-    COPIES.with(|copies| {
-        // SAFETY: this thread only, and nothing below calls back.
-        let copies = unsafe { &mut *copies.get() };
-        *copies.entry(object as usize).or_insert_with(|| {
-            // Granules of its own. Never freed: its address may be kept as long as the thread.
-            let bytes = length.div_ceil(16) * 2;
-            let copy = Box::leak(vec![0u64; bytes].into_boxed_slice()).as_mut_ptr();
-            // SAFETY: the caller's promise.
-            unsafe {
-                std::ptr::copy_nonoverlapping(object.cast::<u8>(), copy.cast::<u8>(), length)
-            };
-            copy.cast()
-        })
+    COPIES.with(|cell| {
+        let copies = cell.get().unwrap_or_else(|| Box::leak(Box::default()));
+        cell.set(Some(copies));
+        *copies
+            .borrow_mut()
+            .entry(object as usize)
+            .or_insert_with(|| {
+                // Granules of its own. Never freed: its address may be kept as long as the thread.
+                let bytes = length.div_ceil(16) * 2;
+                let copy = Box::leak(vec![0u64; bytes].into_boxed_slice()).as_mut_ptr();
+                // SAFETY: the caller's promise.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(object.cast::<u8>(), copy.cast::<u8>(), length)
+                };
+                copy.cast()
+            })
     })
 }
 

@@ -88,7 +88,8 @@ pub struct Thread {
     pub stats: Stats,
     pub abort_cause: u8,
     pub abort_pc: u64,
-    pub boundary_depth: u32,
+    /// Depths that `ame_boundary_enter` left, innermost last.
+    pub boundaries: Vec<u32>,
 }
 
 /// Address space of a thread's logs: first the undo log, then the snapshot with its stack.
@@ -154,6 +155,8 @@ impl Thread {
             return next;
         }
         tables::clear_marks(self.me.slot);
+        // So are the stamps in here, which have versions in them.
+        self.private_seen.fill((0, 0));
         2
     }
 }
@@ -268,7 +271,7 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         stats: Stats::default(),
         abort_cause: 0,
         abort_pc: 0,
-        boundary_depth: 0,
+        boundaries: Vec::new(),
     }));
     let tls = tls();
     peer.os.attach(tls, low, high);

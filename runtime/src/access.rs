@@ -111,7 +111,7 @@ fn spend_credit(thread: &mut Thread) {
 #[cold]
 pub fn fence_asked(thread: &mut Thread) {
     tls().unfenced.store(0, Ordering::Relaxed);
-    let soon = clock::cycles() - thread.unfenced_since < TOO_SOON;
+    let soon = clock::cycles().saturating_sub(thread.unfenced_since) < TOO_SOON;
     let budget = if soon {
         thread.fence_budget * 2
     } else {
@@ -132,6 +132,12 @@ pub fn leave_unfenced(thread: &mut Thread) {
 #[cold]
 pub fn read_contended(thread: &mut Thread, address: usize, pc: u64) {
     let g = granule(address);
+    let me = thread.me;
+    if tables::lock(g).load(Ordering::Relaxed) == me.slot as u16 + 1 {
+        // Our own: the check failed because of a poke, and the inline code has overwritten the mark.
+        *thread.mark(g) = me.ver + 1;
+        return;
+    }
     *thread.mark(g) = 0;
     read(thread, address, pc);
 }
@@ -375,6 +381,15 @@ pub unsafe fn private_range(thread: &mut Thread, address: usize, length: usize, 
     let mut at = address;
     while at < end {
         let next = ((at & !(GRANULE - 1)) + GRANULE).min(end);
+        // Fresh memory needs no undo, and must not have one: it may be freed before the rollback,
+        // which would write into a block of somebody else. What is locked is logged as a whole.
+        if *thread.mark(granule(at)) == thread.me.ver + 1
+            || fresh_stack(thread, at)
+            || thread.allocations.stamp_if_fresh(thread.me, at)
+        {
+            at = next;
+            continue;
+        }
         let seen = &mut thread.private_seen[(at >> 3) & 255];
         // Logged before in this transaction: a loop must not fill the log.
         let stamp = (thread.me.ver as u32) << 16 | (next - at) as u32;

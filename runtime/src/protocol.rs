@@ -139,8 +139,11 @@ fn handshake(me: Me, slot: u32) {
     other.os.poke();
     for _ in 0..HANDSHAKE_SPINS {
         let answer = other.fence_answer.load(Ordering::Acquire);
+        let now = other.state.load(Ordering::Acquire);
+        // Another status alone proves nothing: a third thread may have wounded it.
         if (answer.wrapping_sub(request) as i32) >= 0
-            || other.state.load(Ordering::Acquire) != state
+            || version(now) != version(state)
+            || status(now) == IDLE
         {
             return;
         }

@@ -1,0 +1,460 @@
+/* What was broken once. Each case is named after it. */
+#include "barriers.h"
+
+static struct word shared[64];
+
+/* --- private_undo_after_version_wrap: the memory of what was logged outlived its version -------- */
+static long private_word;
+static void private_undo_after_version_wrap(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    static volatile int attempt;
+    for (int i = 0; i < 20; i++) {
+        attempt = 0;
+        private_word = i;
+        unsigned again = ame_begin();
+        ame_private_range(&private_word, sizeof private_word);
+        EQUAL(private_word, i);
+        private_word = -1;
+        if (again == 0) {
+            /* roll back by hand: wound ourselves through another thread would take longer */
+            attempt = 1;
+        }
+        ame_commit();
+        private_word = i;
+    }
+    CHECK(attempt == 1);
+    /* Now with rollbacks: AME_CHAOS makes polls abort. */
+    for (int i = 0; i < 5000; i++) {
+        private_word = i;
+        ame_begin();
+        ame_private_range(&private_word, sizeof private_word);
+        EQUAL(private_word, i);
+        private_word = -1;
+        STUB(ame_poll_slow, NULL);
+        ame_commit();
+        EQUAL(private_word, -1);
+    }
+}
+
+/* --- private_undo_in_freed_memory: rollback wrote into a block that was free again ---------------- */
+static void private_undo_in_freed_memory(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    for (int i = 0; i < 400; i++) {
+        ame_begin();
+        long *block[8];
+        for (int k = 0; k < 8; k++) {
+            block[k] = ame_malloc(48);
+            ame_private_range(block[k], 48);
+            memset(block[k], 0x55, 48);
+        }
+        for (int k = 0; k < 8; k++)
+            ame_free(block[k]);
+        STUB(ame_poll_slow, NULL); /* chaos */
+        ame_commit();
+        /* The allocator's free lists must be whole. */
+        long *after[8];
+        for (int k = 0; k < 8; k++) {
+            after[k] = ame_malloc(48);
+            for (int j = 0; j < k; j++)
+                CHECK(after[j] != after[k]);
+            memset(after[k], 0x77, 48);
+        }
+        for (int k = 0; k < 8; k++)
+            ame_free(after[k]);
+    }
+}
+
+/* --- freed_fresh_memory_is_not_ours: its marks stayed when another thread got it ------------------ */
+static void freed_fresh_memory_is_not_ours(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    static const size_t sizes[] = {16, 200, 5000, 40000, 200000};
+    ame_begin();
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char *block = ame_malloc(sizes[i]);
+        for (size_t at = 0; at < sizes[i]; at += 16)
+            write_barrier(block + at);
+        ame_free(block);
+        for (size_t at = 0; at < sizes[i]; at += 16)
+            if (ame_tls.marks[granule_of(block + at)] >= ame_tls.rver)
+                FAIL("size %zu: granule %zu of the freed block still counts as held", sizes[i],
+                     at / 16);
+    }
+    ame_commit();
+}
+
+/* --- nested_boundaries: the inner pair overwrote the outer one's depth ----------------------------- */
+static void nested_boundaries(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    ame_begin();
+    ame_begin();
+    ame_begin();
+    W(shared[0].v, 1);
+    ame_boundary_enter();
+    EQUAL(ame_in_transaction(), 0);
+    ame_boundary_enter(); /* no transaction here */
+    EQUAL(ame_in_transaction(), 0);
+    ame_boundary_leave();
+    EQUAL(ame_in_transaction(), 0);
+    ame_begin();
+    ame_boundary_enter();
+    ame_boundary_leave();
+    EQUAL(ame_in_transaction(), 1);
+    ame_commit();
+    EQUAL(ame_in_transaction(), 0);
+    ame_boundary_leave();
+    EQUAL(ame_in_transaction(), 1);
+    ame_commit();
+    EQUAL(ame_in_transaction(), 1);
+    ame_commit();
+    EQUAL(ame_in_transaction(), 1);
+    ame_commit();
+    EQUAL(ame_in_transaction(), 0);
+}
+
+/* --- boundary_depth_survives_rollback ------------------------------------------------------------- */
+static void boundary_depth_survives_rollback(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    for (int i = 0; i < 2000; i++) {
+        ame_begin();
+        ame_begin();
+        ame_boundary_enter();
+        ame_boundary_leave();
+        STUB(ame_poll_slow, NULL); /* chaos */
+        EQUAL(ame_in_transaction(), 1);
+        ame_commit();
+        EQUAL(ame_in_transaction(), 1);
+        ame_commit();
+        EQUAL(ame_in_transaction(), 0);
+    }
+}
+
+/* --- deltas_before_exclusive: pending deltas were not seen in exclusive mode ----------------------- */
+static int64_t counts[8] __attribute__((aligned(16)));
+static int dead_count;
+static void count_dead(void *field)
+{
+    (void)field;
+    dead_count++;
+}
+static void deltas_before_exclusive(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    ame_set_dealloc(count_dead);
+    counts[0] = 1;
+    counts[2] = 10;
+    ame_begin();
+    EQUAL(ame_refcount_add64(&counts[0], 1), 2);
+    EQUAL(ame_counter_add64(&counts[2], 5), 15);
+    ame_exclusive();
+    EQUAL(ame_refcount_read64(&counts[0]), 2);
+    EQUAL(ame_refcount_add64(&counts[0], -1), 1);
+    EQUAL(ame_counter_read64(&counts[2]), 15);
+    EQUAL(ame_counter_add64(&counts[2], 1), 16);
+    ame_commit();
+    EQUAL(counts[0], 1);
+    EQUAL(counts[2], 16);
+    EQUAL(dead_count, 0);
+}
+
+/* --- deltas_beside_a_write: a pending delta was forgotten when the granule was written as well ------ */
+static void deltas_beside_a_write(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    counts[0] = 1;
+    counts[1] = 0;
+    ame_begin();
+    EQUAL(ame_refcount_add64(&counts[0], 1), 2);
+    W(counts[1], 77);
+    EQUAL(ame_refcount_read64(&counts[0]), 2);
+    EQUAL(ame_refcount_add64(&counts[0], -1), 1);
+    EQUAL(ame_refcount_read64(&counts[0]), 1);
+    EQUAL(ame_refcount_add64(&counts[0], 2), 3);
+    ame_commit();
+    EQUAL(counts[0], 3);
+    EQUAL(counts[1], 77);
+}
+
+/* --- read_of_own_lock_after_half_a_poke: an inline read took the own write lock for another's ------ */
+static void read_of_own_lock_after_half_a_poke(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    ame_begin();
+    W(shared[0].v, 7);
+    W(shared[1].v, 8);
+    /* A poke whose two halves are far apart: barriers fail, and reads are still marked inline. */
+    ame_tls.unfenced = 1;
+    ame_tls.rver = 0xffff;
+    ame_tls.wver = 0xffff;
+    EQUAL(R(shared[0].v), 7);
+    EQUAL(R(shared[1].v), 8);
+    W(shared[0].v, 9);
+    ame_commit();
+    EQUAL(shared[0].v, 9);
+}
+
+/* --- foreign stack writes --------------------------------------------------------------------------*/
+/* foreign_write_above_the_frames: a write to thread-local memory of a thread made its rollback leave
+ * the whole stack as it was. */
+static __thread struct word local_word;
+static struct word *volatile published;
+static void *owner(void *arg)
+{
+    volatile long spilled[64] __attribute__((aligned(16)));
+    published = arg ? &local_word : NULL;
+    for (int i = 0; i < 64; i++)
+        spilled[i] = i;
+    unsigned again = ame_begin();
+    for (int i = 0; i < 64; i++)
+        EQUAL(spilled[i], i); /* restored */
+    for (int i = 0; i < 64; i++)
+        spilled[i] = -1;
+    if (again == 0) {
+        R(shared[3].v);
+        signal_step(1); /* the other writes to our memory, commits, then wounds us */
+        double end = now() + 10;
+        while (now() < end)
+            poll();
+        FAIL("not wounded");
+    }
+    ame_commit();
+    EQUAL(local_word.v, 5);
+    return NULL;
+}
+static void foreign_write_above_the_frames(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    pthread_t id;
+    unsigned again = ame_begin(); /* older than the owner's transaction */
+    if (again)
+        FAIL("the oldest was rolled back");
+    ame_commit();
+    /* Slot 0 is older at the same epoch: the main thread wounds. */
+    id = spawn(owner, &local_word);
+    await_step(1);
+    ame_begin();
+    W(published->v, 5);
+    W(shared[3].v, 1);
+    ame_commit();
+    join(id);
+}
+
+/* foreign_stack_writes_do_not_pile_up: the list of writes to an idle thread's stack grew for ever. */
+static void *stack_writer(void *arg)
+{
+    struct word *words = arg;
+    for (int i = 0; i < 1000000; i++) {
+        ame_begin();
+        W(words[i % 4].v, i);
+        ame_commit();
+    }
+    return NULL;
+}
+static long resident_kib(void)
+{
+    long size = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    CHECK(f && fscanf(f, "%ld %ld", &size, &resident) == 2);
+    fclose(f);
+    return resident * 4;
+}
+static void foreign_stack_writes_do_not_pile_up(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    struct word words[4] = {0};
+    ame_begin();
+    ame_commit();
+    join(spawn(stack_writer, words));
+    long before = resident_kib();
+    join(spawn(stack_writer, words));
+    long grown = resident_kib() - before;
+    if (grown > 4096)
+        FAIL("%ld KiB more after a million writes to a stack", grown);
+}
+
+/* stack_write_beside_a_rollback: a rollback that began before another thread's write to the stack
+ * put the old value back over it. Chaos makes the owner roll back all the time. */
+static volatile int stop;
+static struct word *volatile target;
+static long written_last;
+static void *increment_target(void *arg)
+{
+    (void)arg;
+    while (!target)
+        sched_yield();
+    struct word *word = target;
+    long n = 0;
+    while (!stop) {
+        ame_begin();
+        W(word->v, R(word->v) + 1);
+        ame_commit();
+        n++;
+    }
+    written_last = n;
+    return NULL;
+}
+static void stack_write_beside_a_rollback(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    struct word word = {0, 0};
+    target = &word;
+    pthread_t id = spawn(increment_target, NULL);
+    double end = now() + 3;
+    volatile long filler[512];
+    long own = 0;
+    while (now() < end) {
+        for (int i = 0; i < 512; i++)
+            filler[i] = i;
+        ame_begin();
+        for (int i = 0; i < 8; i++) {
+            R(shared[i].v); /* chaos */
+            filler[i] = -1;
+        }
+        ame_commit();
+        if (own % 64 == 0) {
+            ame_begin();
+            W(word.v, R(word.v) + 1);
+            ame_commit();
+        } else {
+            own++;
+            continue;
+        }
+        own++;
+    }
+    stop = 1;
+    join(id);
+    EQUAL(word.v, written_last + (own + 63) / 64);
+}
+
+/* --- starvation ------------------------------------------------------------------------------------*/
+/* A thread in a higher slot must get a lock that one in a lower slot takes again at once. */
+static volatile long hog_rounds;
+static struct word hog_word;
+static void *starved(void *arg)
+{
+    double start = now(), *took = arg;
+    ame_begin();
+    W(hog_word.v, -1);
+    ame_commit();
+    *took = now() - start;
+    stop = 1;
+    return NULL;
+}
+static void later_slot_is_not_starved(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    ame_begin();
+    ame_commit();
+    double worst = 0;
+    for (int round = 0; round < 5; round++) {
+        double took = 0;
+        stop = 0;
+        pthread_t id = spawn(starved, &took);
+        double end = now() + 10;
+        while (!stop && now() < end) {
+            ame_begin();
+            W(hog_word.v, hog_rounds);
+            busy_us(1000);
+            ame_commit();
+            hog_rounds++;
+        }
+        if (!stop)
+            FAIL("starved for 10 s while the other committed %ld times", hog_rounds);
+        join(id);
+        if (took > worst)
+            worst = took;
+    }
+    printf("waited at most %.1f ms for a lock\n", worst * 1e3);
+}
+/* The same for the token of inevitable transactions. */
+static void *wants_token(void *arg)
+{
+    double start = now(), *took = arg;
+    ame_begin();
+    ame_inevitable();
+    ame_commit();
+    *took = now() - start;
+    stop = 1;
+    return NULL;
+}
+static void token_is_not_hogged(int argc, char **argv)
+{
+    int exclusive = argc > 0 && argv[0][0] == 'e';
+    double worst = 0;
+    for (int round = 0; round < 5; round++) {
+        double took = 0;
+        stop = 0;
+        pthread_t id = spawn(wants_token, &took);
+        double end = now() + 10;
+        while (!stop && now() < end) {
+            ame_begin();
+            if (exclusive)
+                ame_exclusive();
+            else
+                ame_inevitable();
+            busy_us(1000);
+            ame_commit();
+            hog_rounds++;
+        }
+        if (!stop)
+            FAIL("starved for 10 s while the other committed %ld times", hog_rounds);
+        join(id);
+        if (took > worst)
+            worst = took;
+    }
+    printf("waited at most %.1f ms\n", worst * 1e3);
+}
+
+/* --- per_thread_in_key_destructors ------------------------------------------------------------------*/
+static long per_thread_object = 42;
+static pthread_key_t key;
+static void in_destructor(void *arg)
+{
+    (void)arg;
+    long *copy = ame_per_thread(&per_thread_object, sizeof per_thread_object);
+    EQUAL(*copy, 43);
+    ame_begin();
+    W(shared[5].v, 1);
+    ame_commit();
+}
+static void *with_key(void *arg)
+{
+    pthread_setspecific(key, arg);
+    long *copy = ame_per_thread(&per_thread_object, sizeof per_thread_object);
+    *copy = 43;
+    return NULL;
+}
+static void per_thread_in_key_destructors(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    CHECK(pthread_key_create(&key, in_destructor) == 0);
+    for (int i = 0; i < 10; i++)
+        join(spawn(with_key, &key));
+    EQUAL(per_thread_object, 42);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct test_case cases[] = {
+        {"private_undo_after_version_wrap", private_undo_after_version_wrap},
+        {"private_undo_in_freed_memory", private_undo_in_freed_memory},
+        {"freed_fresh_memory_is_not_ours", freed_fresh_memory_is_not_ours},
+        {"nested_boundaries", nested_boundaries},
+        {"boundary_depth_survives_rollback", boundary_depth_survives_rollback},
+        {"deltas_beside_a_write", deltas_beside_a_write},
+        {"deltas_before_exclusive", deltas_before_exclusive},
+        {"read_of_own_lock_after_half_a_poke", read_of_own_lock_after_half_a_poke},
+        {"foreign_write_above_the_frames", foreign_write_above_the_frames},
+        {"foreign_stack_writes_do_not_pile_up", foreign_stack_writes_do_not_pile_up},
+        {"stack_write_beside_a_rollback", stack_write_beside_a_rollback},
+        {"later_slot_is_not_starved", later_slot_is_not_starved},
+        {"token_is_not_hogged", token_is_not_hogged},
+        {"per_thread_in_key_destructors", per_thread_in_key_destructors},
+        {NULL, NULL},
+    };
+    return run_case(cases, argc, argv);
+}

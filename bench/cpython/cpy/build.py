@@ -45,7 +45,7 @@ def configure(tree, prefix, compiler, log):
 def make(tree, compiler, log, jobs, *targets):
     env = clean_env(**compiler.env)
     logged(["make", f"-j{jobs}", *targets], log, cwd=tree, env=env,
-           what=f"make {' '.join(targets)} of CPython ({compiler.name})", remedy=REMEDY)
+           what=f"make of CPython ({compiler.name})", remedy=REMEDY)
 
 
 def key(compiler):
@@ -65,7 +65,7 @@ def build(compiler, jobs=2):
         start = time.monotonic()
         configure(result.tree, folder / "install", compiler, log)
         say(f"{compiler.name}: configured; compiling with make -j{jobs}, see {log}")
-        make(result.tree, compiler, log, jobs)
+        make(result.tree, compiler, log, jobs, *compiler.counting(folder / STATISTICS))
         check_modules(result, log)
         make(result.tree, compiler, log, jobs, "altinstall")
         say(f"{compiler.name}: done after {time.monotonic() - start:.0f} s")

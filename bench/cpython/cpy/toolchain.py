@@ -34,6 +34,11 @@ class Compiler:
         self.name, self.cc, self.env = name, cc, env or {}
         self.parts = (name, clang_version(), *parts)
 
+    def counting(self, path):
+        """Words for make that have the pass write its statistics there. Not by environment: the
+        runtime of the programs that the build runs has a variable of that name too."""
+        return [] if self.name == "plain" else [f"CC={self.cc} -fame-stats={path}"]
+
 
 def plain():
     return Compiler("plain", CLANG)

@@ -12,6 +12,7 @@
 #include "llvm/Support/CBindingWrapping.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/ErrorHandling.h"
+#include "llvm/Transforms/Utils/Cloning.h"
 #include "llvm/Transforms/Utils/ModuleUtils.h"
 #include <string>
 
@@ -122,6 +123,11 @@ uint64_t ame_shim_pointer_alignment(LLVMValueRef pointer, LLVMModuleRef module) 
 }
 
 bool ame_shim_interposable(LLVMValueRef global) { return unwrap<GlobalValue>(global)->isInterposable(); }
+
+LLVMValueRef ame_shim_clone_function(LLVMValueRef function) {
+  ValueToValueMapTy Map;
+  return wrap(CloneFunction(unwrap<Function>(function), Map));
+}
 
 void ame_shim_append_constructor(LLVMModuleRef module, LLVMValueRef function, int priority) {
   appendToGlobalCtors(*unwrap(module), unwrap<Function>(function), priority);

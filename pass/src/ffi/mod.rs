@@ -53,6 +53,7 @@ extern "C" {
     fn ame_shim_returns_noalias(call: LLVMValueRef) -> bool;
     fn ame_shim_pointer_alignment(pointer: LLVMValueRef, module: LLVMModuleRef) -> u64;
     fn ame_shim_interposable(global: LLVMValueRef) -> bool;
+    fn ame_shim_clone_function(function: LLVMValueRef) -> LLVMValueRef;
     fn ame_shim_append_constructor(module: LLVMModuleRef, function: LLVMValueRef, priority: c_int);
 }
 

@@ -1,7 +1,7 @@
 //! Values: constants, functions, arguments, instructions.
 
 use super::{
-    ame_shim_call_has, ame_shim_diagnose, ame_shim_interposable, ame_shim_memory_effects,
+    ame_shim_call_has, ame_shim_clone_function, ame_shim_diagnose, ame_shim_interposable, ame_shim_memory_effects,
     ame_shim_move_before, ame_shim_no_capture, ame_shim_returns_noalias, bytes, Block, Type,
 };
 use llvm_sys::core::*;
@@ -174,6 +174,14 @@ impl Value {
         unsafe { LLVMGetICmpPredicate(self.0) }
     }
     /// Type that a GEP's indices walk.
+    /// Whether an addition is undefined when it wraps around.
+    pub fn never_wraps(self) -> bool {
+        unsafe { LLVMGetNUW(self.0) != 0 || LLVMGetNSW(self.0) != 0 }
+    }
+    /// Whether a GEP stays inside its object.
+    pub fn is_inbounds(self) -> bool {
+        unsafe { LLVMIsInBounds(self.0) != 0 }
+    }
     pub fn gep_source(self) -> Type {
         Type(unsafe { LLVMGetGEPSourceElementType(self.0) })
     }
@@ -281,6 +289,12 @@ impl Value {
     pub fn is_available_externally(self) -> bool {
         self.linkage() == LLVMLinkage::LLVMAvailableExternallyLinkage
     }
+    pub fn is_internal(self) -> bool {
+        matches!(
+            self.linkage(),
+            LLVMLinkage::LLVMInternalLinkage | LLVMLinkage::LLVMPrivateLinkage
+        )
+    }
     pub fn set_internal(self) {
         unsafe { LLVMSetLinkage(self.0, LLVMLinkage::LLVMInternalLinkage) }
     }
@@ -371,6 +385,16 @@ impl Value {
             LLVMAddAttributeAtIndex(self.0, LLVMAttributeFunctionIndex, attribute);
         }
     }
+    pub fn remove_text_attribute(self, key: &str) {
+        unsafe {
+            LLVMRemoveStringAttributeAtIndex(
+                self.0,
+                LLVMAttributeFunctionIndex,
+                key.as_ptr().cast(),
+                key.len() as u32,
+            );
+        }
+    }
     pub fn add_function_attribute(self, attribute: u32) {
         unsafe {
             let context = LLVMGetTypeContext(LLVMTypeOf(self.0));
@@ -382,6 +406,10 @@ impl Value {
         unsafe {
             LLVMRemoveEnumAttributeAtIndex(self.0, LLVMAttributeFunctionIndex, attribute);
         }
+    }
+    /// A copy of a function with its body, in the same module.
+    pub fn clone_function(self) -> Value {
+        Value(unsafe { ame_shim_clone_function(self.0) })
     }
     /// Takes over the attributes of another function of the same type.
     pub fn copy_attributes(self, other: Value) {

@@ -29,9 +29,23 @@ pub fn replace(module: Module, function: Value, sets: &Sets) {
     let other = module
         .function(symbol)
         .unwrap_or_else(|| module.add_function(symbol, function.value_type()));
-    if other != function {
+    if other == function {
+        return;
+    }
+    if other.is_declaration() && other.value_type() == function.value_type() {
         other.copy_attributes(function);
-        function.replace_with(other);
+        other.remove_text_attribute(attributes::KEY);
+    }
+    // The replacement itself may call what it replaces.
+    let own: Vec<(Value, u32)> = other
+        .blocks()
+        .flat_map(|b| b.instructions())
+        .flat_map(|i| (0..i.operands()).map(move |n| (i, n)))
+        .filter(|&(i, n)| i.operand(n) == function)
+        .collect();
+    function.replace_with(other);
+    for (instruction, operand) in own {
+        instruction.set_operand(operand, function);
     }
 }
 

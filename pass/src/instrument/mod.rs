@@ -2,6 +2,7 @@
 
 pub mod choose;
 mod functions;
+pub use functions::replace as replace_function;
 mod hoist;
 mod module;
 mod optimise;
@@ -126,6 +127,10 @@ fn instrument(
     let loops = Loops::new(&cfg);
     let epochs = Epochs::new(&cfg, facts.kills);
     optimise::residues(chooser.module, &mut plan.barriers, &facts.fresh);
+    if on.range && !loops.all.is_empty() {
+        let ranged = stream::run(chooser.module, &cfg, &loops, &epochs, &mut plan);
+        chooser.report.add("ranged", ranged);
+    }
     if on.hoist && !loops.all.is_empty() {
         let moved = hoist::run(&cfg, &loops, &epochs, &mut plan);
         chooser.report.add("hoisted", moved);

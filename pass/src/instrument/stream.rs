@@ -1,15 +1,232 @@
 //! Range barriers for counted loops over consecutive memory.
+//!
+//! A loop that counts from a start to a bound in constant steps, leaves only at its end, and walks
+//! over memory without gaps, needs no check per iteration: one range in front of it acquires all.
+//! The shapes are those that LLVM's own loop passes leave behind: the counter is compared for
+//! equality after the step, which must not wrap, so that the bound is met exactly.
 
+use super::hoist::{always_runs, invariant};
+use super::plan::*;
 use super::runtime::Runtime;
-use crate::ffi::Value;
+use crate::analysis::cfg::{Cfg, NONE};
+use crate::analysis::epoch::Epochs;
+use crate::analysis::loops::{Loop, Loops};
+use crate::ffi::{Module, Opcode, Value};
+use ame_abi::GRANULE;
+use llvm_sys::LLVMIntPredicate;
 
-/// Memory that a loop walks over.
+/// Memory that a loop walks over: from `base + start * unit + low` up to
+/// `base + bound * unit - stride + high`, in bytes.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    pub start: Value,
+    /// `None`: start and bound are pointers themselves, and `unit` is 1.
+    base: Option<Value>,
+    start: Value,
+    bound: Value,
+    /// Bytes per step of the counter's unit.
+    unit: u64,
+    /// Bytes from one iteration to the next.
+    stride: i64,
+    low: i64,
+    high: i64,
 }
 
 /// Builds the first address and the length in bytes.
 pub fn build(runtime: &mut Runtime, stream: &Stream) -> (Value, Value) {
-    (stream.start, runtime.i64.int(0))
+    let (b, i8t, i64t) = (&runtime.builder, runtime.i8, runtime.i64);
+    let (first, distance) = match stream.base {
+        Some(base) => {
+            let unit = i64t.int(stream.unit);
+            let skip = b.binary(Opcode::LLVMMul, stream.start, unit);
+            let steps = b.binary(Opcode::LLVMSub, stream.bound, stream.start);
+            (b.gep(i8t, base, skip), b.binary(Opcode::LLVMMul, steps, unit))
+        }
+        None => {
+            let from = b.ptr_to_int(stream.start, i64t);
+            let to = b.ptr_to_int(stream.bound, i64t);
+            (stream.start, b.binary(Opcode::LLVMSub, to, from))
+        }
+    };
+    let first = b.gep(i8t, first, i64t.int(stream.low as u64));
+    let rest = stream.high - stream.low - stream.stride;
+    (first, b.binary(Opcode::LLVMAdd, distance, i64t.int(rest as u64)))
+}
+
+/// The counter of a loop: `phi` starts at `start` and is `bound` after the last step.
+struct Counter {
+    phi: Value,
+    start: Value,
+    bound: Value,
+    /// Step in units of the counter: of an integer, or bytes of a pointer.
+    step: i64,
+}
+
+/// Barriers of one loop on one base, with the byte range of each in the first iteration.
+struct Group {
+    base: Option<Value>,
+    mode: Mode,
+    unit: u64,
+    members: Vec<(i64, i64, usize)>,
+}
+
+/// Replaces the barriers of counted loops by ranges; returns how many barriers.
+pub fn run(module: Module, cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut Plan) -> u64 {
+    let mut by_loop: Vec<Vec<usize>> = vec![Vec::new(); loops.all.len()];
+    for (i, b) in plan.barriers.iter().enumerate() {
+        let id = loops.innermost[b.place.block as usize];
+        if id != NONE && b.dropped.is_none() && matches!(b.mode, Mode::Read | Mode::Write) {
+            by_loop[id as usize].push(i);
+        }
+    }
+    let mut replaced = 0;
+    for (id, members) in by_loop.iter().enumerate().filter(|(_, m)| !m.is_empty()) {
+        let l = &loops.all[id];
+        if l.body.iter().any(|&b| epochs.has_kill(b)) {
+            continue;
+        }
+        let Some(preheader) = l.preheader else { continue };
+        let Some(at) = cfg.blocks[preheader as usize].terminator() else { continue };
+        let Some(counter) = counter(cfg, loops, id as u32, l, preheader) else { continue };
+        let mut groups: Vec<Group> = Vec::new();
+        for &i in members {
+            let b = &plan.barriers[i];
+            if !always_runs(cfg, l, b.place.block, true) {
+                continue;
+            }
+            let Some((base, unit, offset)) = walk(module, cfg, loops, id as u32, &counter, b)
+            else {
+                continue;
+            };
+            let range = (offset, offset + b.size as i64, i);
+            let same = |g: &&mut Group| g.base == base && g.unit == unit && g.mode == b.mode;
+            match groups.iter_mut().find(same) {
+                Some(group) => group.members.push(range),
+                None => groups.push(Group { base, mode: b.mode, unit, members: vec![range] }),
+            }
+        }
+        for mut group in groups {
+            let stride = counter.step * group.unit as i64;
+            let Some((low, high)) = dense(&mut group.members, stride, group.mode) else {
+                continue;
+            };
+            for &(_, _, i) in &group.members {
+                plan.barriers[i].dropped = Some(Skip::Ranged);
+                replaced += 1;
+            }
+            let (start, bound) = (counter.start, counter.bound);
+            let Group { base, mode, unit, .. } = group;
+            plan.steps.push(Step {
+                place: Place { block: preheader, position: u32::MAX - 1, at },
+                action: Action::Stream {
+                    mode,
+                    stream: Stream { base, start, bound, unit, stride, low, high },
+                },
+            });
+        }
+    }
+    replaced
+}
+
+/// Recognises the counter of a loop whose only exit is its only latch.
+fn counter(cfg: &Cfg, loops: &Loops, id: u32, l: &Loop, preheader: u32) -> Option<Counter> {
+    let (&[latch], &[exit]) = (&l.latches[..], &l.exiting[..]) else { return None };
+    if latch != exit {
+        return None;
+    }
+    let branch = cfg.blocks[latch as usize].terminator()?;
+    if branch.opcode() != Some(Opcode::LLVMBr) || branch.operands() != 3 {
+        return None;
+    }
+    let compare = branch.operand(0);
+    if compare.opcode() != Some(Opcode::LLVMICmp) {
+        return None;
+    }
+    // Leaves when the counter equals the bound.
+    let leaves = branch.successors().first().map(|b| cfg.index[b]) != Some(l.header);
+    let wanted =
+        if leaves { LLVMIntPredicate::LLVMIntEQ } else { LLVMIntPredicate::LLVMIntNE };
+    if compare.predicate() != wanted {
+        return None;
+    }
+    let (mut next, mut bound) = (compare.operand(0), compare.operand(1));
+    if invariant(cfg, loops, id, next) {
+        std::mem::swap(&mut next, &mut bound);
+    }
+    if !invariant(cfg, loops, id, bound) || !next.is_instruction() {
+        return None;
+    }
+    let (phi, step) = match next.opcode()? {
+        Opcode::LLVMAdd if next.ty().int_width() == Some(64) && next.never_wraps() => {
+            (next.operand(0), next.operand(1).as_i64()?)
+        }
+        Opcode::LLVMGetElementPtr if next.is_inbounds() && next.operands() == 2 => {
+            let bytes = next.operand(1).as_i64()?;
+            (next.operand(0), bytes.checked_mul(cfg_size(next)?)?)
+        }
+        _ => return None,
+    };
+    if step <= 0 || phi.opcode() != Some(Opcode::LLVMPHI) {
+        return None;
+    }
+    if phi.block() != cfg.blocks[l.header as usize] {
+        return None;
+    }
+    let mut start = None;
+    for (value, from) in phi.incoming() {
+        let from = cfg.index[&from];
+        if from == preheader {
+            start = Some(value);
+        } else if value != next {
+            return None;
+        }
+    }
+    Some(Counter { phi, start: start?, bound, step })
+}
+
+/// Size of the element that a GEP with one index counts in, for sizes that need no data layout.
+fn cfg_size(gep: Value) -> Option<i64> {
+    gep.gep_source().int_width().map(|bits| i64::from(bits / 8))
+}
+
+/// Where a barrier's access lies: base, bytes per unit of the counter, offset at counter 0.
+fn walk(
+    module: Module,
+    cfg: &Cfg,
+    loops: &Loops,
+    id: u32,
+    counter: &Counter,
+    barrier: &Barrier,
+) -> Option<(Option<Value>, u64, i64)> {
+    let base = barrier.address.base;
+    if base == counter.phi {
+        return Some((None, 1, barrier.address.offset));
+    }
+    if counter.phi.ty().is_pointer()
+        || base.opcode() != Some(Opcode::LLVMGetElementPtr)
+        || !base.is_instruction()
+        || base.operands() != 2
+        || base.ty().is_vector()
+        || base.operand(1) != counter.phi
+        || !invariant(cfg, loops, id, base.operand(0))
+    {
+        return None;
+    }
+    let unit = module.alloc_size(base.gep_source());
+    (unit > 0 && unit <= 4096).then_some((Some(base.operand(0)), unit, barrier.address.offset))
+}
+
+/// First and last byte that the members touch per iteration, if the loop leaves no gap in which a
+/// whole granule could lie. A read may acquire a little more than it reads, a write may not.
+fn dense(members: &mut [(i64, i64, usize)], stride: i64, mode: Mode) -> Option<(i64, i64)> {
+    let slack = if mode == Mode::Read { 2 * GRANULE as i64 } else { 0 };
+    members.sort_unstable();
+    let low = members.first()?.0;
+    let mut high = low;
+    for &(from, to, _) in members.iter() {
+        if from > high + slack {
+            return None;
+        }
+        high = high.max(to);
+    }
+    (low + stride <= high + slack).then_some((low, high))
 }

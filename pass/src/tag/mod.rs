@@ -1,10 +1,146 @@
-//! The tag phase, at the start of the pipeline.
+//! The tag phase, at the start of the pipeline: what must be known before fields become plain
+//! addresses and functions are inlined.
+//!
+//! Kinds that only save work become `!ame` metadata ([`crate::marks`]). Kinds that change what an
+//! access means are rewritten here: counts, ids, per-thread copies, replaced functions.
 
-use crate::ffi::Module;
+mod counts;
+mod functions;
+mod per_thread;
+mod points;
+
+use crate::analysis::address::root;
+use crate::attributes;
+use crate::ffi::{Module, Opcode, Value};
+use crate::instrument::runtime::Runtime;
+use crate::marks::{of_field, Kind, Mark, Marks};
 use crate::options::Options;
-use ame_annotations::Sets;
+use crate::report::Report;
+use ame_annotations::{FieldKind, FunctionKind, Sets};
+use points::Resolver;
+
+/// Named metadata of a module that has been tagged.
+const DONE: &str = "ame.tagged";
+
+/// An access that is rewritten rather than marked.
+struct Rewrite {
+    access: Value,
+    kind: FieldKind,
+    /// Where the object of kind `per_thread` begins.
+    object: Option<per_thread::Object>,
+}
 
 /// Tags a module; true when it was changed.
-pub fn run(_module: Module, _sets: &Sets, _options: &Options) -> Result<bool, String> {
-    Ok(false)
+pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, String> {
+    if module.has_named_metadata(DONE) {
+        return Ok(false);
+    }
+    let mut report = Report::new(module, options);
+    let mut resolver = Resolver::new(module, sets);
+    functions::read_annotations(module, &mut resolver)?;
+    functions::replace_defined(module, sets);
+    functions::copy_accessors(module, sets);
+    let marks = Marks::new(module);
+    let mut runtime = Runtime::new(module);
+    let bodies: Vec<Value> = module.functions().filter(|f| !f.is_declaration()).collect();
+    for function in bodies {
+        crate::plugin::set_current(function.name());
+        let rule = attributes::rule(function, sets).unwrap_or_default();
+        if !matches!(rule.kind, FunctionKind::Safe | FunctionKind::Pure) {
+            let rewrites = tag(&mut resolver, &marks, &mut report, function, rule.accesses)?;
+            counts::rewrite(&mut runtime, &marks, &mut report, function, &rewrites);
+            per_thread::rewrite(&mut runtime, &mut report, function, &rewrites);
+        }
+        strip_annotations(function);
+        resolver.next_function();
+    }
+    module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
+    report.write("tag", options)?;
+    Ok(true)
+}
+
+/// Marks the accesses of a function; returns those that are to be rewritten.
+fn tag(
+    resolver: &mut Resolver,
+    marks: &Marks,
+    report: &mut Report,
+    function: Value,
+    all: Option<FieldKind>,
+) -> Result<Vec<Rewrite>, String> {
+    let mut rewrites = Vec::new();
+    for at in function.blocks().flat_map(|b| b.instructions()) {
+        let (pointer, ty, word) = match at.opcode() {
+            Some(Opcode::LLVMLoad) => (at.operand(0), at.ty(), "read"),
+            Some(Opcode::LLVMStore) => (at.operand(1), at.operand(0).ty(), "write"),
+            Some(Opcode::LLVMAtomicRMW | Opcode::LLVMAtomicCmpXchg) => {
+                (at.operand(0), at.operand(1).ty(), "write")
+            }
+            Some(Opcode::LLVMCall) => {
+                check_annotation(at)?;
+                continue;
+            }
+            _ => continue,
+        };
+        // Local variables: most of all accesses before mem2reg.
+        if root(pointer).opcode() == Some(Opcode::LLVMAlloca) {
+            continue;
+        }
+        let size = resolver.module.store_size(ty);
+        let points = resolver.access(at, pointer, size);
+        let field = points.kind(size);
+        let changes_meaning = field.is_some_and(|k| of_field(k).is_none());
+        let kind = if changes_meaning { field } else { all.or(field) };
+        let residue = points.residue();
+        let Some(kind) = kind else {
+            marks.set(at, Mark { kind: Kind::Normal, residue });
+            continue;
+        };
+        report.count("tagged");
+        if report.wants_remarks() {
+            let place = match points.places.first() {
+                Some(p) => format!("{} + {}", p.name, p.offset),
+                None => "variable, attribute or function".to_owned(),
+            };
+            report.rule(function, at, word, kind.as_str(), &place);
+        }
+        match of_field(kind) {
+            Some(kind) => marks.set(at, Mark { kind, residue }),
+            None => {
+                let object = per_thread::Object::new(&points);
+                rewrites.push(Rewrite { access: at, kind, object });
+            }
+        }
+    }
+    Ok(rewrites)
+}
+
+/// Finds misspelt attributes.
+fn check_annotation(call: Value) -> Result<(), String> {
+    let callee = call.callee();
+    if callee.is_function() && callee.name().starts_with("llvm.ptr.annotation") {
+        if let Some(Err(problem)) = points::pointer_annotation(call) {
+            let file = call.operand(2).initializer().and_then(|t| t.constant_string());
+            let line = call.operand(3).as_u64().unwrap_or(0);
+            return Err(format!("{}:{line}: {problem}", file.unwrap_or_default()));
+        }
+    }
+    Ok(())
+}
+
+/// Removes our `llvm.ptr.annotation` calls, which hinder the optimiser.
+fn strip_annotations(function: Value) {
+    let calls: Vec<Value> = function
+        .blocks()
+        .flat_map(|b| b.instructions())
+        .filter(|i| i.opcode() == Some(Opcode::LLVMCall))
+        .filter(|i| {
+            let callee = i.callee();
+            callee.is_function() && callee.name().starts_with("llvm.ptr.annotation")
+        })
+        .filter(|i| points::pointer_annotation(*i).is_some())
+        .collect();
+    for call in calls {
+        call.replace_with(call.operand(0));
+        call.erase();
+    }
 }

@@ -1,0 +1,87 @@
+//! Rules of functions and variables, before inlining.
+
+use super::points::Resolver;
+use crate::attributes::{self, KEY, PREFIX};
+use crate::ffi::{Module, Opcode, Value};
+use crate::instrument::replace_function;
+use ame_annotations::{FieldKind, Sets};
+use rustc_hash::FxHashMap;
+
+/// Takes over `llvm.global.annotations`: attributes of functions and variables.
+pub fn read_annotations(module: Module, resolver: &mut Resolver) -> Result<(), String> {
+    let Some(list) = module.global("llvm.global.annotations").and_then(|g| g.initializer()) else {
+        return Ok(());
+    };
+    for i in 0..list.operands() {
+        let entry = list.operand(i);
+        if entry.operands() < 4 {
+            continue;
+        }
+        let (what, text) = (entry.operand(0), entry.operand(1).initializer());
+        let Some(text) = text.and_then(|t| t.constant_string()) else { continue };
+        let Some(text) = text.strip_prefix(PREFIX) else { continue };
+        let located = |problem: String| {
+            let file = entry.operand(2).initializer().and_then(|t| t.constant_string());
+            let line = entry.operand(3).as_u64().unwrap_or(0);
+            format!("{}:{line}: {}: {problem}", file.unwrap_or_default(), what.name())
+        };
+        if what.is_function() {
+            attributes::parse_function(text).map_err(located)?;
+            let all = match what.text_attribute(KEY) {
+                Some(earlier) => format!("{earlier};{text}"),
+                None => text.to_owned(),
+            };
+            what.set_text_attribute(KEY, &all);
+        } else if what.is_global_variable() {
+            let kind = attributes::field_kind(text).map_err(located)?;
+            resolver.variables.insert(what, kind);
+        }
+    }
+    Ok(())
+}
+
+/// Replaces functions whose body is in this module, before the body could be inlined.
+pub fn replace_defined(module: Module, sets: &Sets) {
+    let bodies: Vec<Value> = module.functions().filter(|f| !f.is_declaration()).collect();
+    for function in bodies {
+        replace_function(module, function, sets);
+    }
+}
+
+/// A rule about all accesses of a function holds for the static functions that it calls, too: they
+/// are copied for it.
+pub fn copy_accessors(module: Module, sets: &Sets) {
+    let mut copies: FxHashMap<(Value, FieldKind), Value> = FxHashMap::default();
+    let mut work: Vec<(Value, FieldKind)> = module
+        .functions()
+        .filter(|f| !f.is_declaration())
+        .filter_map(|f| Some((f, attributes::rule(f, sets)?.accesses?)))
+        .collect();
+    while let Some((function, kind)) = work.pop() {
+        let calls: Vec<Value> = function
+            .blocks()
+            .flat_map(|b| b.instructions())
+            .filter(|i| i.opcode() == Some(Opcode::LLVMCall))
+            .collect();
+        for call in calls {
+            let callee = call.callee();
+            let own_rule = || attributes::rule(callee, sets).is_some_and(|r| r.accesses.is_some());
+            if !callee.is_function() || callee.is_declaration() || !callee.is_internal() || own_rule()
+            {
+                continue;
+            }
+            let copy = *copies.entry((callee, kind)).or_insert_with(|| {
+                let copy = callee.clone_function();
+                let word = format!("accesses={}", kind.as_str());
+                let text = match callee.text_attribute(KEY) {
+                    Some(earlier) => format!("{earlier};{word}"),
+                    None => word,
+                };
+                copy.set_text_attribute(KEY, &text);
+                work.push((copy, kind));
+                copy
+            });
+            call.set_callee(copy);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles examples/bank.c with the plugin, runs it beside the same program with one mutex, and shows
-# where its transactions were in each other's way. Sets up and builds first.
+# where transactions are in each other's way. Sets up and builds first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,16 +11,15 @@ show() {
 }
 
 ci/setup.sh
-step "Building Ame (the first time takes a few minutes)"
+step "Building Ame (the first time this takes minutes)"
 show cargo build --release --quiet
-target=${CARGO_TARGET_DIR:-target}
-lib=$(cd "$target/release" && pwd)
-out=$lib/ame-demo
+built=${CARGO_TARGET_DIR:-target}/release
+out=$built/ame-demo
 mkdir -p "$out"
 
 step "Compiling examples/bank.c: with transactions, and with one mutex"
-show clang-19 -O2 -g -pthread -fpass-plugin="$lib/libame_pass.so" -Iannotations/include \
-  examples/bank.c -L"$lib" -lame_rt -Wl,-rpath,"$lib" -o "$out/bank"
+show clang-19 -O2 -g -pthread -fpass-plugin="$built/libame_pass.so" -Iannotations/include \
+  examples/bank.c -L"$built" -lame_rt -Wl,-rpath,"$(cd "$built" && pwd)" -o "$out/bank"
 show clang-19 -O2 -g -pthread -DUSE_MUTEX examples/bank.c -o "$out/bank-mutex"
 
 step "Running both on 2 threads"
@@ -28,8 +27,8 @@ show "$out/bank-mutex" 2
 show "$out/bank" 2
 
 step "Where transactions meet: a cache whose readers write (examples/lru.c)"
-show "$lib/ame" cc -O2 -g -pthread examples/lru.c -o "$out/lru"
+show "$built/ame" cc -O2 -g -pthread examples/lru.c -o "$out/lru"
 show env AME_LOG="$out/lru.trace" "$out/lru" 2 0.5
-show "$lib/ame" report "$out/lru.trace" --top 3
-"$lib/ame" report "$out/lru.trace" --html "$out/lru.html"
+show "$built/ame" report "$out/lru.trace" --top 3
+"$built/ame" report "$out/lru.trace" --html "$out/lru.html"
 printf '\nThe same as a page with a chart: %s\n' "$out/lru.html"

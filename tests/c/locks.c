@@ -1,9 +1,16 @@
 /* Code that locks, called from transactions: a mutex taken in a transaction is given back when the
- * transaction is rolled back, and excludes code outside transactions until commit. */
+ * transaction is rolled back, and excludes code outside transactions until commit.
+ *
+ * Rollback restores granules of 16 bytes: what plain code changes at the same time (the mutex, and
+ * what it guards) is kept apart from what transactions write without holding the mutex. */
 #include "litmus.h"
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static long guarded[2], others;
+static pthread_mutex_t mutex __attribute__((aligned(64))) = PTHREAD_MUTEX_INITIALIZER;
+static long guarded[8] __attribute__((aligned(64)));
+static struct {
+    long count;
+    char apart[56];
+} others __attribute__((aligned(64)));
 
 static void legacy_add(void)
 {
@@ -25,10 +32,10 @@ static void body(int number)
             pthread_mutex_unlock(&mutex);
         } else {
             ame_begin();
-            others++;
+            others.count++;
             legacy_add();
             CHECK_INSIDE(guarded[0] == guarded[1]);
-            others--;
+            others.count--;
             ame_commit();
         }
     }
@@ -38,7 +45,7 @@ int main(int argc, char **argv)
 {
     litmus_arguments(argc, argv);
     run_threads(n_threads, body);
-    CHECK(guarded[0] == guarded[1] && guarded[0] > 0 && others == 0);
+    CHECK(guarded[0] == guarded[1] && guarded[0] > 0 && others.count == 0);
     start_ticker();
     for (int i = 0; i < 10; i++) {
         long before = guarded[0];

@@ -13,8 +13,7 @@ mod locate;
 mod output;
 mod report;
 
-pub use cc::Language;
-
+use cc::Language;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -91,11 +90,6 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Entry of `ame-cc` and `ame-cxx`.
-pub fn compiler_main(language: Language) -> ExitCode {
-    compile(language, std::env::args_os().skip(1).collect())
 }
 
 fn compile(language: Language, args: Vec<OsString>) -> ExitCode {

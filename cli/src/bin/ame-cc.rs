@@ -1,5 +1,8 @@
-//! `ame-cc` is `ame cc` in one word, for tools that want the compiler as a single path.
+//! `ame-cc` is `ame cc` in one word.
+
+#[path = "../forward.rs"]
+mod forward;
 
 fn main() -> std::process::ExitCode {
-    ame_cli::compiler_main(ame_cli::Language::C)
+    forward::to("cc")
 }

@@ -1,5 +1,8 @@
-//! `ame-cxx` is `ame c++` in one word, for tools that want the compiler as a single path.
+//! `ame-cxx` is `ame c++` in one word.
+
+#[path = "../forward.rs"]
+mod forward;
 
 fn main() -> std::process::ExitCode {
-    ame_cli::compiler_main(ame_cli::Language::Cxx)
+    forward::to("c++")
 }

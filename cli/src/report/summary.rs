@@ -52,7 +52,7 @@ pub struct Totals {
     pub conflicts: u64,
     /// Time lost in conflicts, as their records have it.
     pub conflict_lost_ns: u64,
-    /// Rollbacks by cause, in the order conflict, chaos, retry, exclusive.
+    /// Recorded rollbacks by cause.
     pub rollbacks: BTreeMap<&'static str, u64>,
     pub inevitable: u64,
     pub exclusive: u64,

@@ -212,6 +212,60 @@ stub! {
     ame_call_slow => call_slow
 }
 
+/// The same for an ordinary function of the ABI: arguments in %rdi and %rsi, result in %rax. Code
+/// that calls these in cold blocks keeps everything else in registers.
+macro_rules! function_stub {
+    ($($name:ident => $inner:path,)*) => {$(
+        #[unsafe(naked)]
+        #[no_mangle]
+        pub unsafe extern "C" fn $name() {
+            naked_asm!(
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "push rdi",
+                "push r8",
+                "push r9",
+                "push r10",
+                "push r11",
+                "push rbp",
+                "mov rbp, rsp",
+                "and rsp, -16",
+                "cld",
+                "call {inner}",
+                "mov rsp, rbp",
+                "pop rbp",
+                "pop r11",
+                "pop r10",
+                "pop r9",
+                "pop r8",
+                "pop rdi",
+                "pop rsi",
+                "pop rdx",
+                "pop rcx",
+                "ret",
+                inner = sym $inner,
+            )
+        }
+    )*};
+}
+
+function_stub! {
+    ame_read_range_stub => ame_read_range,
+    ame_write_range_stub => ame_write_range,
+    ame_private_range_stub => ame_private_range,
+    ame_make_inevitable_stub => ame_make_inevitable,
+    ame_make_exclusive_stub => ame_make_exclusive,
+    ame_refcount_add32_stub => ame_refcount_add32,
+    ame_refcount_add64_stub => ame_refcount_add64,
+    ame_refcount_read32_stub => ame_refcount_read32,
+    ame_refcount_read64_stub => ame_refcount_read64,
+    ame_counter_add32_stub => ame_counter_add32,
+    ame_counter_add64_stub => ame_counter_add64,
+    ame_counter_read32_stub => ame_counter_read32,
+    ame_counter_read64_stub => ame_counter_read64,
+}
+
 unsafe extern "C" fn read_slow(address: usize, pc: u64, thread: *mut Thread) {
     // SAFETY: the thread's own state; barriers only fail in registered threads.
     let thread = unsafe { &mut *thread };

@@ -197,6 +197,12 @@ fn replacements() -> BTreeSet<String> {
     let text = read(&manifest().join("../annotations/sets/libc.toml"));
     let set: toml::Table = text.parse().expect("the set is TOML");
     let mut wanted = BTreeSet::new();
+    let single = set.get("function").and_then(|f| f.as_table());
+    for (name, rule) in single.into_iter().flatten() {
+        if let Some(replace) = rule.get("replace").and_then(|r| r.as_str()) {
+            wanted.insert(replace.replace('*', name));
+        }
+    }
     for rule in set["functions"].as_array().expect("a list of rules") {
         let Some(replace) = rule.get("replace").and_then(|r| r.as_str()) else {
             continue;

@@ -76,6 +76,22 @@ int64_t ame_counter_add64(int64_t *field, int64_t delta);
 int32_t ame_counter_read32(const int32_t *field);
 int64_t ame_counter_read64(const int64_t *field);
 
+/* For most of the functions above there is a stub of the same name plus _stub, for cold blocks:
+ * arguments in %rdi and %rsi, result in %rax, and every other general-purpose register is kept. */
+void ame_read_range_stub(void);
+void ame_write_range_stub(void);
+void ame_private_range_stub(void);
+void ame_make_inevitable_stub(void);
+void ame_make_exclusive_stub(void);
+void ame_refcount_add32_stub(void);
+void ame_refcount_add64_stub(void);
+void ame_refcount_read32_stub(void);
+void ame_refcount_read64_stub(void);
+void ame_counter_add32_stub(void);
+void ame_counter_add64_stub(void);
+void ame_counter_read32_stub(void);
+void ame_counter_read64_stub(void);
+
 /* Address of the calling thread's copy of a per_thread object of len bytes; the copy starts as the
  * bytes at addr. Outside and inside transactions. */
 void *ame_per_thread(void *addr, size_t len);

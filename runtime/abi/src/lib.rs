@@ -64,6 +64,8 @@ pub mod sym {
     pub const COUNTER_ADD64: &str = "ame_counter_add64";
     pub const COUNTER_READ32: &str = "ame_counter_read32";
     pub const COUNTER_READ64: &str = "ame_counter_read64";
+    /// Functions that exist a second time under their name plus this, keeping all registers.
+    pub const STUB_SUFFIX: &str = "_stub";
     pub const PER_THREAD: &str = "ame_per_thread";
     pub const MODULE_REGISTER: &str = "ame_module_register";
 }

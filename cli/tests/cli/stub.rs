@@ -2,6 +2,7 @@
 //! what reaches clang and the linker, not what a transaction does.
 
 use assert_cmd::Command;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::sync::LazyLock;
@@ -18,7 +19,15 @@ pub fn home() -> &'static Path {
 
 /// An installation whose plugin has another content.
 pub fn build(version: &str) -> PathBuf {
-    let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ame-stub-{version}"));
+    // The folder outlives this run: its name has the content of the sources.
+    let mut hash = std::hash::DefaultHasher::new();
+    (
+        include_str!("../stub/plugin.cpp"),
+        include_str!("../stub/runtime.c"),
+    )
+        .hash(&mut hash);
+    let name = format!("ame-stub-{version}-{:x}", hash.finish());
+    let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if prefix.is_dir() {
         return prefix;
     }

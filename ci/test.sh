@@ -26,11 +26,14 @@ finish() {
 counted() {
   local ok=0 counts here_passed here_failed
   "$@" 2>&1 | tee "$log" && ok=1
-  counts=$(sed -nE \
-    -e 's/^ *Summary .*: ([0-9]+) passed.*/\1 0/p' \
-    -e 's/^ *Summary .* ([0-9]+) failed.*/0 \1/p' \
-    -e 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed.*/\1 \2/p' "$log" |
-    awk '{ passed += $1; failed += $2 } END { print passed + 0, failed + 0 }')
+  counts=$(awk '
+    /^ *Summary .* run: / || /^test result: / {
+      for (i = 1; i < NF; i++) {
+        if ($(i + 1) ~ /^passed/) passed += $i
+        if ($(i + 1) ~ /^(failed|timed)/) failed += $i
+      }
+    }
+    END { print passed + 0, failed + 0 }' "$log")
   read -r here_passed here_failed <<< "$counts"
   # A build error or a crash of the runner is a failure even where no test counted as one.
   if [ "$ok" = 0 ] && [ "$here_failed" = 0 ]; then here_failed=1; fi

@@ -181,10 +181,13 @@ pub fn is_runtime(name: &str) -> bool {
 
 /// Those of them that neither begin nor end a transaction.
 fn is_quiet_runtime(name: &str) -> bool {
-    !["ame_begin", "ame_commit", "ame_atomic", "ame_retry", "ame_boundary", "ame_domain", "ame_exclusive"]
-        .iter()
-        .any(|p| name.starts_with(p))
-        && !name.starts_with("ame_py")
+    const LOUD: [&str; 12] = [
+        "ame_begin", "ame_commit", "ame_atomic", "ame_retry", "ame_boundary", "ame_domain", "ame_exclusive",
+        "ame_py",
+        // A wait commits and begins again; a comparison may do anything.
+        "ame_pthread_cond_", "ame_cnd_", "ame_qsort", "ame_bsearch",
+    ];
+    !LOUD.iter().any(|p| name.starts_with(p))
 }
 
 fn allocator(name: &str) -> Option<Allocator> {

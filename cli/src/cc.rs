@@ -40,6 +40,9 @@ Examples:
   CC='ame cc' LDSHARED='ame cc -shared' python setup.py build_ext
   eval \"$(ame cc -fame-print-ccache-env)\" && make CC='ccache ame-cc'
 
+ccache around `ame cc` sees the command, not the plugin: without the variables that
+-fame-print-ccache-env prints it may answer with objects of another plugin or set.
+
 Environment: AME_HOME (folder of libame_pass.so, libame_rt.so, ame.h), AME_CLANG and AME_CLANGXX
 (paths of clang 19), AME_ANNOTATIONS and AME_PASS_OPT (as the flags, for every file).";
 

@@ -71,6 +71,9 @@ fn around_the_wrapper() {
     let flag = format!("{script} -fame-opt=-fresh");
     assert!(!cached.hit(stub::home(), &flag));
     assert!(cached.hit(stub::home(), script));
+    let two_words = script.replace("ame-cc", "ame cc");
+    assert!(!cached.hit(stub::home(), &two_words));
+    assert!(cached.hit(stub::home(), &two_words));
 }
 
 #[test]

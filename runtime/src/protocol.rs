@@ -270,9 +270,17 @@ pub fn start(me: Me, age: u64) -> bool {
     if gate == 0 || gate == me.slot + 1 {
         return true;
     }
-    mine.state.store(state_of(me.ver, IDLE), Ordering::Release);
-    wake_waiters(me);
+    give_way(me);
     false
+}
+
+#[cold]
+#[inline(never)]
+fn give_way(me: Me) {
+    peer(me.slot)
+        .state
+        .store(state_of(me.ver, IDLE), Ordering::Release);
+    wake_waiters(me);
 }
 
 /// Sleeps until the gate is open.

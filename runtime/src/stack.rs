@@ -52,8 +52,7 @@ impl Snapshot {
         // are disjoint.
         unsafe {
             if n > 1024 {
-                std::ptr::copy_nonoverlapping(sp as *const u8, self.copy, n);
-                return;
+                return self.take_deep(n);
             }
             // Whole 64-byte blocks: beats a call of memcpy for the usual few hundred bytes.
             let (mut from, mut to) = (sp as *const [u64; 8], self.copy.cast::<[u64; 8]>());
@@ -64,6 +63,13 @@ impl Snapshot {
                 to = to.add(1);
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    unsafe fn take_deep(&mut self, n: usize) {
+        // SAFETY: as in `take`.
+        unsafe { std::ptr::copy_nonoverlapping(self.sp as *const u8, self.copy, n) };
     }
 
     #[cold]

@@ -154,11 +154,24 @@ impl Thread {
         if next < config_max_version() {
             return next;
         }
+        self.wrap()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wrap(&mut self) -> u16 {
         tables::clear_marks(self.me.slot);
         // So are the stamps in here, which have versions in them.
         self.private_seen.fill((0, 0));
         2
     }
+}
+
+#[cold]
+#[inline(never)]
+fn first_look(max: &std::sync::atomic::AtomicU16) -> u16 {
+    max.store(config().max_version, Ordering::Relaxed);
+    config().max_version
 }
 
 #[inline(always)]
@@ -167,11 +180,7 @@ fn config_max_version() -> u16 {
     // A plain load on the commit path instead of the OnceLock's two.
     static MAX: AtomicU16 = AtomicU16::new(0);
     match MAX.load(Ordering::Relaxed) {
-        0 => {
-            let max = config().max_version;
-            MAX.store(max, Ordering::Relaxed);
-            max
-        }
+        0 => first_look(&MAX),
         max => max,
     }
 }

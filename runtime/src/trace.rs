@@ -167,6 +167,8 @@ pub fn aborted(thread: &mut Thread, why: u8, lost: u64) {
     end_of_attempt(thread);
 }
 
+#[cold]
+#[inline(never)]
 pub fn committed(thread: &mut Thread) {
     let took = clock::cycles().saturating_sub(thread.started + thread.waited);
     let slices = &slices(thread.me.slot).totals;

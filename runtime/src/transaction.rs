@@ -45,8 +45,20 @@ fn start(thread: &mut Thread) {
     thread.quick = !crate::watched();
     access::begin_reads(thread);
     thread.arm(tls());
-    while !protocol::start(thread.me, thread.age) {
+    if !protocol::start(thread.me, thread.age) {
+        start_through_gate(thread);
+    }
+}
+
+/// Somebody runs exclusively, or asks for it.
+#[cold]
+#[inline(never)]
+fn start_through_gate(thread: &mut Thread) {
+    loop {
         protocol::await_gate(thread.me);
+        if protocol::start(thread.me, thread.age) {
+            return;
+        }
     }
 }
 

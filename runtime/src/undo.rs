@@ -163,7 +163,13 @@ impl UndoLog {
         let bytes = self.bytes();
         self.top = self.start;
         if bytes > KEEP {
-            crate::tables::give_back(self.start as usize + KEEP, bytes - KEEP);
+            self.shrink(bytes);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn shrink(&self, bytes: usize) {
+        crate::tables::give_back(self.start as usize + KEEP, bytes - KEEP);
     }
 }

@@ -36,8 +36,8 @@ macro_rules! litmus_tests {
 }
 
 litmus_tests! {
-    actions allocation atomics big_abort callbacks computed_goto counter counters frames inevitable jumps locks
-    memory_functions nested privatisation progress publication recursion retry shared_stack undo varargs write_skew
+    actions allocation api atomics big_abort callbacks computed_goto counter counters fork frames inevitable jumps locks
+    language memory_functions nested new_threads privatisation progress publication recursion retry shared_stack undo varargs write_skew
     zombie
 }
 

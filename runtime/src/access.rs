@@ -78,6 +78,7 @@ pub fn begin_reads(thread: &mut Thread) {
 #[cold]
 #[inline(never)]
 fn first_transaction(thread: &mut Thread) {
+    crate::window::first_use();
     protocol::participate();
     thread.participates = true;
     if thread.quick {

@@ -38,6 +38,9 @@ pub struct Peer {
     pub waiting_for: AtomicU32,
     /// Futex word that this thread sleeps on.
     pub park: AtomicU32,
+    /// Who doomed this thread's latest transaction: slot + 1, and the version of its own then,
+    /// as `version << 16 | slot + 1`.
+    pub wounded_by: AtomicU32,
     /// 1 while this thread marks reads without a fence of its own.
     pub unfenced: AtomicU32,
     /// How often others asked this thread for a fence.
@@ -57,6 +60,7 @@ impl Peer {
             age: AtomicU64::new(0),
             waiting_for: AtomicU32::new(0),
             park: AtomicU32::new(0),
+            wounded_by: AtomicU32::new(0),
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),
@@ -72,6 +76,7 @@ impl Peer {
             age: AtomicU64::new(0),
             waiting_for: AtomicU32::new(0),
             park: AtomicU32::new(0),
+            wounded_by: AtomicU32::new(0),
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),

@@ -337,7 +337,7 @@ fn unpark(other: &Peer) {
 }
 
 /// Dooms the transaction that `state` was read from; false if that is over or cannot be doomed.
-pub fn wound(slot: u32, state: u32) -> bool {
+pub fn wound(me: Me, slot: u32, state: u32) -> bool {
     let other = peer(slot);
     if status(state) != ACTIVE {
         return false;
@@ -348,6 +348,9 @@ pub fn wound(slot: u32, state: u32) -> bool {
         .compare_exchange(state, doomed, Ordering::SeqCst, Ordering::Acquire)
         .is_ok();
     if won {
+        // A hint for `await_wounder`, which may miss it.
+        let who = (me.ver as u32) << 16 | (me.slot + 1);
+        other.wounded_by.store(who, Ordering::Release);
         #[cfg(not(loom))]
         other.os.poke();
         // It may sleep while it waits for a third.
@@ -397,7 +400,7 @@ pub fn await_release(
         }
         answer_fence(me);
         if mine.age.load(Ordering::Relaxed) < peer(other).age.load(Ordering::Acquire)
-            && wound(other, state)
+            && wound(me, other, state)
         {
             #[cfg(not(loom))]
             report.wounded();
@@ -428,6 +431,33 @@ fn park(me: Me, other: u32, held: &impl Fn() -> bool) {
     }
     peer(other).waiters.fetch_sub(1, Ordering::SeqCst);
     mine.waiting_for.store(0, Ordering::SeqCst);
+}
+
+/// After a rollback: lets the transaction that wounded us end first. Started again at once, we
+/// would meet it again, having done the same work beside it. Holds nothing, so nobody waits for us;
+/// gives up after a while, because it only saves work.
+pub fn await_wounder(me: Me) {
+    let who = peer(me.slot).wounded_by.swap(0, Ordering::Acquire);
+    if who == 0 {
+        return;
+    }
+    let (slot, ver) = ((who & 0xffff) - 1, (who >> 16) as u16);
+    let runs = || {
+        let state = peer(slot).state.load(Ordering::Acquire);
+        version(state) == ver && status(state) != IDLE
+    };
+    for _ in 0..SPINS * 4 {
+        if !runs() {
+            return;
+        }
+        answer_fence(me);
+        spin();
+    }
+    for _ in 0..3 {
+        if runs() {
+            park(me, slot, &runs);
+        }
+    }
 }
 
 /// Makes the transaction irrevocable: takes the token, becomes the oldest, cannot be wounded.
@@ -478,7 +508,7 @@ pub fn close_gate(me: Me, grace: u32) {
             }
             step += 1;
             if step > grace {
-                wound(slot, state);
+                wound(me, slot, state);
             }
             if step < SPINS {
                 spin();

@@ -190,6 +190,9 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     }
     thread.attempts += 1;
     tables::epoch().fetch_add(1, Ordering::Relaxed);
+    if why == cause::WOUNDED {
+        protocol::await_wounder(thread.me);
+    }
     back_off(thread);
     thread.started = clock::cycles();
     if why == cause::RETRY {

@@ -6,7 +6,7 @@
 use crate::fatal;
 use ame_abi::WINDOW;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub struct Arena {
     pub start: usize,
@@ -15,8 +15,8 @@ pub struct Arena {
 
 /// The allocator takes memory in pieces of this size.
 pub const ARENA_PIECE: usize = 8 << 30;
-/// Wanted size of the arena, in pieces, best first.
-const PIECES: [usize; 4] = [4, 3, 2, 1];
+/// Most pieces of an arena: half of the window.
+const MOST_PIECES: usize = 4;
 /// Where the arena may lie: multiples of the window above this address.
 const ARENA_BASE: u64 = 0x3000_0000_0000;
 /// Room for the break to grow above the executable, and for the mmap area to grow downwards.
@@ -89,7 +89,7 @@ fn alias(a: u64, a_len: u64, b: u64, b_len: u64) -> bool {
 /// Finds a place for the arena that aliases nothing, and maps it.
 pub fn place_arena() -> Arena {
     let occupied = occupied();
-    for pieces in PIECES {
+    for pieces in (1..=wanted_pieces()).rev() {
         let bytes = (pieces * ARENA_PIECE) as u64;
         // Never across the window's end, so that granule indices of the arena do not wrap.
         for offset in (0..=WINDOW - bytes).step_by(1 << 30) {
@@ -108,6 +108,15 @@ pub fn place_arena() -> Arena {
         WINDOW >> 30,
         describe(&occupied)
     )
+}
+
+/// As much as the machine has memory: a larger arena would only be in the way of other mappings.
+fn wanted_pieces() -> usize {
+    // SAFETY: plain queries.
+    let memory = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) * libc::sysconf(libc::_SC_PAGESIZE) };
+    (memory.max(0) as usize)
+        .div_ceil(ARENA_PIECE)
+        .clamp(1, MOST_PIECES)
 }
 
 fn describe(areas: &[Range<u64>]) -> String {
@@ -144,37 +153,65 @@ fn map(start: usize, bytes: usize) -> Arena {
     Arena { start, bytes }
 }
 
-/// Checks when a module registers that brought new mappings along. `of_program`: the module is the
-/// program itself, so that `main` has not started.
+/// Whether a transaction has ever begun: before that, conflicts do no harm.
+static USED: AtomicBool = AtomicBool::new(false);
+
+/// Checks when a module registers. `of_program`: the module is the program itself, so that `main`
+/// has not started.
 pub fn check_new_mappings(of_program: bool) {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
-    let mut all = mappings();
+    let used = USED.load(Ordering::Acquire);
+    if !of_program && !used {
+        return;
+    }
+    let all = everything();
     if SEEN.swap(all.len(), Ordering::Relaxed) == all.len() {
         return;
     }
+    if let Some(found) = conflict(&all) {
+        if of_program {
+            start_again();
+        }
+        if used {
+            stop(found);
+        }
+    }
+}
+
+/// Before the first transaction of the process.
+pub fn first_use() {
+    if !USED.swap(true, Ordering::AcqRel) {
+        let all = everything();
+        if let Some(found) = conflict(&all) {
+            stop(found);
+        }
+    }
+}
+
+fn everything() -> Vec<Mapping> {
+    let mut all = mappings();
     let arena = crate::heap::arena();
     all.push(Mapping {
         range: arena.start as u64..(arena.start + arena.bytes) as u64,
         name: "[ame heap]".into(),
         writable: true,
     });
-    if let Some((a, b)) = conflict(&all) {
-        if of_program {
-            start_again();
-        }
-        fatal!(
-            "address window conflict: {} at {:#x}-{:#x} and {} at {:#x}-{:#x} are equal modulo {} \
-             GiB, so their locks would be shared. Run the program again (addresses are random), or \
-             without address-space randomisation (`setarch -R`)",
-            a.name,
-            a.range.start,
-            a.range.end,
-            b.name,
-            b.range.start,
-            b.range.end,
-            WINDOW >> 30
-        );
-    }
+    all
+}
+
+fn stop((a, b): (&Mapping, &Mapping)) -> ! {
+    fatal!(
+        "address window conflict: {} at {:#x}-{:#x} and {} at {:#x}-{:#x} are equal modulo {} GiB, \
+         so their locks would be shared. Run the program again (addresses are random), or without \
+         address-space randomisation (`setarch -R`)",
+        a.name,
+        a.range.start,
+        a.range.end,
+        b.name,
+        b.range.start,
+        b.range.end,
+        WINDOW >> 30
+    )
 }
 
 /// Two writable mappings that alias. Constants may share marks with anything: a mark then says

@@ -63,6 +63,8 @@ const CHAOS: [Option<&str>; 4] = [None, Some("1,0.01"), Some("2,0.05"), Some("3,
 fn limited(program: &Path, chaos: Option<&str>) -> Command {
     let mut command = Command::new("timeout");
     command.arg("120").arg(program).env_remove("AME_CHAOS");
+    // Cargo's path precedes the program's own, and may lead to an older library.
+    command.env_remove("LD_LIBRARY_PATH");
     if let Some(chaos) = chaos {
         command.env("AME_CHAOS", chaos);
     }
@@ -132,6 +134,12 @@ fn an_error_at_commit_is_reported_once() {
     let report = String::from_utf8_lossy(&output.stderr);
     assert_eq!(report.matches("failed there").count(), 1, "{report}");
     assert!(report.contains("No space left on device"), "{report}");
+}
+
+#[test]
+fn exit_in_a_transaction_keeps_its_output() {
+    let output = run(&mut limited(&compile("exiting"), None));
+    assert_eq!(output.stdout, b"deferred\n");
 }
 
 /// The symbols that the shared object exports.

@@ -95,6 +95,14 @@ pub unsafe extern "C" fn ame_cnd_broadcast(c: *mut pthread_cond_t) -> c_int {
     thrd(unsafe { condition::ame_pthread_cond_broadcast(c) })
 }
 
+/// # Safety
+/// As cnd_destroy.
+#[no_mangle]
+pub unsafe extern "C" fn ame_cnd_destroy(c: *mut pthread_cond_t) {
+    // SAFETY: as above.
+    unsafe { condition::ame_pthread_cond_destroy(c) };
+}
+
 type Body = extern "C" fn(*mut c_void) -> c_int;
 
 struct Start {

@@ -12,7 +12,7 @@
 use super::effects::Effect;
 use super::lock::{self, Kind, Patience};
 use super::{defers, transaction};
-use crate::entry;
+use crate::{access, entry};
 use libc::{clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 use std::ffi::c_int;
 
@@ -120,4 +120,24 @@ pub unsafe extern "C" fn ame_pthread_cond_signal(c: *mut pthread_cond_t) -> c_in
 pub unsafe extern "C" fn ame_pthread_cond_broadcast(c: *mut pthread_cond_t) -> c_int {
     // SAFETY: as above.
     unsafe { wake(c, true) }
+}
+
+/// Waits until threads that were woken have gone. When the transaction is to wake them, that is at
+/// commit too.
+///
+/// # Safety
+/// As pthread_cond_destroy.
+#[no_mangle]
+pub unsafe extern "C" fn ame_pthread_cond_destroy(condition: *mut pthread_cond_t) -> c_int {
+    if let Some(thread) = transaction() {
+        if thread.effects.wakes(condition) {
+            thread.effects.defer(Effect::Destroy { condition });
+            return 0;
+        }
+        let size = size_of::<pthread_cond_t>();
+        // SAFETY: the caller's object.
+        unsafe { access::write_range(thread, condition as usize, size, 0) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { libc::pthread_cond_destroy(condition) }
 }

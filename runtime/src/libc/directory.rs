@@ -28,10 +28,10 @@ directory! {
         ame_realloc ame_reallocarray ame_malloc_usable_size;
     crate::wrappers::c11:
         ame_mtx_lock ame_mtx_trylock ame_mtx_timedlock ame_mtx_unlock ame_mtx_destroy
-        ame_cnd_wait ame_cnd_timedwait ame_cnd_signal ame_cnd_broadcast ame_thrd_create;
+        ame_cnd_wait ame_cnd_timedwait ame_cnd_signal ame_cnd_broadcast ame_cnd_destroy ame_thrd_create;
     crate::wrappers::condition:
         ame_pthread_cond_wait ame_pthread_cond_timedwait ame_pthread_cond_clockwait
-        ame_pthread_cond_signal ame_pthread_cond_broadcast;
+        ame_pthread_cond_signal ame_pthread_cond_broadcast ame_pthread_cond_destroy;
     crate::wrappers::format:
         ame_printf ame_fprintf ame_dprintf ame_snprintf ame_sprintf ame_asprintf ame_vprintf
         ame_vfprintf ame_vdprintf ame_vsnprintf ame_vsprintf ame_vasprintf ame_printf_chk

@@ -37,6 +37,10 @@ pub enum Effect {
     Close {
         fd: c_int,
     },
+    /// pthread_cond_destroy, after a deferred wake of the same.
+    Destroy {
+        condition: *mut libc::pthread_cond_t,
+    },
     /// pthread_cond_signal or pthread_cond_broadcast.
     Wake {
         condition: *mut libc::pthread_cond_t,
@@ -85,6 +89,13 @@ impl Effects {
             .any(|effect| matches!(effect, Effect::Close { fd: closed } if *closed == fd))
     }
 
+    /// Whether the transaction wakes waiters of the condition variable.
+    pub fn wakes(&self, condition: *mut libc::pthread_cond_t) -> bool {
+        self.queue
+            .iter()
+            .any(|effect| matches!(effect, Effect::Wake { condition: c, .. } if *c == condition))
+    }
+
     /// The transaction will commit: performs everything, then gives locks back.
     pub fn perform(&mut self) {
         // SAFETY: errno is the thread's own; a commit does not change it.
@@ -123,6 +134,7 @@ impl Effect {
                     all: true,
                 } => wake(libc::pthread_cond_broadcast(*condition)),
                 Effect::Wake { condition, .. } => wake(libc::pthread_cond_signal(*condition)),
+                Effect::Destroy { condition } => wake(libc::pthread_cond_destroy(*condition)),
             }
         };
         if let Err(error) = result {
@@ -145,6 +157,7 @@ impl Effect {
             Effect::Flush { .. } => "fflush".to_owned(),
             Effect::Write { fd, bytes } => format!("{} bytes for descriptor {fd}", bytes.len()),
             Effect::Close { fd } => format!("close({fd})"),
+            Effect::Destroy { .. } => "pthread_cond_destroy".to_owned(),
             Effect::Wake { .. } => "waking a condition variable".to_owned(),
         };
         eprintln!(

@@ -5,7 +5,7 @@
 #include <threads.h>
 
 AS(mtx_lock); AS(mtx_trylock); AS(mtx_timedlock); AS(mtx_unlock); AS(cnd_wait); AS(cnd_timedwait);
-AS(cnd_signal); AS(cnd_broadcast); AS(thrd_create);
+AS(cnd_signal); AS(cnd_broadcast); AS(cnd_destroy); AS(thrd_create);
 void ame_mtx_destroy(mtx_t *);
 
 enum { THREADS = 4, ROUNDS = 300 };
@@ -110,6 +110,37 @@ static void *pass_on(void *number)
             ame_commit();
     }
     return NULL;
+}
+
+/* --- waking and destroying in one transaction: destroying waits for those who were woken ------------------- */
+
+static pthread_cond_t once = PTHREAD_COND_INITIALIZER;
+static long woken;
+
+static void *wait_once(void *arg)
+{
+    ame_begin();
+    ame_pthread_mutex_lock(&lock);
+    while (READ(woken) == 0)
+        CHECK(ame_pthread_cond_wait(&once, &lock) == 0);
+    ame_pthread_mutex_unlock(&lock);
+    ame_commit();
+    return arg;
+}
+
+static void wake_and_destroy(void)
+{
+    pthread_t id;
+    CHECK(ame_pthread_create(&id, NULL, wait_once, NULL) == 0);
+    usleep(5000);
+    ame_begin();
+    ame_pthread_mutex_lock(&lock);
+    WRITE(woken, 1);
+    CHECK(ame_pthread_cond_broadcast(&once) == 0);
+    ame_pthread_mutex_unlock(&lock);
+    CHECK(ame_pthread_cond_destroy(&once) == 0);
+    ame_commit();
+    pthread_join(id, NULL);
 }
 
 /* --- semaphores as a handover and as a mutex ----------------------------------------------------------------- */
@@ -223,6 +254,7 @@ static void c11(void)
     int result;
     CHECK(thrd_join(id, &result) == thrd_success && result == 42);
     ame_mtx_destroy(&mtx);
+    ame_cnd_destroy(&cnd);
 }
 
 int main(void)
@@ -239,6 +271,7 @@ int main(void)
     run(hand_over);
     CHECK(handed == THREADS * ROUNDS);
     timeouts();
+    wake_and_destroy();
     forks();
     c11();
     puts("ok");

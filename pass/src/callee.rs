@@ -196,11 +196,13 @@ fn allocator(name: &str) -> Option<Allocator> {
 }
 
 fn intrinsic(name: &str, function: Value) -> Callee {
-    const HARMLESS: [&str; 26] = [
+    const HARMLESS: [&str; 35] = [
         "lifetime.", "dbg.", "assume", "invariant.", "expect", "prefetch", "sideeffect",
         "experimental.noalias", "pseudoprobe", "trap", "debugtrap", "ubsantrap", "var.annotation",
         "stacksave", "stackrestore", "eh.", "frameaddress", "returnaddress", "va_start", "va_end",
         "va_copy", "donothing", "threadlocal.address", "fake.use", "instrprof", "localescape",
+        "x86.rdtsc", "x86.rdpmc", "x86.sse2.pause", "x86.sse2.mfence", "x86.sse2.lfence",
+        "x86.sse.sfence", "x86.rdrand", "x86.rdseed", "readcyclecounter",
     ];
     let memory = |kind| Callee::new(Treatment::Memory(kind), false);
     if name.starts_with("memcpy") || name.starts_with("memmove") {

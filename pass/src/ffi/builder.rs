@@ -64,6 +64,9 @@ impl Builder {
     pub fn select(&self, condition: Value, a: Value, b: Value) -> Value {
         Value(unsafe { LLVMBuildSelect(self.0, condition.0, a.0, b.0, NAMELESS) })
     }
+    pub fn alloca(&self, ty: Type) -> Value {
+        Value(unsafe { LLVMBuildAlloca(self.0, ty.0, NAMELESS) })
+    }
     pub fn load(&self, ty: Type, pointer: Value, align: u32) -> Value {
         unsafe {
             let load = LLVMBuildLoad2(self.0, ty.0, pointer.0, NAMELESS);

@@ -305,6 +305,11 @@ impl Value {
     pub fn is_constant_global(self) -> bool {
         unsafe { LLVMIsGlobalConstant(self.0) != 0 }
     }
+    /// Whether the source chooses the section: then the linker may make an array of such variables.
+    pub fn has_section(self) -> bool {
+        let section = unsafe { LLVMGetSection(self.0) };
+        !section.is_null() && unsafe { *section } != 0
+    }
     pub fn is_thread_local(self) -> bool {
         unsafe { LLVMIsThreadLocal(self.0) != 0 }
     }

@@ -184,6 +184,7 @@ impl<'a, 'b> Chooser<'a, 'b> {
             residue,
             dropped: None,
             moved: false,
+            also: Vec::new(),
             hot: false,
         });
     }

@@ -1,6 +1,7 @@
 //! The instrument phase, at the end of the optimiser: analyse, choose, optimise, rewrite.
 
 pub mod choose;
+mod frame;
 mod functions;
 pub use functions::replace as replace_function;
 mod hoist;
@@ -15,6 +16,7 @@ mod text;
 
 use crate::analysis::cfg::Cfg;
 use crate::analysis::epoch::Epochs;
+use crate::analysis::escape::Escapes;
 use crate::analysis::loops::Loops;
 use crate::attributes;
 use crate::callee::Callees;
@@ -85,6 +87,7 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
                 runtime.set_prefix(function);
             }
         }
+        frame::separate_variables(&runtime);
         module::register(&mut runtime, sets);
     }
     module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
@@ -118,6 +121,8 @@ fn instrument(
         }
         return 0;
     }
+    let separate = frame::separate(runtime, function, &mut Escapes::default());
+    chooser.report.add("separate_locals", separate);
     let cfg = Cfg::new(function);
     chooser.run(&cfg);
     chooser.entry_kind(sets);

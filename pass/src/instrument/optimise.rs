@@ -90,6 +90,9 @@ pub fn run(
                 pushed.push(base);
             }
         }
+        if options.redundancy {
+            walk.gather(cfg, block, &by_block[block as usize]);
+        }
         opened.push(pushed);
         stack.push((block, true));
         stack.extend(cfg.dominated[block as usize].iter().map(|&c| (c, false)));
@@ -152,6 +155,32 @@ impl Walk<'_> {
             barrier: i,
         });
         Some(base)
+    }
+
+    /// Private writes of one block and epoch are logged by the first of them, where their addresses
+    /// are known by then.
+    fn gather(&mut self, cfg: &Cfg, block: u32, barriers: &[usize]) {
+        let mut first: Option<(usize, u32)> = None;
+        for &i in barriers {
+            let b = &self.plan.barriers[i];
+            if b.mode != Mode::Private || b.dropped.is_some() || b.moved {
+                continue;
+            }
+            let epoch = self.epochs.before(block, b.place.position);
+            let (address, size) = (b.address, b.size);
+            match first {
+                Some((leader, e)) if e == epoch => {
+                    let known = address.base == self.plan.barriers[leader].address.base
+                        || !address.base.is_instruction()
+                        || cfg.index[&address.base.block()] != block;
+                    if known {
+                        self.plan.barriers[leader].also.push((address, size));
+                        self.drop(i, Skip::Together);
+                    }
+                }
+                _ => first = Some((i, epoch)),
+            }
+        }
     }
 
     fn drop(&mut self, i: usize, reason: Skip) {

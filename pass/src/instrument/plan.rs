@@ -39,6 +39,8 @@ pub struct Barrier {
     pub dropped: Option<Skip>,
     /// Set when the barrier has moved: `address` is to be computed anew.
     pub moved: bool,
+    /// Further private memory that this one covers: address and size.
+    pub also: Vec<(Address, u64)>,
     /// In a loop of a function of moderate size: worth more code.
     pub hot: bool,
 }
@@ -101,10 +103,12 @@ pub enum Skip {
     Hoisted,
     Ranged,
     AddressSpace,
+    /// Logged together with an earlier private write.
+    Together,
 }
 
 impl Skip {
-    pub const ALL: [Skip; 15] = [
+    pub const ALL: [Skip; 16] = [
         Skip::Stack,
         Skip::Constant,
         Skip::ThreadLocal,
@@ -120,6 +124,7 @@ impl Skip {
         Skip::Hoisted,
         Skip::Ranged,
         Skip::AddressSpace,
+        Skip::Together,
     ];
 
     /// Word for it in statistics and remarks.
@@ -140,6 +145,7 @@ impl Skip {
             Skip::Hoisted => "hoisted",
             Skip::Ranged => "ranged",
             Skip::AddressSpace => "address_space",
+            Skip::Together => "together",
         }
     }
 
@@ -159,6 +165,7 @@ impl Skip {
             Skip::Upgraded => "the write that follows has its barrier here",
             Skip::Hoisted => "the barrier is in front of the loop",
             Skip::Ranged => "a range barrier in front of the loop covers it",
+            Skip::Together => "logged together with an earlier private write",
             Skip::AddressSpace => "not in address space 0",
         }
     }

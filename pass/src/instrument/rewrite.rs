@@ -72,13 +72,27 @@ impl Rewriter<'_> {
             barrier.pointer
         };
         if barrier.mode == Mode::Private {
-            return self.range(at, Mode::Private, pointer, Length::Bytes(barrier.size));
+            return self.private(at, pointer, barrier);
         }
         for offset in check_offsets(barrier) {
             self.runtime.builder.before(at);
             let byte = self.advance(pointer, offset);
             self.check(at, byte, barrier.mode, barrier.hot);
         }
+    }
+
+    /// One test for all private memory that a stretch of code writes.
+    fn private(&mut self, at: Value, pointer: Value, barrier: &Barrier) {
+        let thread = self.thread;
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        let size = self.runtime.i64.int(barrier.size);
+        self.runtime.range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);
+        for (address, size) in &barrier.also {
+            let pointer = self.advance(address.base, address.offset as u64);
+            let size = self.runtime.i64.int(*size);
+            self.runtime.range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);
+        }
+        self.runtime.builder.branch(rest);
     }
 
     fn advance(&self, pointer: Value, offset: u64) -> Value {
@@ -122,7 +136,7 @@ impl Rewriter<'_> {
                 let thread = self.thread;
                 let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
                 let (start, length) = stream::build(self.runtime, stream);
-                self.runtime.call(range_name(mode), &[start, length]);
+                self.runtime.range_stub(range_name(mode), start, length, self.vectors);
                 self.runtime.builder.branch(rest);
             }
             Action::Poll => {
@@ -147,7 +161,7 @@ impl Rewriter<'_> {
     fn guarded(&mut self, at: Value, name: &'static str) {
         let thread = self.thread;
         let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
-        self.runtime.call(name, &[]);
+        self.runtime.plain_stub(name, self.vectors);
         self.runtime.builder.branch(rest);
     }
 
@@ -162,7 +176,7 @@ impl Rewriter<'_> {
             super::text::call(self.runtime, pointer, most, mode);
         } else {
             let length = self.length(length);
-            self.runtime.call(range_name(mode), &[pointer, length]);
+            self.runtime.range_stub(range_name(mode), pointer, length, self.vectors);
         }
         self.runtime.builder.branch(rest);
     }
@@ -193,7 +207,7 @@ impl Rewriter<'_> {
                 r.builder.gep(r.i8, pointer, r.i64.int(u64::from(lane) * stride))
             };
             let length = r.builder.select(flag, r.i64.int(stride), r.i64.int(0));
-            r.call(range_name(mode), &[place, length]);
+            r.range_stub(range_name(mode), place, length, self.vectors);
         }
         self.runtime.builder.branch(rest);
     }
@@ -208,22 +222,16 @@ impl Rewriter<'_> {
             let bytes = r.builder.select(flag, r.i64.int(stride), r.i64.int(0));
             length = r.builder.binary(Opcode::LLVMAdd, length, bytes);
         }
-        r.call(range_name(mode), &[pointer, length]);
+        r.range_stub(range_name(mode), pointer, length, self.vectors);
         r.builder.branch(rest);
     }
 
     /// In a transaction, a target without the magic word is looked up by the runtime.
     fn target(&mut self, at: Value, target: Value) {
         let thread = self.thread;
-        let (guard, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
-        let r = &mut *self.runtime;
-        let unknown = r.uninstrumented(target);
-        let slow = r.module.append_block(guard.function(), "ame.cold");
-        let branch = r.builder.branch_if(unknown, slow, rest);
-        r.unlikely(branch);
-        r.builder.at_end(slow);
-        r.stub(sym::CALL_SLOW, Some(target), self.vectors);
-        r.builder.branch(rest);
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        self.runtime.check_target(target, self.vectors);
+        self.runtime.builder.branch(rest);
     }
 }
 

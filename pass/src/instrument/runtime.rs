@@ -158,14 +158,14 @@ impl Runtime {
         let shifted =
             b.binary(Opcode::LLVMLShr, address, self.i64.int(GRANULE_SHIFT.into()));
         let granule = b.binary(Opcode::LLVMAnd, shifted, self.i64.int(GRANULE_MASK));
-        let place = b.inbounds_gep(self.i16, marks, granule);
-        let mark = b.load(self.i16, place, 2);
+        let mark = b.load(self.i16, b.inbounds_gep(self.i16, marks, granule), 2);
         let need = b.load(self.i16, if write { thread.wver } else { thread.rver }, 2);
-        Check { too_low: b.compare(IntPredicate::LLVMIntULT, mark, need), granule, place }
+        Check { too_low: b.compare(IntPredicate::LLVMIntULT, mark, need), granule, marks, mark }
     }
 
-    /// After a failed read check, in its cold block: marks the granule right here while the thread
-    /// reads without fences. The stub runs in fenced mode, another when a writer holds the lock.
+    /// After a failed read check, in its cold block: marks the granule and its neighbour right here
+    /// while the thread reads without fences. The stub does the rest: fenced mode, a neighbour that
+    /// is marked already, a check that only failed because somebody wants attention.
     pub fn inline_read(
         &self,
         thread: &Thread,
@@ -177,26 +177,36 @@ impl Runtime {
         let b = &self.builder;
         let function = b.block().function();
         let block = |name| self.module.append_block(function, name);
-        let (warm, fenced, contended) =
-            (block("ame.warm"), block("ame.cold"), block("ame.cold"));
+        let (warm, stub, contended) = (block("ame.warm"), block("ame.cold"), block("ame.cold"));
         let field = |offset| b.inbounds_gep(self.i8, thread.tls, self.i64.int(offset));
-        let unfenced = b.load(self.i16, field(TLS_UNFENCED), 2);
-        let is_fenced = b.compare(IntPredicate::LLVMIntEQ, unfenced, self.i16.int(0));
-        b.branch_if(is_fenced, fenced, warm);
+        let (i16t, i32t) = (self.i16, self.i32);
+        let version = b.load(i16t, field(TLS_VER), 2);
+        let other = b.binary(Opcode::LLVMXor, check.granule, self.i64.int(1));
+        let neighbour = b.load(i16t, b.inbounds_gep(i16t, check.marks, other), 2);
+        let below = |mark| b.compare(IntPredicate::LLVMIntULT, mark, version);
+        let both = b.binary(Opcode::LLVMAnd, below(check.mark), below(neighbour));
+        let unfenced = b.load(i16t, field(TLS_UNFENCED), 2);
+        let allowed = b.compare(IntPredicate::LLVMIntNE, unfenced, i16t.int(0));
+        b.branch_if(b.binary(Opcode::LLVMAnd, both, allowed), warm, stub);
         b.at_end(warm);
-        let version = b.load(self.i16, field(TLS_VER), 2);
-        b.store(version, check.place, 2);
+        let pair = b.binary(Opcode::LLVMAnd, check.granule, self.i64.int(GRANULE_MASK - 1));
+        let twice = b.binary(
+            Opcode::LLVMMul,
+            b.int_cast(version, i32t, false),
+            i32t.int(0x1_0001),
+        );
+        b.store(twice, b.inbounds_gep(i16t, check.marks, pair), 4);
         let table = b.int_to_ptr(self.i64.int(LOCK_TABLE), self.ptr);
-        let lock = b.load(self.i16, b.inbounds_gep(self.i16, table, check.granule), 2);
+        let locks = b.load(i32t, b.inbounds_gep(i16t, table, pair), 4);
         // The data is read after the lock was seen free.
-        lock.set_acquire();
-        let locked = b.compare(IntPredicate::LLVMIntNE, lock, self.i16.int(0));
+        locks.set_acquire();
+        let locked = b.compare(IntPredicate::LLVMIntNE, locks, i32t.int(0));
         let branch = b.branch_if(locked, contended, rest);
         self.unlikely(branch);
         b.at_end(contended);
-        self.stub(sym::READ_CONTENDED, Some(pointer), vectors);
+        self.stub(sym::READ_PAIR_CONTENDED, Some(pointer), vectors);
         b.branch(rest);
-        b.at_end(fenced);
+        b.at_end(stub);
         self.stub(sym::READ_SLOW, Some(pointer), vectors);
         b.branch(rest);
     }
@@ -221,32 +231,72 @@ impl Runtime {
         self.builder.compare(IntPredicate::LLVMIntEQ, version, self.i16.int(VER_POKED.into()))
     }
 
-    /// Condition: `target` has no prefix magic.
-    pub fn uninstrumented(&self, target: Value) -> Value {
-        let b = &self.builder;
-        let before = b.gep(self.i8, target, self.i64.int((PREFIX_LEN as i64).wrapping_neg() as u64));
-        let word = b.load(self.i64, before, 8);
-        b.compare(IntPredicate::LLVMIntNE, word, self.i64.int(PREFIX_MAGIC))
+    fn clobbers(&self, vectors: Vectors) -> &str {
+        match vectors {
+            Vectors::Unused => INTEGER_CLOBBERS,
+            Vectors::Sse => CLOBBERS,
+            Vectors::Avx512 => &self.wide_clobbers,
+        }
     }
 
     /// Calls a stub with an address, or none, in %rdi.
     pub fn stub(&self, name: &str, address: Option<Value>, vectors: Vectors) {
-        let clobbers = match vectors {
-            Vectors::Unused => INTEGER_CLOBBERS,
-            Vectors::Sse => CLOBBERS,
-            Vectors::Avx512 => &self.wide_clobbers,
-        };
-        // Through the global offset table: a lazily bound linkage stub would not keep r10 and r11.
-        let text = format!("call *{name}@GOTPCREL(%rip)");
+        let clobbers = self.clobbers(vectors);
+        let call = call_text(name);
         match address {
             Some(address) => {
-                let constraints = format!("{{rdi}},{clobbers}");
+                // Any register, exchanged with %rdi here: a fixed one would cost copies around the
+                // call and much time in the register allocator.
+                let text = format!("xchg $0, %rdi\n\t{call}\n\txchg $0, %rdi");
+                let constraints = format!("r,{clobbers}");
                 self.builder.assembly(self.stub_with_address, &text, &constraints, &[address]);
             }
             None => {
-                self.builder.assembly(self.stub, &text, clobbers, &[]);
+                self.builder.assembly(self.stub, &call, clobbers, &[]);
             }
         }
+    }
+
+    /// Calls the stub of a function that takes an address and a length. An ordinary call here would
+    /// make the register allocator keep what lives across it out of caller-saved registers.
+    pub fn range_stub(&self, name: &str, address: Value, length: Value, vectors: Vectors) {
+        let clobbers = self.clobbers(vectors);
+        let call = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
+        match length.as_u64().filter(|&n| n <= i32::MAX as u64) {
+            Some(n) => {
+                let text = format!(
+                    "xchg $0, %rdi\n\tpush %rsi\n\tpush %rax\n\tmov $${n}, %esi\n\t{call}\n\tpop %rax\n\tpop %rsi\n\txchg $0, %rdi"
+                );
+                let constraints = format!("r,{clobbers}");
+                self.builder.assembly(self.stub_with_address, &text, &constraints, &[address]);
+            }
+            None => {
+                let ty = self.void.function(&[self.ptr, self.i64], false);
+                let constraints = format!("{{rdi}},{{rsi}},{clobbers}");
+                let text = keeping_rax(&call);
+                self.builder.assembly(ty, &text, &constraints, &[address, length]);
+            }
+        }
+    }
+
+    /// Calls the stub of a function without arguments.
+    pub fn plain_stub(&self, name: &str, vectors: Vectors) {
+        let call = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
+        self.builder.assembly(self.stub, &keeping_rax(&call), self.clobbers(vectors), &[]);
+    }
+
+    /// Looks up `target` unless it has the prefix magic; both in one piece of assembly, which costs
+    /// the code generator less than two more blocks.
+    pub fn check_target(&self, target: Value, vectors: Vectors) {
+        let (low, high) = (PREFIX_MAGIC as u32 as i32, (PREFIX_MAGIC >> 32) as i32);
+        let call = call_text(sym::CALL_SLOW);
+        let (first, second) = (PREFIX_LEN, PREFIX_LEN - 4);
+        let text = format!(
+            "cmpl $${low}, -{first}($0)\n\tjne 1f\n\tcmpl $${high}, -{second}($0)\n\tje 2f\n1:\n\t\
+             xchg $0, %rdi\n\t{call}\n\txchg $0, %rdi\n2:"
+        );
+        let constraints = format!("r,{}", self.clobbers(vectors));
+        self.builder.assembly(self.stub_with_address, &text, &constraints, &[target]);
     }
 
     /// Splits before `at`: control goes on to the part from `at` on, except that, when `condition`
@@ -283,8 +333,20 @@ pub struct Check {
     pub too_low: Value,
     /// Index of the granule.
     granule: Value,
-    /// Address of its mark.
-    place: Value,
+    /// The thread's mark table.
+    marks: Value,
+    /// The granule's mark.
+    mark: Value,
+}
+
+/// Through the global offset table: a lazily bound linkage stub would not keep r10 and r11.
+fn call_text(name: &str) -> String {
+    format!("call *{name}@GOTPCREL(%rip)")
+}
+
+/// Stubs of functions may return something in %rax.
+fn keeping_rax(call: &str) -> String {
+    format!("push %rax\n\t{call}\n\tpop %rax")
 }
 
 /// What a function keeps in vector registers, which stubs overwrite.

@@ -75,6 +75,9 @@ impl Points<'_> {
     }
 }
 
+/// Pointers that one question may lead to.
+const BUDGET: u32 = 1000;
+
 /// Finds out what pointers of a module point to.
 pub struct Resolver<'a> {
     pub module: Module,
@@ -82,6 +85,12 @@ pub struct Resolver<'a> {
     /// Variables annotated in the source.
     pub variables: FxHashMap<Value, FieldKind>,
     known: FxHashMap<Value, Rc<Points<'a>>>,
+    /// Pointers that are being worked out, with their depth.
+    open: FxHashMap<Value, usize>,
+    /// Smallest depth of an open pointer that was asked for since this was reset.
+    reached: usize,
+    /// Questions left before the current one is given up.
+    budget: u32,
     structs: FxHashMap<Type, Option<(&'a str, &'a StructRule)>>,
     paths: FxHashMap<Value, Rc<Points<'a>>>,
     tbaa: u32,
@@ -94,6 +103,9 @@ impl<'a> Resolver<'a> {
             sets,
             variables: FxHashMap::default(),
             known: FxHashMap::default(),
+            open: FxHashMap::default(),
+            reached: usize::MAX,
+            budget: 0,
             structs: FxHashMap::default(),
             paths: FxHashMap::default(),
             tbaa: module.metadata_kind("tbaa"),
@@ -117,15 +129,36 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// What `pointer` points to. A variable that is computed from itself says nothing about itself;
+    /// what was worked out on such an assumption about a pointer further out is not kept.
     pub fn points(&mut self, pointer: Value) -> Rc<Points<'a>> {
         if let Some(known) = self.known.get(&pointer) {
             return known.clone();
         }
-        // A variable that is computed from itself says nothing about itself.
-        let neutral = Rc::new(Points { neutral: true, ..Points::default() });
-        self.known.insert(pointer, neutral);
+        if let Some(&depth) = self.open.get(&pointer) {
+            self.reached = self.reached.min(depth);
+            return Rc::new(Points { neutral: true, ..Points::default() });
+        }
+        let depth = self.open.len();
+        if depth == 0 {
+            self.budget = BUDGET;
+        }
+        if self.budget == 0 {
+            // Unknown, but only for this question.
+            self.reached = 0;
+            return Rc::default();
+        }
+        self.budget -= 1;
+        let before = std::mem::replace(&mut self.reached, usize::MAX);
+        self.open.insert(pointer, depth);
         let found = Rc::new(self.work_out(pointer));
-        self.known.insert(pointer, found.clone());
+        self.open.remove(&pointer);
+        if depth == 0 || self.reached >= depth {
+            self.known.insert(pointer, found.clone());
+            self.reached = before;
+        } else {
+            self.reached = self.reached.min(before);
+        }
         found
     }
 

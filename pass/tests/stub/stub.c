@@ -48,6 +48,19 @@ void ame_make_exclusive(void) { stub_exclusive++; }
 void ame_boundary_enter(void) { stub_enter++; }
 void ame_boundary_leave(void) { stub_leave++; }
 
+// The stubs of ordinary functions: keep all registers but the result's, overwrite all others.
+#define FUNCTION_STUB(name) __asm__( \
+    ".text\n.globl " #name "_stub\n" #name "_stub:\n" \
+    "push %rcx\npush %rdx\npush %rsi\npush %rdi\npush %r8\npush %r9\npush %r10\npush %r11\n" \
+    "push %rbp\nmov %rsp, %rbp\nand $-16, %rsp\ncall " #name "\nmov %rbp, %rsp\npop %rbp\n" \
+    "pcmpeqd %xmm0, %xmm0\nmovaps %xmm0, %xmm7\nmovaps %xmm0, %xmm15\n" \
+    "pop %r11\npop %r10\npop %r9\npop %r8\npop %rdi\npop %rsi\npop %rdx\npop %rcx\nret\n")
+FUNCTION_STUB(ame_read_range);
+FUNCTION_STUB(ame_write_range);
+FUNCTION_STUB(ame_private_range);
+FUNCTION_STUB(ame_make_inevitable);
+FUNCTION_STUB(ame_make_exclusive);
+
 #define COUNT(name, bits) \
     int##bits##_t ame_##name##_add##bits(int##bits##_t *f, int##bits##_t d) { stub_##name++; return *f += d; } \
     int##bits##_t ame_##name##_read##bits(const int##bits##_t *f) { stub_##name++; return *f; }

@@ -22,18 +22,20 @@ finish() {
   exit
 }
 
-# Runs a cargo test command and adds its counts. nextest closes once, cargo test once for each binary.
+# Runs a cargo test command and adds its counts. cargo test closes once for each binary; nextest once
+# for all, after showing the output of failed tests, with closing lines of their own.
 counted() {
   local ok=0 counts here_passed here_failed
   "$@" 2>&1 | tee "$log" && ok=1
   counts=$(awk '
-    /^ *Summary .* run: / || /^test result: / {
+    /^ *Summary .* run: / { summary = 1; delete of }
+    /^ *Summary .* run: / || (/^test result: / && !summary) {
       for (i = 1; i < NF; i++) {
-        if ($(i + 1) ~ /^passed/) passed += $i
-        if ($(i + 1) ~ /^(failed|timed)/) failed += $i
+        if ($(i + 1) ~ /^passed/) of["passed"] += $i
+        if ($(i + 1) ~ /^(failed|timed)/) of["failed"] += $i
       }
     }
-    END { print passed + 0, failed + 0 }' "$log")
+    END { print of["passed"] + 0, of["failed"] + 0 }' "$log")
   read -r here_passed here_failed <<< "$counts"
   # A build error or a crash of the runner is a failure even where no test counted as one.
   if [ "$ok" = 0 ] && [ "$here_failed" = 0 ]; then here_failed=1; fi

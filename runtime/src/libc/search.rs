@@ -16,7 +16,7 @@ pub unsafe extern "C" fn ame_strchrnul(s: *const c_char, c: c_int) -> *mut c_cha
         let Some(thread) = transaction() else {
             return strchrnul(s, c);
         };
-        let at = scan::until(thread, s, usize::MAX, |byte| byte == 0 || byte == c as u8);
+        let at = scan::find(thread, s, usize::MAX, c as u8);
         s.add(at).cast_mut()
     }
 }

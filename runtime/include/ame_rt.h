@@ -28,9 +28,13 @@ extern "C" {
  * Inline poll:           if (rver == 0xffff)  ame_poll_slow();
  * "In a transaction":    wver != 0
  *
- * Optional inline first read, instead of calling ame_read_slow() at once when the check failed:
- *     if (unfenced == 0) ame_read_slow(addr);
- *     else { marks[g] = ver; if (AME_LOCK_TABLE[g] != 0) ame_read_contended(addr); }
+ * Optional inline first read, instead of calling ame_read_slow() at once when the check failed. It
+ * acquires the granule and its neighbour g ^ 1, since most objects are larger than one:
+ *     if (unfenced != 0 && marks[g] < ver && marks[g ^ 1] < ver) {
+ *         both marks = ver, in one 4-byte store;
+ *         if (both words of AME_LOCK_TABLE, in one 4-byte load, are not 0)
+ *             ame_read_pair_contended(addr);
+ *     } else ame_read_slow(addr);
  * The store and the load need no fence: a writer that finds this thread unfenced makes it run one
  * (runtime/src/protocol.rs, "handshake").
  */
@@ -47,7 +51,8 @@ extern __thread struct ame_tls ame_tls;
 
 /* --- stubs (address in %rdi) ------------------------------------------------------------------ */
 void ame_read_slow(const void *addr);      /* before a read whose mark check failed */
-void ame_read_contended(const void *addr); /* after an inline first read that found a lock */
+void ame_read_contended(const void *addr); /* after marking one granule, when its lock is taken */
+void ame_read_pair_contended(const void *addr); /* after marking two, when a lock is taken */
 void ame_write_slow(void *addr);           /* before a write whose mark check failed: lock + undo */
 void ame_immutable_slow(void *addr);       /* before a write to an immutable field that is not
                                               fresh: exclusive, then in place */

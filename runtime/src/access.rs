@@ -129,18 +129,18 @@ pub fn leave_unfenced(thread: &mut Thread) {
     thread.credit = NO_LIMIT;
 }
 
-/// After an inline first read that found the lock taken.
+/// After a first mark that found the lock taken. The data was not read: the mark is taken back.
 #[cold]
 pub fn read_contended(thread: &mut Thread, address: usize, pc: u64) {
-    let g = granule(address);
-    let me = thread.me;
-    if tables::lock(g).load(Ordering::Relaxed) == me.slot as u16 + 1 {
-        // Our own: the check failed because of a poke, and the inline code has overwritten the mark.
-        *thread.mark(g) = me.ver + 1;
-        return;
-    }
-    *thread.mark(g) = 0;
+    *thread.mark(granule(address)) = 0;
     read(thread, address, pc);
+}
+
+/// The same after marking a granule and its neighbour, neither of which was marked before.
+#[cold]
+pub fn read_pair_contended(thread: &mut Thread, address: usize, pc: u64) {
+    *thread.mark(granule(address) ^ 1) = 0;
+    read_contended(thread, address, pc);
 }
 
 /// Granules read one after the other before the reader counts as sequential.

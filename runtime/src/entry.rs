@@ -107,6 +107,22 @@ pub unsafe extern "C" fn ame_read_slow() {
         "inc qword ptr [rdx + {reads_first}]",
         "mov rcx, [rdx + {marks}]",
         "movzx edx, word ptr [rdx + {ver}]",
+        // The neighbour as well, unless it is marked: most objects are larger than a granule.
+        "xor eax, 1",
+        "cmp word ptr [rcx + rax * 2], dx",
+        "jae 4f",
+        "and eax, -2",
+        "imul edx, edx, 0x10001",
+        "xchg dword ptr [rcx + rax * 2], edx",
+        "movabs rcx, {locks}",
+        "cmp dword ptr [rcx + rax * 2], 0",
+        "jne 5f",
+        "pop rdx",
+        "pop rcx",
+        "pop rax",
+        "ret",
+        "4:",
+        "xor eax, 1",
         "xchg word ptr [rcx + rax * 2], dx",
         "movabs rcx, {locks}",
         "cmp word ptr [rcx + rax * 2], 0",
@@ -125,6 +141,11 @@ pub unsafe extern "C" fn ame_read_slow() {
         "pop rcx",
         "pop rax",
         "jmp {contended}",
+        "5:",
+        "pop rdx",
+        "pop rcx",
+        "pop rax",
+        "jmp {pair_contended}",
         tls_rver = const ame_abi::TLS_RVER,
         tls_thread = const TLS_THREAD,
         poked = const -1,
@@ -140,6 +161,7 @@ pub unsafe extern "C" fn ame_read_slow() {
         locks = const ame_abi::LOCK_TABLE,
         generic = sym read_generic,
         contended = sym ame_read_contended,
+        pair_contended = sym ame_read_pair_contended,
     )
 }
 
@@ -192,8 +214,12 @@ stub! {
     read_generic => read_slow
 }
 stub! {
-    /// After an inline first read that found a lock.
+    /// After marking a granule whose lock is taken.
     ame_read_contended => read_contended
+}
+stub! {
+    /// After marking a granule and its neighbour, when a lock is taken.
+    ame_read_pair_contended => read_pair_contended
 }
 stub! {
     /// Write barrier, cold half.
@@ -279,6 +305,14 @@ unsafe extern "C" fn read_contended(address: usize, pc: u64, thread: *mut Thread
     let thread = unsafe { &mut *thread };
     if enter_slow_path(thread, pc) {
         access::read_contended(thread, address, pc);
+    }
+}
+
+unsafe extern "C" fn read_pair_contended(address: usize, pc: u64, thread: *mut Thread) {
+    // SAFETY: as above.
+    let thread = unsafe { &mut *thread };
+    if enter_slow_path(thread, pc) {
+        access::read_pair_contended(thread, address, pc);
     }
 }
 

@@ -257,23 +257,91 @@ impl Runtime {
         }
     }
 
+    /// A whole barrier as one piece of assembly, without blocks of its own: in large functions the
+    /// code generator's time grows faster than the number of blocks. The slow path is jumped over.
+    pub fn compact_check(&self, thread: &Thread, pointer: Value, write: bool, name: &str, v: Vectors) {
+        let marks = thread.marks.unwrap_or_else(|| self.load_marks(thread.tls));
+        let version = if write { TLS_WVER } else { TLS_RVER };
+        let text = format!(
+            "mov $1, $0\n\tshr $${GRANULE_SHIFT}, $0\n\tmov ${{0:k}}, ${{0:k}}\n\t\
+             movzwl ($2,$0,2), ${{0:k}}\n\tcmpw {version}($3), ${{0:w}}\n\tjae 1f\n\t\
+             xchg $1, %rdi\n\t{}\n\txchg $1, %rdi\n1:",
+            call_text(name)
+        );
+        let ty = self.i64.function(&[self.ptr, self.ptr, self.ptr], false);
+        let constraints = format!("=&r,r,r,r,{}", self.clobbers(v));
+        self.builder.assembly(ty, &text, &constraints, &[pointer, marks, thread.tls]);
+    }
+
+    /// The same for what is only done in a transaction; `text` may use $0, the address.
+    fn compact_guard(&self, thread: &Thread, text: &str, address: Option<Value>, v: Vectors) {
+        let clobbers = self.clobbers(v);
+        match address {
+            Some(address) => {
+                let ty = self.void.function(&[self.ptr, self.ptr], false);
+                let text = format!("cmpw $$0, {TLS_WVER}($1)\n\tje 2f\n\t{text}\n2:");
+                let constraints = format!("r,r,{clobbers}");
+                self.builder.assembly(ty, &text, &constraints, &[address, thread.tls]);
+            }
+            None => {
+                let text = format!("cmpw $$0, {TLS_WVER}($0)\n\tje 2f\n\t{text}\n2:");
+                let constraints = format!("r,{clobbers}");
+                self.builder.assembly(self.stub_with_address, &text, &constraints, &[thread.tls]);
+            }
+        }
+    }
+
+    pub fn compact_poll(&self, thread: &Thread, v: Vectors) {
+        let text = format!(
+            "cmpw $$-1, {TLS_RVER}($0)\n\tjne 2f\n\t{}\n2:",
+            call_text(sym::POLL_SLOW)
+        );
+        let constraints = format!("r,{}", self.clobbers(v));
+        self.builder.assembly(self.stub_with_address, &text, &constraints, &[thread.tls]);
+    }
+
+    pub fn compact_target(&self, thread: &Thread, target: Value, v: Vectors) {
+        self.compact_guard(thread, &target_text("2f"), Some(target), v);
+    }
+
+    pub fn compact_private(&self, thread: &Thread, pointer: Value, size: u64, v: Vectors) {
+        let text = range_text(sym::PRIVATE_RANGE, size);
+        self.compact_guard(thread, &text, Some(pointer), v);
+    }
+
+    pub fn compact_plain(&self, thread: &Thread, name: &str, v: Vectors) {
+        let call = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
+        self.compact_guard(thread, &keeping_rax(&call), None, v);
+    }
+
+    /// Replaces a call of the runtime, of an address and perhaps a number, by one of its stub.
+    pub fn call_stub(&self, call: Value, v: Vectors) {
+        let name = call.callee().name();
+        let n = call.arguments();
+        let registers = ["{rdi}", "{rsi}"][..n as usize].join(",");
+        let constraints = format!("={{rax}},{registers},{}", self.clobbers(v));
+        let arguments: Vec<Value> = (0..n).map(|i| call.operand(i)).collect();
+        self.builder.before(call);
+        let text = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
+        let result = self.builder.assembly(call.called_type(), &text, &constraints, &arguments);
+        call.replace_with(result);
+        call.erase();
+    }
+
     /// Calls the stub of a function that takes an address and a length. An ordinary call here would
     /// make the register allocator keep what lives across it out of caller-saved registers.
     pub fn range_stub(&self, name: &str, address: Value, length: Value, vectors: Vectors) {
         let clobbers = self.clobbers(vectors);
-        let call = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
         match length.as_u64().filter(|&n| n <= i32::MAX as u64) {
             Some(n) => {
-                let text = format!(
-                    "xchg $0, %rdi\n\tpush %rsi\n\tpush %rax\n\tmov $${n}, %esi\n\t{call}\n\tpop %rax\n\tpop %rsi\n\txchg $0, %rdi"
-                );
+                let text = range_text(name, n);
                 let constraints = format!("r,{clobbers}");
                 self.builder.assembly(self.stub_with_address, &text, &constraints, &[address]);
             }
             None => {
                 let ty = self.void.function(&[self.ptr, self.i64], false);
                 let constraints = format!("{{rdi}},{{rsi}},{clobbers}");
-                let text = keeping_rax(&call);
+                let text = keeping_rax(&call_text(&format!("{name}{}", sym::STUB_SUFFIX)));
                 self.builder.assembly(ty, &text, &constraints, &[address, length]);
             }
         }
@@ -288,13 +356,7 @@ impl Runtime {
     /// Looks up `target` unless it has the prefix magic; both in one piece of assembly, which costs
     /// the code generator less than two more blocks.
     pub fn check_target(&self, target: Value, vectors: Vectors) {
-        let (low, high) = (PREFIX_MAGIC as u32 as i32, (PREFIX_MAGIC >> 32) as i32);
-        let call = call_text(sym::CALL_SLOW);
-        let (first, second) = (PREFIX_LEN, PREFIX_LEN - 4);
-        let text = format!(
-            "cmpl $${low}, -{first}($0)\n\tjne 1f\n\tcmpl $${high}, -{second}($0)\n\tje 2f\n1:\n\t\
-             xchg $0, %rdi\n\t{call}\n\txchg $0, %rdi\n2:"
-        );
+        let text = format!("{}\n2:", target_text("2f"));
         let constraints = format!("r,{}", self.clobbers(vectors));
         self.builder.assembly(self.stub_with_address, &text, &constraints, &[target]);
     }
@@ -342,6 +404,26 @@ pub struct Check {
 /// Through the global offset table: a lazily bound linkage stub would not keep r10 and r11.
 fn call_text(name: &str) -> String {
     format!("call *{name}@GOTPCREL(%rip)")
+}
+
+/// Assembly that looks up the target in $0 unless it has the prefix magic.
+fn target_text(done: &str) -> String {
+    let (low, high) = (PREFIX_MAGIC as u32 as i32, (PREFIX_MAGIC >> 32) as i32);
+    let (first, second) = (PREFIX_LEN, PREFIX_LEN - 4);
+    format!(
+        "cmpl $${low}, -{first}($0)\n\tjne 1f\n\tcmpl $${high}, -{second}($0)\n\tje {done}\n1:\n\t\
+         xchg $0, %rdi\n\t{}\n\txchg $0, %rdi",
+        call_text(sym::CALL_SLOW)
+    )
+}
+
+/// Assembly that calls a range function for `size` bytes from the address in $0.
+fn range_text(name: &str, size: u64) -> String {
+    let call = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
+    format!(
+        "xchg $0, %rdi\n\tpush %rsi\n\tpush %rax\n\tmov $${size}, %esi\n\t{call}\n\t\
+         pop %rax\n\tpop %rsi\n\txchg $0, %rdi"
+    )
 }
 
 /// Stubs of functions may return something in %rax.

@@ -45,6 +45,7 @@ pub const PREFIX_MAGIC: u64 = 0x01f4_c36e_6645_4d41;
 pub mod sym {
     pub const READ_SLOW: &str = "ame_read_slow";
     pub const READ_CONTENDED: &str = "ame_read_contended";
+    pub const READ_PAIR_CONTENDED: &str = "ame_read_pair_contended";
     pub const WRITE_SLOW: &str = "ame_write_slow";
     pub const IMMUTABLE_SLOW: &str = "ame_immutable_slow";
     pub const POLL_SLOW: &str = "ame_poll_slow";

@@ -35,12 +35,13 @@ INLINE void read_barrier(const void *p)
     uint64_t g = granule_of(p);
     if (__builtin_expect(ame_tls.marks[g] < ame_tls.rver, 0)) {
 #if INLINE_READS
-        if (ame_tls.unfenced == 0) {
-            STUB(ame_read_slow, p);
+        uint16_t ver = ame_tls.ver;
+        if (ame_tls.unfenced != 0 && ame_tls.marks[g] < ver && ame_tls.marks[g ^ 1] < ver) {
+            *(volatile uint32_t *)&ame_tls.marks[g & ~1ul] = ver * 0x10001u;
+            if (*(volatile const uint32_t *)&AME_LOCK_TABLE[g & ~1ul] != 0)
+                STUB(ame_read_pair_contended, p);
         } else {
-            *(volatile uint16_t *)&ame_tls.marks[g] = ame_tls.ver;
-            if (((volatile const uint16_t *)AME_LOCK_TABLE)[g] != 0)
-                STUB(ame_read_contended, p);
+            STUB(ame_read_slow, p);
         }
 #else
         STUB(ame_read_slow, p);

@@ -68,6 +68,8 @@ fn read_contended(me: Me, g: u32, mut holder: u16, want: Want) -> Result<(), Doo
     loop {
         // The data was not read: the mark may be taken back (invariant 2).
         mark.store(0, Ordering::Release);
+        // The writer may be asleep until the mark is gone.
+        wake_waiters(me);
         await_release(me, holder as u32 - 1, want, || {
             lock(g).load(Ordering::Acquire) == holder
         })?;
@@ -144,6 +146,8 @@ fn handshake(me: Me, slot: u32) {
         if (answer.wrapping_sub(request) as i32) >= 0
             || version(now) != version(state)
             || status(now) == IDLE
+            // Asleep: it ran a full fence when it said so, and will run another when it wakes.
+            || other.waiting_for.load(Ordering::SeqCst) != 0
         {
             return;
         }
@@ -308,13 +312,13 @@ pub fn finish(me: Me, next_ver: u16) {
     peer(me.slot)
         .state
         .store(state_of(next_ver, IDLE), Ordering::Release);
-    // Pairs with the heavy fence in `park`: either the waiter sees that we let go, or we see it.
-    light_fence();
     wake_waiters(me);
 }
 
 #[inline(always)]
 fn wake_waiters(me: Me) {
+    // Pairs with the heavy fence in `park`: either the waiter sees that we let go, or we see it.
+    light_fence();
     if peer(me.slot).waiters.load(Ordering::Relaxed) != 0 {
         wake_all_waiting_for(me);
     }
@@ -371,7 +375,7 @@ const SPINS: u32 = 1;
 #[cfg(not(loom))]
 const HANDSHAKE_SPINS: u32 = 60;
 #[cfg(loom)]
-const HANDSHAKE_SPINS: u32 = 2;
+const HANDSHAKE_SPINS: u32 = u32::MAX;
 /// Longest sleep before a waiter looks again by itself, in nanoseconds.
 const PARK_NS: i64 = 5_000_000;
 

@@ -1,0 +1,519 @@
+//! The lock protocol under the model checker: `src/protocol.rs`, as it ships, in every interleaving
+//! (with a bound on preemptions) and with every reordering that its orderings allow.
+//!
+//!     RUSTFLAGS="--cfg loom" cargo test --release -p ame-rt --test loom
+//!
+//! Data are [`UnsafeCell`]s of loom, which reports any access that another one may race with: that is
+//! invariant 1. Sleeping is a yield here: loom knows no futex.
+//! `mutations.sh` breaks the protocol on purpose and checks that these models notice.
+
+#![cfg(loom)]
+
+use ame_rt::peer::*;
+use ame_rt::primitive::Ordering;
+use ame_rt::protocol::{self, Doomed, Me, Want};
+use ame_rt::tables;
+use loom::cell::UnsafeCell;
+use loom::model::Builder;
+use loom::sync::atomic::AtomicUsize;
+use loom::thread;
+use std::sync::Arc;
+
+struct Memory([UnsafeCell<i32>; 2]);
+// SAFETY: loom checks every access.
+unsafe impl Sync for Memory {}
+unsafe impl Send for Memory {}
+
+impl Memory {
+    fn new() -> Arc<Memory> {
+        Arc::new(Memory([UnsafeCell::new(0), UnsafeCell::new(0)]))
+    }
+    fn get(&self, g: u32) -> i32 {
+        // SAFETY: loom checks it.
+        self.0[g as usize].with(|p| unsafe { *p })
+    }
+    fn set(&self, g: u32, value: i32) {
+        // SAFETY: loom checks it.
+        self.0[g as usize].with_mut(|p| unsafe { *p = value })
+    }
+}
+
+fn want() -> Want {
+    Want {
+        access: 0,
+        address: 0,
+        pc: 0,
+    }
+}
+
+/// What the runtime does around the protocol: remembers locks, undoes, restarts.
+struct Transaction<'a> {
+    memory: &'a Memory,
+    me: Me,
+    held: [bool; 2],
+    marked: [bool; 2],
+    old: Vec<(u32, i32)>,
+    unfenced: bool,
+    exclusive: bool,
+}
+
+impl Transaction<'_> {
+    fn read(&mut self, g: u32) -> Result<i32, Doomed> {
+        if self.unfenced && peer(self.me.slot).unfenced.load(Ordering::Relaxed) == 0 {
+            self.unfenced = false;
+        }
+        let i = g as usize;
+        if !self.held[i] && !self.marked[i] && !self.exclusive {
+            if self.unfenced {
+                protocol::read_unfenced(self.me, g, want)?;
+            } else {
+                protocol::read(self.me, g, want)?;
+            }
+            self.marked[i] = true;
+        }
+        Ok(self.memory.get(g))
+    }
+
+    fn write(&mut self, g: u32, value: i32) -> Result<(), Doomed> {
+        let i = g as usize;
+        if !self.held[i] && !self.exclusive {
+            protocol::lock_for_write(self.me, g, want)?;
+            self.held[i] = true;
+            protocol::expel_readers(self.me, g, want)?;
+            tables::mark(self.me.slot, g).store(self.me.ver + 1, Ordering::Relaxed);
+            self.old.push((g, self.memory.get(g)));
+        }
+        self.memory.set(g, value);
+        Ok(())
+    }
+
+    /// What instrumented code does between accesses.
+    fn poll(&mut self) -> Result<(), Doomed> {
+        if protocol::answer_fence(self.me) {
+            self.unfenced = false;
+        }
+        if self.me.doomed() {
+            return Err(Doomed);
+        }
+        Ok(())
+    }
+
+    fn inevitable(&mut self) -> Result<(), Doomed> {
+        protocol::become_inevitable(self.me, want())
+    }
+}
+
+/// Use of tables by address: the model has no peer table of its own.
+fn peer(slot: u32) -> &'static Peer {
+    tables::peer(slot)
+}
+
+/// Runs `body` as a transaction of `slot` until it commits; returns how often it was rolled back.
+fn atomic(
+    memory: &Memory,
+    slot: u32,
+    age: u64,
+    unfenced: bool,
+    body: impl Fn(&mut Transaction) -> Result<(), Doomed>,
+) -> usize {
+    let mut rollbacks = 0;
+    let first = match version(peer(slot).state.load(Ordering::Relaxed)) {
+        0 => 2,
+        ver => ver,
+    };
+    for ver in (first..).step_by(2) {
+        let me = Me { slot, ver };
+        while !protocol::start(me, age) {
+            protocol::await_gate(me);
+        }
+        let mut t = Transaction {
+            memory,
+            me,
+            held: [false; 2],
+            marked: [false; 2],
+            old: Vec::new(),
+            unfenced,
+            exclusive: false,
+        };
+        let result = body(&mut t);
+        let state = status(peer(slot).state.load(Ordering::Relaxed));
+        if result.is_err() {
+            // Invariant 6.
+            assert_ne!(
+                state, INEVITABLE,
+                "an inevitable transaction is rolled back"
+            );
+            for &(g, value) in t.old.iter().rev() {
+                memory.set(g, value);
+            }
+        } else if state == INEVITABLE {
+            protocol::release_token();
+        }
+        for g in 0..2 {
+            if t.held[g as usize] {
+                protocol::unlock(g);
+            }
+        }
+        protocol::finish(me, ver + 2);
+        if t.exclusive {
+            protocol::open_gate();
+        }
+        if result.is_ok() {
+            return rollbacks;
+        }
+        rollbacks += 1;
+        // The back-off: without one, it could take the same locks again for ever before the older
+        // transaction gets its turn.
+        thread::yield_now();
+    }
+    unreachable!()
+}
+
+fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.check(f);
+}
+
+/// Gives every thread of a model its slot before any of them starts.
+fn slots(n: u32) {
+    tables::peer_count().store(n, Ordering::SeqCst);
+    tables::participants().store(n, Ordering::SeqCst);
+}
+
+/// Before the threads of a model start: the thread in `slot` marks reads without fences.
+fn unfenced(slot: u32) {
+    protocol::go_unfenced(Me { slot, ver: 2 });
+}
+
+#[test]
+fn read_against_write() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let writer = thread::spawn(move || {
+            atomic(&theirs, 1, 1, false, |t| t.write(0, 1));
+        });
+        atomic(&memory, 0, 2, false, |t| {
+            let first = t.read(0)?;
+            t.poll()?;
+            // Invariant 2: the mark is not released before the end.
+            assert_eq!(t.read(0)?, first);
+            Ok(())
+        });
+        writer.join().unwrap();
+        assert_eq!(memory.get(0), 1);
+    });
+}
+
+fn increments(older: u64, younger: u64) {
+    model(3, move || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let other = thread::spawn(move || {
+            atomic(&theirs, 1, younger, false, |t| {
+                t.write(0, 10)?;
+                t.write(0, 11)
+            });
+        });
+        atomic(&memory, 0, older, false, |t| {
+            t.write(0, 20)?;
+            t.write(0, 21)
+        });
+        other.join().unwrap();
+        assert!([11, 21].contains(&memory.get(0)));
+    });
+}
+
+#[test]
+fn write_against_write() {
+    increments(1, 2);
+}
+
+/// Both read, then both want to write: the younger must give way, and no update is lost.
+#[test]
+fn upgrade() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let add = |t: &mut Transaction| {
+            let value = t.read(0)?;
+            t.write(0, value + 1)
+        };
+        let other = thread::spawn(move || atomic(&theirs, 1, 2, false, add));
+        let rollbacks = atomic(&memory, 0, 1, false, add);
+        other.join().unwrap();
+        assert_eq!(memory.get(0), 2);
+        assert_eq!(rollbacks, 0, "the oldest was rolled back");
+    });
+}
+
+/// Locks in opposite orders: the older wounds the younger, the younger waits; no deadlock.
+#[test]
+fn wound_and_wait() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let other = thread::spawn(move || {
+            atomic(&theirs, 1, 2, false, |t| {
+                t.write(1, 2)?;
+                t.poll()?;
+                t.write(0, 2)
+            });
+        });
+        let rollbacks = atomic(&memory, 0, 1, false, |t| {
+            t.write(0, 1)?;
+            t.poll()?;
+            t.write(1, 1)
+        });
+        other.join().unwrap();
+        assert_eq!(memory.get(0), memory.get(1));
+        assert_eq!(rollbacks, 0, "the oldest was rolled back");
+    });
+}
+
+/// A reader never sees half of a write, also when it is going to be rolled back (invariant 4).
+fn both_or_none(reader_age: u64, reader_unfenced: bool) {
+    model(3, move || {
+        slots(2);
+        if reader_unfenced {
+            unfenced(1);
+        }
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let reader = thread::spawn(move || {
+            atomic(&theirs, 1, reader_age, reader_unfenced, |t| {
+                let x = t.read(0)?;
+                t.poll()?;
+                let y = t.read(1)?;
+                assert_eq!(x, y, "a state that no serial order produces");
+                Ok(())
+            });
+        });
+        atomic(&memory, 0, 5, false, |t| {
+            t.write(0, 1)?;
+            t.poll()?;
+            t.write(1, 1)
+        });
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn older_reader_sees_both_or_none() {
+    both_or_none(1, false);
+}
+
+#[test]
+fn younger_reader_sees_both_or_none() {
+    both_or_none(9, false);
+}
+
+#[test]
+fn older_unfenced_reader_sees_both_or_none() {
+    both_or_none(1, true);
+}
+
+#[test]
+fn younger_unfenced_reader_sees_both_or_none() {
+    both_or_none(9, true);
+}
+
+fn skew(is_unfenced: bool) {
+    model(3, move || {
+        slots(2);
+        if is_unfenced {
+            unfenced(0);
+            unfenced(1);
+        }
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        // Each may go down to -1 only while the sum stays above.
+        let withdraw = |mine: u32| {
+            move |t: &mut Transaction| {
+                if t.read(0)? + t.read(1)? == 0 {
+                    t.poll()?;
+                    t.write(mine, -1)?;
+                }
+                Ok(())
+            }
+        };
+        let other = thread::spawn(move || atomic(&theirs, 1, 2, is_unfenced, withdraw(1)));
+        atomic(&memory, 0, 1, is_unfenced, withdraw(0));
+        other.join().unwrap();
+        assert_eq!(memory.get(0) + memory.get(1), -1, "write skew");
+    });
+}
+
+#[test]
+fn write_skew() {
+    skew(false);
+}
+
+#[test]
+fn write_skew_unfenced() {
+    skew(true);
+}
+
+/// An unfenced thread goes on to its next transaction while a writer asks it for a fence.
+#[test]
+fn handshake_across_transactions() {
+    model(3, || {
+        slots(2);
+        unfenced(1);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let reader = thread::spawn(move || {
+            for _ in 0..2 {
+                atomic(&theirs, 1, 1, true, |t| {
+                    let first = t.read(0)?;
+                    assert_eq!(t.read(0)?, first);
+                    Ok(())
+                });
+            }
+        });
+        atomic(&memory, 0, 2, false, |t| t.write(0, 1));
+        reader.join().unwrap();
+    });
+}
+
+/// A third thread wounds the unfenced reader while a writer waits for its fence: the change of its
+/// status is no answer.
+#[test]
+fn wound_is_no_answer() {
+    model(3, || {
+        slots(3);
+        unfenced(1);
+        let memory = Memory::new();
+        let (readers, wounders) = (memory.clone(), memory.clone());
+        let reader = thread::spawn(move || {
+            // Once is enough: after the first rollback it stays away.
+            let once = AtomicUsize::new(0);
+            atomic(&readers, 1, 9, true, |t| {
+                if once.fetch_add(1, Ordering::Relaxed) > 0 {
+                    return Ok(());
+                }
+                t.read(0)?;
+                t.poll()
+            });
+        });
+        let wounder = thread::spawn(move || {
+            let state = peer(1).state.load(Ordering::Acquire);
+            protocol::wound(1, state);
+            drop(wounders);
+        });
+        atomic(&memory, 0, 2, false, |t| t.write(0, 1));
+        reader.join().unwrap();
+        wounder.join().unwrap();
+    });
+}
+
+/// Commit against a waiter that falls asleep: it sees one of the two.
+#[test]
+fn commit_wakes_waiters() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let younger = thread::spawn(move || atomic(&theirs, 1, 2, false, |t| t.write(0, 2)));
+        atomic(&memory, 0, 1, false, |t| {
+            t.write(0, 1)?;
+            thread::yield_now();
+            Ok(())
+        });
+        younger.join().unwrap();
+    });
+}
+
+/// A transaction becomes inevitable while an older one wounds it: one of the two wins, and an
+/// inevitable transaction is not rolled back.
+#[test]
+fn inevitable_against_wound() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let younger = thread::spawn(move || {
+            let effects = AtomicUsize::new(0);
+            atomic(&theirs, 1, 2, false, |t| {
+                t.write(0, 2)?;
+                t.inevitable()?;
+                effects.fetch_add(1, Ordering::Relaxed);
+                t.write(1, 2)
+            });
+            assert_eq!(effects.load(Ordering::Relaxed), 1);
+        });
+        atomic(&memory, 0, 1, false, |t| {
+            t.write(1, 1)?;
+            t.poll()?;
+            t.write(0, 1)
+        });
+        younger.join().unwrap();
+        assert_eq!(memory.get(0), memory.get(1));
+    });
+}
+
+#[test]
+fn inevitable_against_inevitable() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let body = |mine: u32| {
+            move |t: &mut Transaction| {
+                t.read(mine)?;
+                t.inevitable()?;
+                t.write(0, mine as i32)?;
+                t.write(1, mine as i32)
+            }
+        };
+        let other = thread::spawn(move || atomic(&theirs, 1, 2, false, body(1)));
+        atomic(&memory, 0, 1, false, body(0));
+        other.join().unwrap();
+        assert_eq!(memory.get(0), memory.get(1));
+        assert_eq!(tables::token().load(Ordering::Relaxed), 0);
+    });
+}
+
+/// An exclusive transaction accesses memory without locks while another starts.
+fn exclusive(other_unfenced: bool) {
+    model(3, move || {
+        slots(2);
+        if other_unfenced {
+            unfenced(1);
+        }
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let other = thread::spawn(move || {
+            atomic(&theirs, 1, 1, other_unfenced, |t| {
+                let value = t.read(0)?;
+                t.poll()?;
+                t.write(0, value + 1)
+            });
+        });
+        atomic(&memory, 0, 2, false, |t| {
+            t.inevitable()?;
+            protocol::close_gate(t.me, 1);
+            t.exclusive = true;
+            let value = t.read(0)?;
+            t.write(0, value + 1)
+        });
+        other.join().unwrap();
+        assert_eq!(memory.get(0), 2);
+    });
+}
+
+#[test]
+fn close_gate_against_start() {
+    exclusive(false);
+}
+
+#[test]
+fn close_gate_against_unfenced_start() {
+    exclusive(true);
+}

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Breaks a copy of the protocol in one place after the other and checks that the loom models notice.
+# Takes about half a minute per mutation.
+#
+#   runtime/tests/mutations.sh [NAME...]
+set -uo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+cp -r "$root/Cargo.toml" "$root/Cargo.lock" "$copy"
+mkdir "$copy/runtime"
+cp -r "$root"/runtime/{Cargo.toml,src,abi,tests} "$copy/runtime"
+[ -e "$root/runtime/build.rs" ] && cp "$root/runtime/build.rs" "$copy/runtime"
+cp -r "$root/runtime/include" "$copy/runtime"
+# Only the runtime: the other members need LLVM.
+sed -i 's/^members = .*/members = ["runtime", "runtime\/abi"]/; /ame-annotations = /d' "$copy/Cargo.toml"
+export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutations
+protocol=$copy/runtime/src/protocol.rs
+original=$root/runtime/src/protocol.rs
+
+# name, and a perl expression on the whole file
+mutations=(
+  'read_without_fence'      's/(pub fn read\(.*?)mark\.swap\(me\.ver, Ordering::SeqCst\)/$1mark.store(me.ver, Ordering::Release)/s'
+  'lock_without_fence'      's/(0, me\.lock_word\(\), )Ordering::SeqCst/$1Ordering::Acquire/g'
+  'no_expulsion'            's/if reads\(slot, g\) \{/if false \&\& reads(slot, g) {/'
+  'no_handshake'            's/handshake\(me, slot\);/let _ = handshake;/'
+  'any_change_is_an_answer' 's/version\(now\) != version\(state\)/now != state/'
+  'answer_without_fence'    's/(pub fn answer_fence.*?)fence\(Ordering::SeqCst\);/$1/s'
+  'unfenced_without_fence'  's/unfenced\.store\(1, Ordering::SeqCst\);.*?fence\(Ordering::SeqCst\);/unfenced.store(1, Ordering::Relaxed);/s'
+  'begin_without_fence'     's/(participants\(\)\.load\(Ordering::Acquire\) > 1) \{.*?fence\(Ordering::SeqCst\);/$1 {/s; s/(mine\.state\.store\(active, Ordering::Release\);.*?)light_fence\(\);/$1/s; s/(either we see the gate, or it sees our state\.\n\s*)light_fence\(\);/$1/'
+  'gate_without_fence'      's/gate\(\)\.store\(me\.slot \+ 1, Ordering::SeqCst\);(.*?)heavy_fence\(\);/gate().store(me.slot + 1, Ordering::Release);$1/s'
+  'gate_does_not_wait'      's/if status\(state\) == IDLE \{\s*break;/if true {\n break;/'
+  'inevitable_by_store'     's/if mine\s*\.state\s*\.compare_exchange\(from, to, Ordering::SeqCst, Ordering::Acquire\)\s*\.is_err\(\)/mine.state.store(to, Ordering::SeqCst);\n    let _ = from;\n    if false/s'
+  'token_is_not_exclusive'  's/while let Err\(holder\) = token\(\)/if let Err(holder) = token()/; s/await_release\(me, holder - 1, want, \|\| \{\s*token\(\).load\(Ordering::Acquire\) == holder\s*\}\)\?;/let _ = holder;/s'
+  'dead_marks_count'        's/mark & !1 == version\(state\) && status\(state\) != IDLE/mark \& !1 == version(state) || mark != 0/'
+  'live_marks_do_not_count' 's/mark & !1 == version\(state\)/mark == version(state) + 2/'
+)
+missed=0
+for ((i = 0; i < ${#mutations[@]}; i += 2)); do
+  name=${mutations[i]}
+  if [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
+  perl -0pe "${mutations[i + 1]}" "$original" > "$protocol"
+  if cmp -s "$original" "$protocol"; then
+    echo "$name: the expression matches nothing any more"
+    missed=1
+    continue
+  fi
+  if ! (cd "$copy" && cargo build --quiet --release -p ame-rt --tests) 2> "$copy/log"; then
+    echo "$name: does not compile"
+    tail -n 20 "$copy/log"
+    missed=1
+  elif out=$(cd "$copy" && timeout 300 cargo test --quiet --release -p ame-rt --test loom 2>&1); then
+    echo "$name: NOT NOTICED"
+    missed=1
+  else
+    echo "$name: noticed by $(grep -oE '^test [a-z_]+ \.\.\. FAILED|^    [a-z_]+$' <<< "$out" | sed -E 's/^test //; s/ \.\.\..*//; s/ //g' | sort -u | tr '\n' ' ')"
+  fi
+done
+exit $missed

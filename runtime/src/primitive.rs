@@ -153,3 +153,11 @@ pub fn spin() {
     #[cfg(loom)]
     loom::thread::yield_now();
 }
+
+/// Processors that the process may use.
+#[cfg(not(loom))]
+pub fn processors() -> u32 {
+    use std::sync::OnceLock;
+    static COUNT: OnceLock<u32> = OnceLock::new();
+    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
+}

@@ -365,11 +365,21 @@ pub fn wound(me: Me, slot: u32, state: u32) -> bool {
     won
 }
 
-/// Spins before a thread sleeps. About two microseconds.
+/// Spins that take about two microseconds.
 #[cfg(not(loom))]
 const SPINS: u32 = 100;
 #[cfg(loom)]
 const SPINS: u32 = 1;
+/// Spins before a thread sleeps: a sleep and the wake-up cost tens of microseconds, but a thread
+/// that has no processor to run on cannot let go.
+fn spins() -> u32 {
+    #[cfg(not(loom))]
+    if participants().load(Ordering::Relaxed) <= processors() {
+        return SPINS * 20;
+    }
+    SPINS
+}
+
 /// Steps that a writer waits for an unfenced reader's answer: about a microsecond, as long as the
 /// system call takes that replaces it.
 #[cfg(not(loom))]
@@ -410,7 +420,7 @@ pub fn await_release(
             report.wounded();
         }
         step += 1;
-        if step < SPINS {
+        if step < spins() {
             spin();
         } else {
             park(me, other, &held);
@@ -450,7 +460,7 @@ pub fn await_wounder(me: Me) {
         let state = peer(slot).state.load(Ordering::Acquire);
         version(state) == ver && status(state) != IDLE
     };
-    for _ in 0..SPINS * 4 {
+    for _ in 0..spins() {
         if !runs() {
             return;
         }

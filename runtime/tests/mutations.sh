@@ -16,7 +16,8 @@ cp -r "$root/runtime/include" "$copy/runtime"
 sed -i 's/^members = .*/members = ["runtime", "runtime\/abi"]/; /ame-annotations = /d' "$copy/Cargo.toml"
 export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutations
 protocol=$copy/runtime/src/protocol.rs
-original=$root/runtime/src/protocol.rs
+original=$copy/protocol.rs
+cp "$protocol" "$original"
 
 # name, and a perl expression on the whole file
 mutations=(

@@ -139,7 +139,9 @@ fn handshake(me: Me, slot: u32) {
     let request = other.fence_request.fetch_add(1, Ordering::SeqCst) + 1;
     #[cfg(not(loom))]
     other.os.poke();
-    for _ in 0..HANDSHAKE_SPINS {
+    // Patient while the other surely runs: a thread in the system call below cannot answer others.
+    let patience = HANDSHAKE_SPINS.saturating_mul(spins() / SPINS);
+    for _ in 0..patience {
         let answer = other.fence_answer.load(Ordering::Acquire);
         let now = other.state.load(Ordering::Acquire);
         // Another status alone proves nothing: a third thread may have wounded it.

@@ -5,6 +5,7 @@
 
 use crate::attributes;
 use crate::ffi::{attribute_kind, Value};
+use crate::instrument::runtime::COUNT_MARKER;
 use ame_annotations::{FunctionKind, Range, Sets};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::rc::Rc;
@@ -58,6 +59,8 @@ pub struct Callee {
     pub begins: bool,
     pub returns_twice: bool,
     pub allocator: Option<Allocator>,
+    /// The marker of a counting function.
+    pub is_count: bool,
 }
 
 impl Callee {
@@ -70,6 +73,7 @@ impl Callee {
             begins: false,
             returns_twice: false,
             allocator: None,
+            is_count: false,
         }
     }
 }
@@ -138,6 +142,7 @@ impl<'a> Callees<'a> {
     fn rule(&self, function: Value, name: &str) -> Callee {
         if is_runtime(name) {
             let mut callee = Callee::new(Treatment::Free, !is_quiet_runtime(name));
+            callee.is_count = name.starts_with(COUNT_MARKER);
             callee.begins = matches!(name, "ame_begin" | "ame_boundary_leave");
             return callee;
         }
@@ -176,7 +181,7 @@ impl<'a> Callees<'a> {
 
 /// Symbols of the runtime's two headers: they handle transactions themselves.
 pub fn is_runtime(name: &str) -> bool {
-    name.starts_with("ame_")
+    name.starts_with("ame_") || name.starts_with(COUNT_MARKER)
 }
 
 /// Those of them that neither begin nor end a transaction.

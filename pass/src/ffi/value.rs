@@ -401,9 +401,12 @@ impl Value {
         }
     }
     pub fn add_function_attribute(self, attribute: u32) {
+        self.add_function_attribute_value(attribute, 0);
+    }
+    pub fn add_function_attribute_value(self, attribute: u32, value: u64) {
         unsafe {
             let context = LLVMGetTypeContext(LLVMTypeOf(self.0));
-            let attribute = LLVMCreateEnumAttribute(context, attribute, 0);
+            let attribute = LLVMCreateEnumAttribute(context, attribute, value);
             LLVMAddAttributeAtIndex(self.0, LLVMAttributeFunctionIndex, attribute);
         }
     }

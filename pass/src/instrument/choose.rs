@@ -222,6 +222,9 @@ impl<'a, 'b> Chooser<'a, 'b> {
         self.plan.floats = self.plan.floats
             || (0..at.arguments()).any(|i| at.operand(i).ty().is_float_or_vector());
         let Some(callee) = self.callees.of(at) else { return self.assembly(place) };
+        if callee.is_count {
+            self.plan.counts.push(at);
+        }
         match callee.treatment {
             Treatment::Nothing => return,
             Treatment::Memory(kind) => return self.memory_intrinsic(place, kind),

@@ -149,7 +149,7 @@ fn instrument(
     let short = vec![false; loops.all.len()];
     let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls, &short);
     chooser.report.add("polls", polls);
-    rewrite::apply(runtime, function, &plan, options.optimise.inline_read)
+    rewrite::apply(runtime, function, &plan, options.optimise)
 }
 
 /// Functions with more barriers than this get no code for speed: it would be too much.

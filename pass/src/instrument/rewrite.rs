@@ -6,8 +6,14 @@ use super::plan::*;
 use super::runtime::{Runtime, Thread, Vectors};
 use super::stream;
 use crate::ffi::{Opcode, Value};
+use crate::options::Optimisations;
 use ame_abi::{sym, GRANULE};
 use std::cmp::Reverse;
+
+/// Functions with at least so many items are instrumented compactly, for the compiler's sake.
+const LARGE: usize = 48;
+/// The same for functions with floating point.
+const VERY_LARGE: usize = 600;
 
 enum Item<'a> {
     Barrier(&'a Barrier),
@@ -15,7 +21,8 @@ enum Item<'a> {
 }
 
 /// Rewrites `function`; returns the number of inline checks.
-pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, inline_read: bool) -> u64 {
+pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, options: Optimisations) -> u64 {
+    let inline_read = options.inline_read;
     let barriers = plan.barriers.iter().filter(|b| b.dropped.is_none());
     let mut items: Vec<(Place, usize, Item)> = barriers
         .map(|b| (b.place, Item::Barrier(b)))
@@ -23,18 +30,26 @@ pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, inline_read: b
         .enumerate()
         .map(|(i, (place, item))| (place, i, item))
         .collect();
-    if items.is_empty() {
+    if items.is_empty() && plan.counts.is_empty() {
         return 0;
     }
     items.sort_by_key(|(p, i, _)| Reverse((p.block, p.position, *i)));
     let Some(thread) = prepare(runtime, function, !plan.begins) else { return 0 };
     let vectors = Vectors::of(function, plan.floats);
-    let mut rewriter = Rewriter { runtime, thread, vectors, inline_read, checks: 0 };
+    // With live vector registers the assembly would make them spill on the fast path.
+    let large = if vectors == Vectors::Unused { LARGE } else { VERY_LARGE };
+    let compact = options.compact && items.len() >= large;
+    let mut rewriter = Rewriter { runtime, thread, vectors, inline_read, compact, checks: 0 };
+
     for (place, _, item) in &items {
         match item {
             Item::Barrier(barrier) => rewriter.barrier(barrier),
             Item::Step(step) => rewriter.step(place.at, &step.action),
         }
+    }
+    // Last: what is inserted before a marker needs it in place.
+    for &call in &plan.counts {
+        rewriter.runtime.expand_count(&rewriter.thread, call, vectors);
     }
     rewriter.checks
 }
@@ -59,6 +74,8 @@ struct Rewriter<'a> {
     thread: Thread,
     vectors: Vectors,
     inline_read: bool,
+    /// Barriers are single pieces of assembly.
+    compact: bool,
     checks: u64,
 }
 
@@ -84,6 +101,10 @@ impl Rewriter<'_> {
     /// One test for all private memory that a stretch of code writes.
     fn private(&mut self, at: Value, pointer: Value, barrier: &Barrier) {
         let thread = self.thread;
+        if self.compact && barrier.also.is_empty() {
+            self.runtime.builder.before(at);
+            return self.runtime.compact_private(&thread, pointer, barrier.size, self.vectors);
+        }
         let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
         let size = self.runtime.i64.int(barrier.size);
         self.runtime.range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);
@@ -107,6 +128,16 @@ impl Rewriter<'_> {
     fn check(&mut self, at: Value, pointer: Value, mode: Mode, hot: bool) {
         self.checks += 1;
         let thread = self.thread;
+        let stub = match mode {
+            Mode::Read => sym::READ_SLOW,
+            Mode::Immutable => sym::IMMUTABLE_SLOW,
+            _ => sym::WRITE_SLOW,
+        };
+        if self.compact {
+            self.runtime.builder.before(at);
+            let write = mode != Mode::Read;
+            return self.runtime.compact_check(&thread, pointer, write, stub, self.vectors);
+        }
         let mut check = None;
         let (_, rest) = self.runtime.cold_before(at, |r| {
             check.insert(r.check(&thread, pointer, mode != Mode::Read)).too_low
@@ -114,11 +145,6 @@ impl Rewriter<'_> {
         if let (Some(check), Mode::Read, true) = (check, mode, hot && self.inline_read) {
             return self.runtime.inline_read(&thread, &check, pointer, self.vectors, rest);
         }
-        let stub = match mode {
-            Mode::Read => sym::READ_SLOW,
-            Mode::Immutable => sym::IMMUTABLE_SLOW,
-            _ => sym::WRITE_SLOW,
-        };
         self.runtime.stub(stub, Some(pointer), self.vectors);
         self.runtime.builder.branch(rest);
     }
@@ -141,6 +167,10 @@ impl Rewriter<'_> {
             }
             Action::Poll => {
                 let thread = self.thread;
+                if self.compact {
+                    self.runtime.builder.before(at);
+                    return self.runtime.compact_poll(&thread, self.vectors);
+                }
                 let (_, rest) = self.runtime.cold_before(at, |r| r.poked(&thread));
                 self.runtime.stub(sym::POLL_SLOW, None, self.vectors);
                 self.runtime.builder.branch(rest);
@@ -160,6 +190,10 @@ impl Rewriter<'_> {
 
     fn guarded(&mut self, at: Value, name: &'static str) {
         let thread = self.thread;
+        if self.compact {
+            self.runtime.builder.before(at);
+            return self.runtime.compact_plain(&thread, name, self.vectors);
+        }
         let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
         self.runtime.plain_stub(name, self.vectors);
         self.runtime.builder.branch(rest);
@@ -229,6 +263,10 @@ impl Rewriter<'_> {
     /// In a transaction, a target without the magic word is looked up by the runtime.
     fn target(&mut self, at: Value, target: Value) {
         let thread = self.thread;
+        if self.compact {
+            self.runtime.builder.before(at);
+            return self.runtime.compact_target(&thread, target, self.vectors);
+        }
         let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
         self.runtime.check_target(target, self.vectors);
         self.runtime.builder.branch(rest);

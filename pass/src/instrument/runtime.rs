@@ -43,6 +43,9 @@ pub struct Thread {
     wver: Value,
 }
 
+/// Start of the names of the markers that stand for counting functions between the phases.
+pub const COUNT_MARKER: &str = "ame.count.";
+
 /// For functions without floating point: nothing is ever kept in a vector register. Each named
 /// clobber costs LLVM a search through all registers of the machine, so this matters.
 const INTEGER_CLOBBERS: &str = "~{flags},~{memory}";
@@ -314,16 +317,46 @@ impl Runtime {
         self.compact_guard(thread, &keeping_rax(&call), None, v);
     }
 
-    /// Replaces a call of the runtime, of an address and perhaps a number, by one of its stub.
-    pub fn call_stub(&self, call: Value, v: Vectors) {
-        let name = call.callee().name();
+    /// Calls the marker of a counting function, which the instrument phase expands.
+    pub fn count_marker(&self, name: &str, ty: Type, arguments: &[Value]) -> Value {
+        let marker = format!("{COUNT_MARKER}{name}");
+        let parameters: Vec<Type> = arguments.iter().map(|a| a.ty()).collect();
+        let fty = ty.function(&parameters, false);
+        let function = self.module.function(&marker).unwrap_or_else(|| {
+            let function = self.module.add_function(&marker, fty);
+            for attribute in ["nounwind", "willreturn", "nocallback"] {
+                function.add_function_attribute(attribute_kind(attribute));
+            }
+            // Reads, or reads and writes, what its argument points to (LLVM's encoding).
+            let effects = if arguments.len() == 1 { 1 } else { 3 };
+            function.add_function_attribute_value(attribute_kind("memory"), effects);
+            function
+        });
+        self.builder.call(fty, function, arguments)
+    }
+
+    /// Expands a marker: plain outside of transactions, the stub inside. One piece of assembly, for
+    /// there are many.
+    pub fn expand_count(&self, thread: &Thread, call: Value, v: Vectors) {
+        let name = &call.callee().name()[COUNT_MARKER.len()..];
         let n = call.arguments();
-        let registers = ["{rdi}", "{rsi}"][..n as usize].join(",");
-        let constraints = format!("={{rax}},{registers},{}", self.clobbers(v));
-        let arguments: Vec<Value> = (0..n).map(|i| call.operand(i)).collect();
+        let wide = call.ty().int_width() == Some(64);
+        let (si, ax) = if wide { ("%rsi", "%rax") } else { ("%esi", "%eax") };
+        let add = if n == 2 { format!("add {si}, (%rdi)\n\t") } else { String::new() };
+        let stub = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
+        let tls = n + 1;
+        let text = format!(
+            "cmpw $$0, {TLS_WVER}(${tls})\n\tjne 1f\n\t{add}mov (%rdi), {ax}\n\tjmp 2f\n1:\n\t{stub}\n2:"
+        );
+        let registers = if n == 2 { "{rdi},{rsi}" } else { "{rdi}" };
+        let constraints = format!("=&{{rax}},{registers},r,{}", self.clobbers(v));
+        let mut arguments: Vec<Value> = (0..n).map(|i| call.operand(i)).collect();
+        let mut parameters: Vec<Type> = arguments.iter().map(|a| a.ty()).collect();
+        arguments.push(thread.tls);
+        parameters.push(self.ptr);
         self.builder.before(call);
-        let text = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
-        let result = self.builder.assembly(call.called_type(), &text, &constraints, &arguments);
+        let ty = call.ty().function(&parameters, false);
+        let result = self.builder.assembly(ty, &text, &constraints, &arguments);
         call.replace_with(result);
         call.erase();
     }

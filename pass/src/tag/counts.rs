@@ -1,7 +1,8 @@
 //! Fields of kind `refcount`, `counter` and `unique`.
 //!
-//! `field = field + n` becomes, in a transaction, a call that adds to the thread's delta; loads
-//! become calls that add the delta to the memory. What fits no pattern stays an ordinary access.
+//! `field = field + n` becomes a call of a marker function, which the instrument phase expands: in a
+//! transaction to a call that adds to the thread's delta, else to an addition. Loads become markers
+//! that add the delta to the memory. What fits no pattern stays an ordinary access.
 
 use super::points::stored_values;
 use super::Rewrite;
@@ -39,7 +40,9 @@ pub fn rewrite(
     let counting = |k| matches!(k, FieldKind::Refcount | FieldKind::Counter);
     // Stores first: they may make the load that belongs to them unnecessary.
     let mut done = Vec::new();
-    for r in rewrites.iter().filter(|r| r.access.opcode() == Some(Opcode::LLVMStore)) {
+    let (stores, others): (Vec<&Rewrite>, Vec<&Rewrite>) =
+        rewrites.iter().partition(|r| r.access.opcode() == Some(Opcode::LLVMStore));
+    for r in stores {
         let (store, kind) = (r.access, r.kind);
         if !counting(kind) && kind != FieldKind::Unique {
             continue;
@@ -55,17 +58,17 @@ pub fn rewrite(
             }
             continue;
         }
-        if add(runtime, marks, store, &addition, kind) {
+        if add(runtime, store, &addition, kind) {
             marks.set(addition.load, PLAIN);
             done.push(addition.load);
         }
     }
-    for r in rewrites {
+    // What the stores needed may be gone: look at the opcode only of what is still there.
+    for r in others.into_iter().filter(|r| !done.contains(&r.access)) {
         let (access, kind) = (r.access, r.kind);
         match access.opcode() {
-            Some(Opcode::LLVMLoad) if done.contains(&access) => {}
             Some(Opcode::LLVMLoad) if counting(kind) && countable(access) => {
-                read(runtime, marks, access, kind)
+                read(runtime, access, kind)
             }
             Some(Opcode::LLVMLoad | Opcode::LLVMAtomicRMW) if kind == FieldKind::Unique => {
                 marks.set(access, Mark { kind: Kind::Racy, residue: None });
@@ -203,47 +206,31 @@ fn either(
     Some(runtime.builder.phi(plain.ty(), &[(plain, plain_block), (result, cold)]))
 }
 
-/// Rewrites the store of an addition; true when its load is no longer needed in a transaction.
-fn add(runtime: &mut Runtime, marks: &Marks, store: Value, a: &Addition, kind: FieldKind) -> bool {
+/// Rewrites the store of an addition; true when its load is no longer needed.
+fn add(runtime: &mut Runtime, store: Value, a: &Addition, kind: FieldKind) -> bool {
     let stored = store.operand(0);
     let bits = stored.ty().int_width().unwrap_or(64);
-    let pointer = store.operand(1);
-    let name = function_name(kind, bits, true);
-    let delta = a.delta;
-    let Some(after) = either(
-        runtime,
-        store,
-        name,
-        |r| {
-            let amount = match delta {
-                Delta::Constant(n) => stored.ty().int(n as u64),
-                Delta::Plus(v) => v,
-                Delta::Minus(v) => {
-                    r.builder.binary(Opcode::LLVMSub, stored.ty().int(0), v)
-                }
-            };
-            vec![pointer, amount]
-        },
-        stored,
-        |_, v| v,
-    ) else {
-        return false;
+    runtime.builder.before(store);
+    let amount = match a.delta {
+        Delta::Constant(n) => stored.ty().int(n as u64),
+        Delta::Plus(v) => v,
+        Delta::Minus(v) => runtime.builder.binary(Opcode::LLVMSub, stored.ty().int(0), v),
     };
-    marks.set(store, PLAIN);
+    let name = function_name(kind, bits, true);
+    let after = runtime.count_marker(name, stored.ty(), &[store.operand(1), amount]);
     // After the store the new count is what the call says.
-    let join = after.block();
+    let block = store.block();
+    let later: Vec<Value> = std::iter::successors(store.next(), |i| i.next()).collect();
+    store.erase();
     let users: Vec<Value> = stored.users().collect();
     let mut all = stored == a.sum;
     for user in users {
-        if user == store || user == after {
-            continue;
-        }
-        if user.is_instruction() && user.block() == join && user.opcode() != Some(Opcode::LLVMPHI) {
-            for i in 0..user.operands() {
-                if user.operand(i) == stored {
-                    user.set_operand(i, after);
-                }
-            }
+        if user.is_instruction()
+            && user.block() == block
+            && user.opcode() != Some(Opcode::LLVMPHI)
+            && later.contains(&user)
+        {
+            replace_operand(user, stored, after);
         } else {
             all = false;
         }
@@ -251,18 +238,19 @@ fn add(runtime: &mut Runtime, marks: &Marks, store: Value, a: &Addition, kind: F
     all && a.load.users().all(|u| u == a.sum)
 }
 
-fn read(runtime: &mut Runtime, marks: &Marks, load: Value, kind: FieldKind) {
+fn read(runtime: &mut Runtime, load: Value, kind: FieldKind) {
     let bits = load.ty().int_width().unwrap_or(64);
-    let users: Vec<Value> = load.users().collect();
-    let pointer = load.operand(0);
+    runtime.builder.before(load);
     let name = function_name(kind, bits, false);
-    let Some(after) = either(runtime, load, name, |_| vec![pointer], load, |_, v| v) else { return };
-    marks.set(load, PLAIN);
-    for user in users {
-        for i in 0..user.operands() {
-            if user.operand(i) == load {
-                user.set_operand(i, after);
-            }
+    let value = runtime.count_marker(name, load.ty(), &[load.operand(0)]);
+    load.replace_with(value);
+    load.erase();
+}
+
+fn replace_operand(user: Value, from: Value, to: Value) {
+    for i in 0..user.operands() {
+        if user.operand(i) == from {
+            user.set_operand(i, to);
         }
     }
 }

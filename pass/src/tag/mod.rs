@@ -48,8 +48,8 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
         let rule = attributes::rule(function, sets).unwrap_or_default();
         if !matches!(rule.kind, FunctionKind::Safe | FunctionKind::Pure) {
             let rewrites = tag(&mut resolver, &marks, &mut report, function, rule.accesses)?;
-            counts::rewrite(&mut runtime, &marks, &mut report, function, &rewrites);
             per_thread::rewrite(&mut runtime, &mut report, function, &rewrites);
+            counts::rewrite(&mut runtime, &marks, &mut report, function, &rewrites);
         }
         strip_annotations(function);
         resolver.next_function();

@@ -30,6 +30,7 @@ COUNTERS(DEFINE)
     "popq %rax\ncmpq %rsp, %rsp\nret\n.size " #symbol ", .-" #symbol "\n")
 STUB(ame_read_slow, read);
 STUB(ame_read_contended, read);
+STUB(ame_read_pair_contended, read);
 STUB(ame_write_slow, write);
 STUB(ame_private_slow, private);
 STUB(ame_immutable_slow, immutable);
@@ -65,6 +66,10 @@ FUNCTION_STUB(ame_make_exclusive);
     int##bits##_t ame_##name##_add##bits(int##bits##_t *f, int##bits##_t d) { stub_##name++; return *f += d; } \
     int##bits##_t ame_##name##_read##bits(const int##bits##_t *f) { stub_##name++; return *f; }
 COUNT(refcount, 32) COUNT(refcount, 64) COUNT(counter, 32) COUNT(counter, 64)
+FUNCTION_STUB(ame_refcount_add32); FUNCTION_STUB(ame_refcount_read32);
+FUNCTION_STUB(ame_refcount_add64); FUNCTION_STUB(ame_refcount_read64);
+FUNCTION_STUB(ame_counter_add32); FUNCTION_STUB(ame_counter_read32);
+FUNCTION_STUB(ame_counter_add64); FUNCTION_STUB(ame_counter_read64);
 
 void *ame_per_thread(void *p, size_t n) {
     static __thread struct { void *key; char bytes[256]; } copies[16];

@@ -4,7 +4,7 @@
 
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,18 @@ pub fn run(args: &Args) -> Result<()> {
     let text = compile(&args.file, &args.args)?;
     let mut remarks = parse(&text)?;
     if let Some(function) = &args.function {
+        let functions: BTreeSet<_> = remarks
+            .iter()
+            .map(|remark| remark.function.clone())
+            .collect();
+        if !functions.contains(function) && !functions.is_empty() {
+            let names: Vec<_> = functions.into_iter().collect();
+            bail!(
+                "no access in a function {function} (was it inlined? `-- -O0` keeps it); there \
+                 are some in {}",
+                names.join(", ")
+            );
+        }
         remarks.retain(|remark| &remark.function == function);
     }
     if !args.headers {

@@ -99,6 +99,13 @@ fn explain_shows_each_access_with_its_source_line() {
     assert_eq!(remarks.as_array().unwrap().len(), 1);
     assert_eq!(remarks[0]["line"], 3);
     let mut command = project.command("ame");
+    command.args(["annotations", "explain", "points.c", "--function", "lfit"]);
+    command
+        .assert()
+        .code(1)
+        .stderr(contains("no access in a function lfit"))
+        .stderr(contains("lift, shift"));
+    let mut command = project.command("ame");
     command.args([
         "annotations",
         "explain",

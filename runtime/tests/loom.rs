@@ -404,7 +404,7 @@ fn wound_is_no_answer() {
         });
         let wounder = thread::spawn(move || {
             let state = peer(1).state.load(Ordering::Acquire);
-            protocol::wound(1, state);
+            protocol::wound(Me { slot: 2, ver: 2 }, 1, state);
             drop(wounders);
         });
         atomic(&memory, 0, 2, false, |t| t.write(0, 1));

@@ -11,9 +11,9 @@ use ame_abi::{sym, GRANULE};
 use std::cmp::Reverse;
 
 /// Functions with at least so many items are instrumented compactly, for the compiler's sake.
-const LARGE: usize = 48;
+const LARGE: usize = 12;
 /// The same for functions with floating point.
-const VERY_LARGE: usize = 600;
+const VERY_LARGE: usize = 150;
 
 enum Item<'a> {
     Barrier(&'a Barrier),

@@ -120,6 +120,11 @@ impl<R: Read> Reader<R> {
         let got = read_up_to(&mut input, &mut magic)?;
         let (name, version) = (&MAGIC[..7], MAGIC[7]);
         ensure!(
+            got > 0,
+            "the trace is empty: the program still runs, or was killed before it wrote the first \
+             part"
+        );
+        ensure!(
             got == magic.len() && &magic[..7] == name,
             "not a trace of Ame (offset 0: the first bytes are not {:?}); AME_LOG=FILE writes one",
             String::from_utf8_lossy(&name[..6])
@@ -389,7 +394,8 @@ mod tests {
     fn corruption_is_named_with_its_offset() {
         let magic = || MAGIC.to_vec();
         assert!(fails(&[b"ELF".to_vec()]).contains("not a trace of Ame (offset 0"));
-        assert!(fails(&[]).contains("not a trace"));
+        assert!(fails(&[]).contains("the trace is empty"));
+        assert!(fails(&[b"AME".to_vec()]).contains("not a trace"));
         assert!(fails(&[b"AMETRC\0\x02".to_vec()]).contains("format version 2"));
         assert!(fails(&[magic(), vec![0; 4]]).contains("corrupt at offset 8"));
         assert!(fails(&[magic(), vec![1, 1, 0, 0]]).contains("corrupt at offset 8"));

@@ -25,8 +25,9 @@ void ame_free(void *);
 #define STUB_CLOBBERS                                                                              \
     "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", \
         "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
+/* Through the GOT, as lazy binding does not preserve all registers. */
 #define STUB(name, argument) \
-    __asm__ volatile("call " #name "@PLT" ::"D"(argument) : STUB_CLOBBERS)
+    __asm__ volatile("call *" #name "@GOTPCREL(%%rip)" ::"D"(argument) : STUB_CLOBBERS)
 
 INLINE uint64_t granule_of(const void *p) { return ((uint64_t)p >> 4) & 0xffffffff; }
 

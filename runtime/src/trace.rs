@@ -39,6 +39,7 @@ pub fn init() {
     process.u32(std::process::id()).u64(unix).bytes(&command);
     process.write();
     modules();
+    to_file();
     ENABLED.store(true, Ordering::Release);
 }
 
@@ -93,8 +94,19 @@ fn lock() -> std::sync::MutexGuard<'static, Option<BufWriter<File>>> {
     FILE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// Hands what is buffered to the kernel, so that a killed process leaves what came before.
+fn to_file() {
+    if let Some(file) = &mut *lock() {
+        end_if_failed(file.flush());
+    }
+}
+
 fn write(file: &mut BufWriter<File>, bytes: &[u8]) {
-    if let Err(e) = file.write_all(bytes) {
+    end_if_failed(file.write_all(bytes));
+}
+
+fn end_if_failed(result: std::io::Result<()>) {
+    if let Err(e) = result {
         // Once; a full disk must not stop the program.
         if ENABLED.swap(false, Ordering::Relaxed) {
             eprintln!("ame: AME_LOG: cannot write, tracing ends here: {e}");
@@ -189,6 +201,7 @@ fn end_of_attempt(thread: &mut Thread) {
     let start = s.start.load(Ordering::Relaxed);
     if now - start >= SLICE {
         s.flush(thread.me.slot, now);
+        to_file();
     }
 }
 

@@ -246,6 +246,7 @@ macro_rules! function_stub {
         #[no_mangle]
         pub unsafe extern "C" fn $name() {
             naked_asm!(
+                ".cfi_startproc",
                 "push rcx",
                 "push rdx",
                 "push rsi",
@@ -256,6 +257,9 @@ macro_rules! function_stub {
                 "push r11",
                 "push rbp",
                 "mov rbp, rsp",
+                // Nine registers and the return address: `caller` unwinds from inside the call.
+                ".cfi_def_cfa rbp, 80",
+                ".cfi_offset rbp, -80",
                 "and rsp, -16",
                 "cld",
                 "call {inner}",
@@ -270,6 +274,7 @@ macro_rules! function_stub {
                 "pop rdx",
                 "pop rcx",
                 "ret",
+                ".cfi_endproc",
                 inner = sym $inner,
             )
         }
@@ -363,7 +368,7 @@ unsafe extern "C" fn call_slow(target: usize, pc: u64, thread: *mut Thread) {
 /// The code that called the current entry: what its return address is.
 macro_rules! caller {
     () => {
-        0
+        crate::caller::pc()
     };
 }
 
@@ -484,7 +489,7 @@ macro_rules! delta_entries {
         #[no_mangle]
         pub unsafe extern "C" fn $add(field: *mut $ty, delta: $ty) -> $ty {
             // SAFETY: the caller's promise.
-            unsafe { delta::add(field as usize, $width, $kind, delta as i64, caller!()) as $ty }
+            unsafe { delta::add(field as usize, $width, $kind, delta as i64, 0) as $ty }
         }
 
         /// # Safety

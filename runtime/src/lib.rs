@@ -9,6 +9,8 @@ pub mod access;
 #[cfg(not(loom))]
 pub mod actions;
 #[cfg(not(loom))]
+pub mod caller;
+#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 pub mod config;

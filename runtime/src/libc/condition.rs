@@ -12,6 +12,7 @@
 use super::effects::Effect;
 use super::lock::{self, Kind, Patience};
 use super::{defers, transaction};
+use crate::caller::pc;
 use crate::{access, entry};
 use libc::{clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 use std::ffi::c_int;
@@ -136,7 +137,7 @@ pub unsafe extern "C" fn ame_pthread_cond_destroy(condition: *mut pthread_cond_t
         }
         let size = size_of::<pthread_cond_t>();
         // SAFETY: the caller's object.
-        unsafe { access::write_range(thread, condition as usize, size, 0) };
+        unsafe { access::write_range(thread, condition as usize, size, pc()) };
     }
     // SAFETY: the caller's promise.
     unsafe { libc::pthread_cond_destroy(condition) }

@@ -29,6 +29,7 @@
 use super::held::Class;
 use super::{defers, transaction};
 use crate::access;
+use crate::caller::pc;
 use crate::heap::granule;
 use crate::tables;
 use crate::thread::Thread;
@@ -175,7 +176,7 @@ fn shadow_of(lock: usize) -> usize {
 /// Acquires the lock's memory and its shadow. True if the lock belongs to the transaction alone.
 unsafe fn reach(thread: &mut Thread, kind: Kind, lock: usize) -> bool {
     let class = kind.class();
-    access::read_range(thread, lock, class.size(), 0);
+    access::read_range(thread, lock, class.size(), pc());
     if is_own(thread, class, lock) {
         return true;
     }
@@ -186,7 +187,7 @@ unsafe fn reach(thread: &mut Thread, kind: Kind, lock: usize) -> bool {
         super::scan::touch(thread, shadow);
     } else {
         // SAFETY: the shadow is ours.
-        unsafe { access::write_range(thread, shadow, GRANULE, 0) };
+        unsafe { access::write_range(thread, shadow, GRANULE, pc()) };
     }
     false
 }
@@ -235,11 +236,11 @@ pub unsafe fn acquire(thread: &mut Thread, kind: Kind, lock: usize, patience: Pa
                     }
                     code = kind.brief(lock);
                     if code != 0 {
-                        enter_slow_path(thread, 0);
+                        enter_slow_path(thread, pc());
                     }
                 }
                 if not_free(code) {
-                    abort(thread, cause::LOCK, 0);
+                    abort(thread, cause::LOCK, pc());
                 }
             }
             _ => {}
@@ -253,7 +254,7 @@ pub unsafe fn acquire(thread: &mut Thread, kind: Kind, lock: usize, patience: Pa
 }
 
 unsafe fn irrevocably(thread: &mut Thread, kind: Kind, lock: usize, patience: Patience) -> c_int {
-    make_inevitable(thread, 0);
+    make_inevitable(thread, pc());
     // SAFETY: the caller's promise. Once more: an inevitable transaction keeps more others away.
     unsafe {
         reach(thread, kind, lock);
@@ -295,7 +296,7 @@ pub unsafe fn destroy(class: Class, lock: usize, real: impl FnOnce() -> c_int) -
             return 0;
         }
         // SAFETY: the caller's promise.
-        unsafe { access::write_range(thread, lock, class.size(), 0) };
+        unsafe { access::write_range(thread, lock, class.size(), pc()) };
     }
     real()
 }
@@ -306,7 +307,7 @@ pub unsafe fn destroy(class: Class, lock: usize, real: impl FnOnce() -> c_int) -
 /// # Safety
 /// `time` is valid.
 pub unsafe fn private_time(thread: &mut Thread, time: *const libc::timespec) -> libc::timespec {
-    access::read_range(thread, time as usize, size_of::<libc::timespec>(), 0);
+    access::read_range(thread, time as usize, size_of::<libc::timespec>(), pc());
     // SAFETY: the caller's promise.
     unsafe { *time }
 }

@@ -7,6 +7,7 @@
 use super::effects::Effect;
 use super::{defers, errno, scan, set_errno, transaction};
 use crate::access;
+use crate::caller::pc;
 use crate::thread::Thread;
 use crate::transaction::make_exclusive;
 use libc::FILE;
@@ -24,7 +25,7 @@ pub fn defers_stream(thread: &mut Thread, stream: *mut FILE) -> bool {
     let file = unsafe { libc::fileno(stream) } >= 0;
     set_errno(code);
     if !file {
-        make_exclusive(thread, 0);
+        make_exclusive(thread, pc());
     }
     file && defers(thread)
 }
@@ -56,7 +57,7 @@ pub unsafe extern "C" fn ame_fwrite(
     stream: *mut FILE,
 ) -> usize {
     if let (Some(thread), Some(n @ 1..)) = (transaction(), size.checked_mul(count)) {
-        access::read_range(thread, data as usize, n, 0);
+        access::read_range(thread, data as usize, n, pc());
         // SAFETY: the caller's promise.
         if unsafe { put(thread, stream, data, n) } {
             return count;
@@ -198,7 +199,7 @@ const WRITE_MAX: usize = 0x7fff_f000;
 pub unsafe extern "C" fn ame_write(fd: c_int, data: *const c_void, n: usize) -> isize {
     if let Some(thread) = transaction() {
         let n = n.min(WRITE_MAX);
-        access::read_range(thread, data as usize, n, 0);
+        access::read_range(thread, data as usize, n, pc());
         // SAFETY: the caller's bytes, acquired above.
         return write_private(thread, fd, unsafe {
             std::slice::from_raw_parts(data.cast::<u8>(), n)

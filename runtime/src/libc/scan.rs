@@ -1,6 +1,7 @@
 //! Reading strings in transactions: granule by granule, up to where the function stops.
 
 use crate::access;
+use crate::caller::pc;
 use crate::heap::granule;
 use crate::thread::Thread;
 use ame_abi::GRANULE;
@@ -14,7 +15,7 @@ use std::ffi::c_char;
 #[inline(always)]
 pub fn touch(thread: &mut Thread, address: usize) {
     if *thread.mark(granule(address)) < thread.me.ver {
-        access::read(thread, address, 0);
+        access::read(thread, address, pc());
     }
 }
 

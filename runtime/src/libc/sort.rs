@@ -5,6 +5,7 @@
 //! to rely on its stability), in a block that rollback frees.
 
 use super::transaction;
+use crate::caller::pc;
 use crate::heap::{ame_free, ame_malloc};
 use crate::{access, module};
 use std::ffi::{c_int, c_void};
@@ -25,11 +26,11 @@ pub unsafe extern "C" fn ame_qsort(base: *mut c_void, count: usize, size: usize,
         if count < 2 || size == 0 {
             return;
         }
-        access::write_range(thread, base as usize, bytes, 0);
+        access::write_range(thread, base as usize, bytes, pc());
         let room = ame_malloc(bytes);
         if room.is_null() {
             // Nothing can be rolled back any more, so nothing can be lost.
-            crate::transaction::make_inevitable(thread, 0);
+            crate::transaction::make_inevitable(thread, pc());
             return libc::qsort(base, count, size, Some(compare));
         }
         merge_sort(base.cast(), room.cast(), count, size, compare);

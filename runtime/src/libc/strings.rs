@@ -3,6 +3,7 @@
 use super::scan::{self, rest_of_granule, touch};
 use super::transaction;
 use crate::access;
+use crate::caller::pc;
 use crate::heap::ame_malloc;
 use crate::thread::Thread;
 use std::ffi::{c_char, c_int};
@@ -148,7 +149,7 @@ pub unsafe extern "C" fn ame_strncasecmp(
 unsafe fn put(thread: &mut Thread, to: *mut c_char, from: *const c_char, length: usize) {
     // SAFETY: the caller's `to` has room for the string and its terminator.
     unsafe {
-        access::write_range(thread, to as usize, length + 1, 0);
+        access::write_range(thread, to as usize, length + 1, pc());
         std::ptr::copy_nonoverlapping(from, to, length);
         *to.add(length) = 0;
     }
@@ -192,7 +193,7 @@ pub unsafe extern "C" fn ame_stpncpy(
             return libc::stpncpy(to, from, size);
         };
         let length = scan::length(thread, from, size);
-        access::write_range(thread, to as usize, size, 0);
+        access::write_range(thread, to as usize, size, pc());
         std::ptr::copy_nonoverlapping(from, to, length);
         std::ptr::write_bytes(to.add(length), 0, size - length);
         to.add(length)

@@ -39,12 +39,13 @@ def folder():
         return place / "pyperformance/data-files/benchmarks"
 
 
-def once(python, program, loops, values, seconds=0.2, timeout=600):
+def once(python, program, loops, values, seconds=0.2, clock="wall", timeout=600):
     """Runs one program in a fresh process; returns (loops, seconds per loop of each value)."""
     script = folder() / f"bm_{program}/run_benchmark.py"
     env = clean_env(PYTHONPATH=str(STUB), PYTHONHASHSEED="1", PYTHONDONTWRITEBYTECODE="1",
                     AME_BENCH_NAME=program, AME_BENCH_LOOPS=str(loops),
-                    AME_BENCH_VALUES=str(values), AME_BENCH_SECONDS=str(seconds))
+                    AME_BENCH_VALUES=str(values), AME_BENCH_SECONDS=str(seconds),
+                    AME_BENCH_CLOCK=clock)
     try:
         done = subprocess.run([str(python), str(script)], env=env, timeout=timeout, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,

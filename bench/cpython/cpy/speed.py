@@ -12,17 +12,18 @@ from . import pyperformance
 from .cache import say
 
 
-def measure(builds, programs=pyperformance.PROGRAMS, rounds=5, values=3, seconds=0.2):
+def measure(builds, programs=pyperformance.PROGRAMS, rounds=5, values=3, seconds=0.2,
+            clock="wall"):
     """builds: (name, python executable), the first is the reference. Returns a result dict."""
     loops, times = {}, {name: {} for name, _ in builds}
     for program in programs:
-        loops[program], _ = pyperformance.once(builds[0][1], program, 0, 1, seconds)
+        loops[program], _ = pyperformance.once(builds[0][1], program, 0, 1, seconds, clock)
     say(f"loops: {loops}")
     for number in range(rounds):
         for program in programs:
             order = builds if number % 2 == 0 else builds[::-1]
             for name, python in order:
-                _, got = pyperformance.once(python, program, loops[program], values)
+                _, got = pyperformance.once(python, program, loops[program], values, seconds, clock)
                 times[name].setdefault(program, []).append(min(got))
         say(f"round {number + 1} of {rounds} done")
     medians = {name: {program: statistics.median(got) for program, got in table.items()}
@@ -33,7 +34,7 @@ def measure(builds, programs=pyperformance.PROGRAMS, rounds=5, values=3, seconds
     spread = {name: {program: (max(got) - min(got)) / statistics.median(got)
                      for program, got in table.items()} for name, table in times.items()}
     means = {name: geometric_mean(table.values()) for name, table in ratios.items()}
-    return {"reference": builds[0][0], "rounds": rounds, "values": values, "loops": loops,
+    return {"reference": builds[0][0], "clock": clock, "rounds": rounds, "values": values, "loops": loops,
             "seconds": medians, "ratios": ratios, "spread": spread, "geometric_mean": means}
 
 

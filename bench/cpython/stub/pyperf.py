@@ -10,7 +10,11 @@ import gc
 import json
 import os
 import sys
-from time import perf_counter
+import time
+
+# On a machine that does other things too, only the process' own CPU time says something.
+perf_counter = time.process_time if os.environ.get("AME_BENCH_CLOCK") == "cpu" \
+    else time.perf_counter
 
 __all__ = ["Runner", "perf_counter"]
 

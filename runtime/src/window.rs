@@ -168,10 +168,10 @@ pub fn check_new_mappings(of_program: bool) {
     if SEEN.swap(all.len(), Ordering::Relaxed) == all.len() {
         return;
     }
+    if of_program && conflict(&with_room(&all)).is_some() {
+        start_again();
+    }
     if let Some(found) = conflict(&all) {
-        if of_program {
-            start_again();
-        }
         if used {
             stop(found);
         }
@@ -197,6 +197,36 @@ fn everything() -> Vec<Mapping> {
         writable: true,
     });
     all
+}
+
+/// With what is likely to be mapped later, when it is too late to start again: the break above the
+/// executable, thread stacks and libraries below the lowest mmap, and the main stack's growth.
+fn with_room(all: &[Mapping]) -> Vec<Mapping> {
+    const BREAK: u64 = 1 << 30;
+    const MMAPS: u64 = 2 << 30;
+    const STACK: u64 = 64 << 20;
+    let room = |range| Mapping {
+        range,
+        name: "[room to grow]".into(),
+        writable: true,
+    };
+    let of_process = || all.iter().filter(|m| !OURS.contains(&m.range.start));
+    let is_high = |m: &&Mapping| m.range.start >= 0x7000_0000_0000;
+    let mut result = all.to_vec();
+    if let Some(start) = of_process().filter(is_high).map(|m| m.range.start).min() {
+        result.push(room(start - MMAPS..start));
+    }
+    if let Some(end) = of_process()
+        .filter(|m| !is_high(m))
+        .map(|m| m.range.end)
+        .max()
+    {
+        result.push(room(end..end + BREAK));
+    }
+    if let Some(stack) = all.iter().find(|m| m.name == "[stack]") {
+        result.push(room(stack.range.start - STACK..stack.range.start));
+    }
+    result
 }
 
 fn stop((a, b): (&Mapping, &Mapping)) -> ! {
@@ -285,6 +315,21 @@ mod tests {
         assert!(conflict(&[data.clone(), mapping(aliased, false)]).is_none());
         assert!(conflict(&[data.clone(), mapping(aliased, true)]).is_some());
         assert!(conflict(&[data, mapping(aliased + 0x1000, true)]).is_none());
+    }
+
+    #[test]
+    fn room_for_thread_stacks_is_asked_for_at_start() {
+        let mapping = |start: u64| Mapping {
+            range: start..start + 0x1000,
+            name: String::new(),
+            writable: true,
+        };
+        let libraries = 0x7f00_0000_0000;
+        let stacks_would_hit = mapping(0x5500_0000_0000 + libraries % WINDOW + WINDOW - (64 << 20));
+        let far = mapping(0x5500_0000_0000 + libraries % WINDOW + WINDOW / 2);
+        assert!(conflict(&[stacks_would_hit.clone(), mapping(libraries)]).is_none());
+        assert!(conflict(&with_room(&[stacks_would_hit, mapping(libraries)])).is_some());
+        assert!(conflict(&with_room(&[far, mapping(libraries)])).is_none());
     }
 
     #[test]

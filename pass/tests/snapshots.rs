@@ -1,0 +1,151 @@
+//! What the pass makes of small inputs: the specification of the pass.
+
+mod common;
+
+use common::opt;
+
+const BOTH: &str = "ame-tag,ame-instrument";
+
+/// One snapshot per input.
+macro_rules! snapshot {
+    ($($name:ident: $ir:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(opt($ir, BOTH, &[]));
+        }
+    )* };
+}
+
+/// The same input with an optimisation, then without.
+macro_rules! on_and_off {
+    ($($name:ident $option:literal: $ir:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            let on = opt($ir, BOTH, &[("AME_PASS_OPT", concat!("-all,+", $option))]);
+            let off = opt($ir, BOTH, &[("AME_PASS_OPT", "-all")]);
+            assert_ne!(on, off);
+            insta::assert_snapshot!(format!("; with {}\n{on}\n; without\n{off}", $option));
+        }
+    )* };
+}
+
+snapshot! {
+    read: "define i64 @f(ptr %p) { %v = load i64, ptr %p, align 8\n ret i64 %v }";
+    write: "define void @f(ptr %p) { store i64 1, ptr %p, align 8\n ret void }";
+    unaligned_read_checks_both_ends: "define i64 @f(ptr %p) { %v = load i64, ptr %p, align 1\n ret i64 %v }";
+    vector_of_32_bytes: "define <4 x i64> @f(ptr %p) { %v = load <4 x i64>, ptr %p, align 32\n ret <4 x i64> %v }";
+    large_store_is_a_range: "define void @f(ptr %p, [8 x i64] %v) { store [8 x i64] %v, ptr %p, align 8\n ret void }";
+    atomic: "define i64 @f(ptr %p) { %v = atomicrmw add ptr %p, i64 1 seq_cst\n ret i64 %v }";
+    compare_exchange: "define i1 @f(ptr %p) { %v = cmpxchg ptr %p, i64 1, i64 2 seq_cst seq_cst\n %b = extractvalue { i64, i1 } %v, 1\n ret i1 %b }";
+    stack_needs_none: "define i32 @f() { %a = alloca i32\n store i32 1, ptr %a\n %v = load i32, ptr %a\n ret i32 %v }";
+    escaped_stack_has_its_own_granule: "declare void @ame_in(ptr)\ndefine i32 @f() { %a = alloca i32\n call void @ame_in(ptr %a)\n %v = load i32, ptr %a\n ret i32 %v }";
+    constant_needs_none: "@c = constant i32 5\ndefine i32 @f() { %v = load i32, ptr @c\n ret i32 %v }";
+    thread_local_write_is_private: "@t = thread_local global i32 5\ndefine i32 @f() { %p = call ptr @llvm.threadlocal.address.p0(ptr @t)\n %v = load i32, ptr %p\n store i32 1, ptr %p\n ret i32 %v }\ndeclare ptr @llvm.threadlocal.address.p0(ptr)";
+    memcpy: "define void @f(ptr %p, ptr %q, i64 %n) { call void @llvm.memcpy.p0.p0.i64(ptr %p, ptr %q, i64 %n, i1 false)\n ret void }\ndeclare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)";
+    masked_store_by_lane: "define void @f(ptr %p, <2 x i64> %v, <2 x i1> %m) { call void @llvm.masked.store.v2i64.p0(<2 x i64> %v, ptr %p, i32 8, <2 x i1> %m)\n ret void }\ndeclare void @llvm.masked.store.v2i64.p0(<2 x i64>, ptr, i32, <2 x i1>)";
+    external_call: "declare void @unknown(i32)\ndefine void @f() { call void @unknown(i32 1)\n ret void }";
+    indirect_call: "define void @f(ptr %g) { call void %g()\n ret void }";
+    direct_call_of_a_body: "define internal void @g(ptr %p) { store i32 1, ptr %p\n ret void }\ndefine void @f(ptr %p) { call void @g(ptr %p)\n ret void }";
+    returns_twice_is_exclusive: "declare i32 @setjmp(ptr) returns_twice\ndefine i32 @f(ptr %p) { %v = call i32 @setjmp(ptr %p) returns_twice\n ret i32 %v }";
+    inline_assembly_is_exclusive: "define void @f() { call void asm sideeffect \"syscall\", \"~{memory}\"()\n call void asm sideeffect \"\", \"~{memory}\"()\n ret void }";
+    counter_intrinsic_is_harmless: "declare i64 @llvm.readcyclecounter()\ndefine i64 @f() { %v = call i64 @llvm.readcyclecounter()\n ret i64 %v }";
+    endless_loop_polls: "define void @f() { br label %l\nl: br label %l }";
+    must_tail: "declare void @unknown(ptr)\ndefine void @f(ptr %p) { musttail call void @unknown(ptr %p)\n ret void }";
+    computed_goto: "define i32 @f(ptr %t, ptr %p) { %g = load ptr, ptr %t, align 8\n indirectbr ptr %g, [label %a, label %b]\na: %v = load i32, ptr %p, align 4\n ret i32 %v\nb: ret i32 0 }";
+    invoke: "declare void @unknown()\ndeclare i32 @personality(...)\ndefine i32 @f(ptr %p) personality ptr @personality { invoke void @unknown() to label %ok unwind label %bad\nok: ret i32 0\nbad: %x = landingpad { ptr, i32 } cleanup\n %v = load i32, ptr %p, align 4\n ret i32 %v }";
+    leaves_naked_and_pure_functions_alone: "define void @n() naked { unreachable }\ndefine i32 @p(ptr %p) \"ame\"=\"pure\" { %v = load i32, ptr %p\n ret i32 %v }";
+    kinds_of_functions: "declare void @i() \"ame\"=\"inevitable\"\ndeclare void @x() \"ame\"=\"exclusive\"\ndeclare void @b() \"ame\"=\"boundary\"\ndeclare void @p() \"ame\"=\"pure\"\ndeclare void @r(ptr, i64) \"ame\"=\"pure;reads=0,1;writes=0,16 bytes\"\ndeclare void @o() \"ame\"=\"replace=other\"\ndefine void @f(ptr %p, i64 %n) { call void @i()\n call void @x()\n call void @b()\n call void @p()\n call void @r(ptr %p, i64 %n)\n call void @o()\n ret void }";
+    strings: "declare i64 @s(ptr) \"ame\"=\"pure;reads=0,string\"\ndefine i64 @f(ptr %p) { %v = call i64 @s(ptr %p)\n ret i64 %v }";
+}
+
+on_and_off! {
+    redundancy "redundancy": "define i64 @f(ptr %p, i1 %c) { %a = load i64, ptr %p, align 8\n br i1 %c, label %t, label %e\nt: %b = load i64, ptr %p, align 8\n ret i64 %b\ne: ret i64 %a }";
+    upgrade "upgrade": "define void @f(ptr %p) { %a = load i64, ptr %p, align 8\n %b = add i64 %a, 1\n store i64 %b, ptr %p, align 8\n ret void }";
+    hoist "hoist": "define i64 @f(ptr %p, i64 %n) { br label %l\nl: %i = phi i64 [0, %0], [%j, %l]\n %a = load volatile i64, ptr %p, align 8\n %j = add i64 %i, %a\n %c = icmp ult i64 %j, %n\n br i1 %c, label %l, label %e\ne: ret i64 %j }";
+    compact "compact": &format!("define void @f(ptr %p) {{ {} ret void }}", (0..12).map(|i| format!("%q{i} = getelementptr i8, ptr %p, i64 {}\n store i64 1, ptr %q{i}, align 8\n", i * 32)).collect::<String>());
+}
+
+#[test]
+fn granule() {
+    let ir = "define i64 @f(ptr align 16 %p) { %q = getelementptr i8, ptr %p, i64 8\n %a = load i64, ptr %p, align 8\n %b = load i64, ptr %q, align 8\n %c = add i64 %a, %b\n ret i64 %c }";
+    let on = opt(ir, BOTH, &[("AME_PASS_OPT", "-all,+redundancy,+granule")]);
+    let off = opt(ir, BOTH, &[("AME_PASS_OPT", "-all,+redundancy")]);
+    assert_eq!(on.matches("icmp ult").count(), 1);
+    assert_eq!(off.matches("icmp ult").count(), 2);
+}
+
+#[test]
+fn fresh_memory_needs_no_barrier() {
+    let ir = "declare ptr @malloc(i64)\ndefine ptr @f() { %p = call ptr @malloc(i64 16)\n store i64 1, ptr %p, align 8\n ret ptr %p }";
+    assert!(!opt(ir, BOTH, &[]).contains("ame_write_slow"));
+    assert!(opt(ir, BOTH, &[("AME_PASS_OPT", "-fresh")]).contains("ame_write_slow"));
+}
+
+#[test]
+fn calls_that_may_end_the_transaction_kill_barriers() {
+    let ir = |callee: &str| format!("{callee}\ndefine i64 @f(ptr %p) {{ %a = load i64, ptr %p, align 8\n call void @g()\n %b = load i64, ptr %p, align 8\n ret i64 %b }}");
+    let checks = |callee, options| opt(&ir(callee), BOTH, options).matches("ame_read_slow").count();
+    assert_eq!(checks("declare void @g()", &[]), 2);
+    assert_eq!(checks("declare void @g() \"ame\"=\"pure\"", &[]), 1);
+    let quiet = "define internal void @g() noinline { ret void }";
+    assert_eq!(checks(quiet, &[]), 1);
+    assert_eq!(checks(quiet, &[("AME_PASS_OPT", "-summary")]), 2);
+    let loud = "declare void @h()\ndefine internal void @g() noinline { call void @h()\n ret void }";
+    assert_eq!(checks(loud, &[]), 2);
+}
+
+#[test]
+fn running_twice_changes_nothing() {
+    let ir = "define void @f(ptr %p) { store i64 1, ptr %p, align 8\n ret void }";
+    let once = opt(ir, BOTH, &[]);
+    assert_eq!(once, opt(ir, &format!("{BOTH},{BOTH}"), &[]));
+}
+
+const KINDS: &str = r#"
+%struct.s.7 = type { i64, ptr, i32, i32, i64, [4 x i64] }
+define i64 @f(ptr %p) {
+  %local = alloca ptr
+  %refs = getelementptr inbounds %struct.s.7, ptr %p, i32 0, i32 0
+  %a = load i64, ptr %refs, align 8
+  %b = add i64 %a, 1
+  store i64 %b, ptr %refs, align 8
+  %type = getelementptr inbounds %struct.s.7, ptr %p, i32 0, i32 1
+  %t = load ptr, ptr %type, align 8
+  store ptr null, ptr %type, align 8
+  %priv = getelementptr inbounds %struct.s.7, ptr %p, i32 0, i32 2
+  store i32 1, ptr %priv, align 4
+  %racy = getelementptr inbounds %struct.s.7, ptr %p, i32 0, i32 3
+  store ptr %racy, ptr %local, align 8
+  %again = load ptr, ptr %local, align 8
+  store i32 2, ptr %again, align 4
+  %id = getelementptr inbounds %struct.s.7, ptr %p, i32 0, i32 4
+  %old = load i64, ptr %id, align 8
+  %new = add i64 %old, 1
+  store i64 %new, ptr %id, align 8
+  %mine = getelementptr inbounds %struct.s.7, ptr %p, i32 0, i32 5, i64 1
+  store i64 3, ptr %mine, align 8
+  ret i64 %old
+}
+"#;
+
+#[test]
+fn kinds_of_fields_from_a_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("s.toml");
+    let rules = [
+        ("refs", "refcount", 0, 8),
+        ("type", "immutable", 8, 8),
+        ("priv", "private", 16, 4),
+        ("racy", "racy", 20, 4),
+        ("id", "unique", 24, 8),
+        ("mine", "per_thread", 32, 32),
+    ];
+    let mut text = "name = \"s\"\n[struct.s]\n".to_owned();
+    for (field, kind, offset, size) in rules {
+        text += &format!("{field} = {{ kind = \"{kind}\", offset = {offset}, size = {size} }}\n");
+    }
+    std::fs::write(&set, text).unwrap();
+    let path = set.to_str().unwrap();
+    insta::assert_snapshot!("kinds_tagged", opt(KINDS, "ame-tag", &[("AME_ANNOTATIONS", path)]));
+    insta::assert_snapshot!("kinds", opt(KINDS, BOTH, &[("AME_ANNOTATIONS", path)]));
+}

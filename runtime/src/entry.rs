@@ -159,7 +159,7 @@ pub unsafe extern "C" fn ame_read_slow() {
         marks = const offset_of!(Thread, marks),
         ver = const offset_of!(Thread, me) + offset_of!(Me, ver),
         locks = const ame_abi::LOCK_TABLE,
-        generic = sym read_generic,
+        generic = sym ame_read_generic,
         contended = sym ame_read_contended,
         pair_contended = sym ame_read_pair_contended,
     )
@@ -211,7 +211,7 @@ macro_rules! stub {
 
 stub! {
     /// Read barrier, every case.
-    read_generic => read_slow
+    ame_read_generic => read_slow
 }
 stub! {
     /// After marking a granule whose lock is taken.

@@ -110,6 +110,30 @@ fn from_source_to_report() {
 }
 
 #[test]
+fn a_killed_program_leaves_a_trace() {
+    let dir = project();
+    let endless = COUNTERS
+        .replace("i < 100000", "i >= 0")
+        .replace("i++", "i = (i + 1) & 1023");
+    std::fs::write(dir.path().join("endless.c"), endless).unwrap();
+    let compile = ["cc", "-O2", "-g", "-pthread", "endless.c", "-o", "endless"];
+    command(dir.path(), &ame()).args(compile).assert().success();
+    let mut child = std::process::Command::new(dir.path().join("endless"))
+        .env("AME_LOG", dir.path().join("endless.trace"))
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut report = command(dir.path(), &ame());
+    report.args(["report", "endless.trace", "--json"]);
+    let output = report.assert().success().get_output().stdout.clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).unwrap();
+    assert!(report["totals"]["commits"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["threads"][1]["ended"], false);
+}
+
+#[test]
 fn static_runtime() {
     let dir = project();
     for (flag, name) in [("-fame-static", "mostly"), ("-static", "fully")] {

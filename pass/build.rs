@@ -44,7 +44,11 @@ fn llvm_config() -> PathBuf {
 fn ask(config: &Path, question: &str) -> String {
     match Command::new(config).arg(question).output() {
         Ok(out) if out.status.success() => String::from_utf8_lossy(&out.stdout).trim().to_owned(),
-        Ok(out) => fail(&format!("`{} {question}` ended with {}", config.display(), out.status)),
+        Ok(out) => fail(&format!(
+            "`{} {question}` ended with {}",
+            config.display(),
+            out.status
+        )),
         Err(error) => fail(&format!("cannot run `{}`: {error}", config.display())),
     }
 }

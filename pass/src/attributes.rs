@@ -81,9 +81,24 @@ mod tests {
     fn words_of_a_function() {
         let rule = parse_function("pure;reads=0,1;writes=2,16 bytes").unwrap();
         assert_eq!(rule.kind, FunctionKind::Pure);
-        assert_eq!(rule.reads, [Range { arg: 0, len: Len::Arg(1) }]);
-        assert_eq!(rule.writes, [Range { arg: 2, len: Len::Const(16) }]);
-        assert_eq!(parse_function("replace=f").unwrap().replace.as_deref(), Some("f"));
+        assert_eq!(
+            rule.reads,
+            [Range {
+                arg: 0,
+                len: Len::Arg(1)
+            }]
+        );
+        assert_eq!(
+            rule.writes,
+            [Range {
+                arg: 2,
+                len: Len::Const(16)
+            }]
+        );
+        assert_eq!(
+            parse_function("replace=f").unwrap().replace.as_deref(),
+            Some("f")
+        );
         assert!(parse_function("purr").unwrap_err().contains("`purr`"));
         assert!(field_kind("immutible").is_err());
     }

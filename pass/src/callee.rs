@@ -187,10 +187,19 @@ pub fn is_runtime(name: &str) -> bool {
 /// Those of them that neither begin nor end a transaction.
 fn is_quiet_runtime(name: &str) -> bool {
     const LOUD: [&str; 12] = [
-        "ame_begin", "ame_commit", "ame_atomic", "ame_retry", "ame_boundary", "ame_domain", "ame_exclusive",
+        "ame_begin",
+        "ame_commit",
+        "ame_atomic",
+        "ame_retry",
+        "ame_boundary",
+        "ame_domain",
+        "ame_exclusive",
         "ame_py",
         // A wait commits and begins again; a comparison may do anything.
-        "ame_pthread_cond_", "ame_cnd_", "ame_qsort", "ame_bsearch",
+        "ame_pthread_cond_",
+        "ame_cnd_",
+        "ame_qsort",
+        "ame_bsearch",
     ];
     !LOUD.iter().any(|p| name.starts_with(p))
 }
@@ -202,12 +211,41 @@ fn allocator(name: &str) -> Option<Allocator> {
 
 fn intrinsic(name: &str, function: Value) -> Callee {
     const HARMLESS: [&str; 35] = [
-        "lifetime.", "dbg.", "assume", "invariant.", "expect", "prefetch", "sideeffect",
-        "experimental.noalias", "pseudoprobe", "trap", "debugtrap", "ubsantrap", "var.annotation",
-        "stacksave", "stackrestore", "eh.", "frameaddress", "returnaddress", "va_start", "va_end",
-        "va_copy", "donothing", "threadlocal.address", "fake.use", "instrprof", "localescape",
-        "x86.rdtsc", "x86.rdpmc", "x86.sse2.pause", "x86.sse2.mfence", "x86.sse2.lfence",
-        "x86.sse.sfence", "x86.rdrand", "x86.rdseed", "readcyclecounter",
+        "lifetime.",
+        "dbg.",
+        "assume",
+        "invariant.",
+        "expect",
+        "prefetch",
+        "sideeffect",
+        "experimental.noalias",
+        "pseudoprobe",
+        "trap",
+        "debugtrap",
+        "ubsantrap",
+        "var.annotation",
+        "stacksave",
+        "stackrestore",
+        "eh.",
+        "frameaddress",
+        "returnaddress",
+        "va_start",
+        "va_end",
+        "va_copy",
+        "donothing",
+        "threadlocal.address",
+        "fake.use",
+        "instrprof",
+        "localescape",
+        "x86.rdtsc",
+        "x86.rdpmc",
+        "x86.sse2.pause",
+        "x86.sse2.mfence",
+        "x86.sse2.lfence",
+        "x86.sse.sfence",
+        "x86.rdrand",
+        "x86.rdseed",
+        "readcyclecounter",
     ];
     let memory = |kind| Callee::new(Treatment::Memory(kind), false);
     if name.starts_with("memcpy") || name.starts_with("memmove") {

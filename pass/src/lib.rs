@@ -1,4 +1,24 @@
-//! The LLVM pass of Ame.
+//! The LLVM pass of Ame: `clang-19 -fpass-plugin=libame_pass.so`, or
+//! `opt-19 -load-pass-plugin=libame_pass.so -passes=ame-tag,ame-instrument`.
+//!
+//! [`tag`] runs at the start of the pipeline: it finds the kinds of fields, variables and functions
+//! and either marks accesses with `!ame` metadata or rewrites them. [`instrument`] runs at the end of
+//! the optimiser: it chooses barriers, drops those that others cover, and inserts the rest.
+//!
+//! Options are environment variables. `opt-19`, and clang with `-Xclang -load` in front, also take
+//! the form `-mllvm -ame-...`.
+//!
+//! | variable | option | |
+//! | --- | --- | --- |
+//! | `AME_ANNOTATIONS` | `-ame-annotations` | annotation sets, `path[:path]`; `libc` always comes first |
+//! | `AME_PASS_OPT` | `-ame-opt` | `-name[,-name]` switches optimisations off, `-all,+name` all but one; [`options`] lists them |
+//! | `AME_PASS_STATS` | `-ame-stats` | file to which each module appends its counts, JSON lines |
+//! | `AME_PASS_REMARKS` | `-ame-remarks` | file of remarks, JSON lines: module, function, file, line, access, rule, detail |
+//! | `AME_PASS_WARN` | `-ame-warn` | `1`: compiler warnings about what is slow because it is unknown |
+//!
+//! Limits: x86-64 Linux; scalable vectors and unsplit coroutines are compile errors. In functions with
+//! twelve or more barriers ("compact") the slow path is jumped over in place instead of being put at
+//! the function's end, because the code generator needs too long for that many blocks.
 
 #![deny(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks)]

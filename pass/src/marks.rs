@@ -39,11 +39,17 @@ pub struct Marks {
 
 impl Marks {
     pub fn new(module: Module) -> Marks {
-        Marks { module, kind: module.metadata_kind(KIND), known: FxHashMap::default() }
+        Marks {
+            module,
+            kind: module.metadata_kind(KIND),
+            known: FxHashMap::default(),
+        }
     }
 
     pub fn of(&mut self, access: Value) -> Mark {
-        let Some(node) = access.metadata(self.kind) else { return Mark::default() };
+        let Some(node) = access.metadata(self.kind) else {
+            return Mark::default();
+        };
         if let Some(&known) = self.known.get(&node) {
             return known;
         }
@@ -68,7 +74,10 @@ impl Marks {
     /// The mark of an access that is no load or store.
     pub fn of_known(&mut self, access: Value) -> Mark {
         let mark = self.of(access);
-        Mark { residue: None, ..mark }
+        Mark {
+            residue: None,
+            ..mark
+        }
     }
 
     pub fn set(&self, access: Value, mark: Mark) {

@@ -64,7 +64,12 @@ pub struct Options {
 impl Options {
     pub fn read() -> Result<Options, String> {
         let annotations = ffi::option(0)
-            .map(|text| text.split(':').filter(|p| !p.is_empty()).map(PathBuf::from).collect())
+            .map(|text| {
+                text.split(':')
+                    .filter(|p| !p.is_empty())
+                    .map(PathBuf::from)
+                    .collect()
+            })
             .unwrap_or_default();
         Ok(Options {
             annotations,
@@ -86,7 +91,10 @@ mod tests {
         assert!(o.hoist && !o.redundancy && !o.range);
         assert!(!Optimisations::parse("-hoist").unwrap().hoist);
         let error = Optimisations::parse("-hosit").unwrap_err();
-        assert!(error.contains("`hosit`") && error.contains("hoist"), "{error}");
+        assert!(
+            error.contains("`hosit`") && error.contains("hoist"),
+            "{error}"
+        );
         assert!(Optimisations::parse("hoist").is_err());
     }
 }

@@ -48,14 +48,26 @@ impl Report {
     pub fn barrier(&mut self, function: Value, at: Value, mode: Mode) {
         self.barriers[mode as usize] += 1;
         if self.want_remarks {
-            self.remark(function, at, access_word(mode), "barrier", mode_sentence(mode));
+            self.remark(
+                function,
+                at,
+                access_word(mode),
+                "barrier",
+                mode_sentence(mode),
+            );
         }
     }
 
     pub fn range(&mut self, function: Value, at: Value, mode: Mode) {
         self.ranges[mode as usize] += 1;
         if self.want_remarks {
-            self.remark(function, at, access_word(mode), "range_barrier", mode_sentence(mode));
+            self.remark(
+                function,
+                at,
+                access_word(mode),
+                "range_barrier",
+                mode_sentence(mode),
+            );
         }
     }
 
@@ -119,7 +131,11 @@ impl Report {
     fn statistics(&self, phase: &str) -> String {
         let modes = ["read", "write", "immutable", "private"];
         let by_mode = |n: &[u64; 4]| -> serde_json::Map<_, _> {
-            modes.iter().zip(n).map(|(m, n)| (m.to_string(), json!(n))).collect()
+            modes
+                .iter()
+                .zip(n)
+                .map(|(m, n)| (m.to_string(), json!(n)))
+                .collect()
         };
         let skipped: serde_json::Map<_, _> = Skip::ALL
             .iter()

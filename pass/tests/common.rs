@@ -9,9 +9,17 @@ use std::process::{Command, Output, Stdio};
 pub fn plugin() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let deps = exe.parent().unwrap();
-    let places = [deps.join("libame_pass.so"), deps.parent().unwrap().join("libame_pass.so")];
-    let newest = places.iter().filter(|p| p.exists()).max_by_key(|p| p.metadata().unwrap().modified().unwrap());
-    newest.unwrap_or_else(|| panic!("libame_pass.so is not in {}", deps.display())).clone()
+    let places = [
+        deps.join("libame_pass.so"),
+        deps.parent().unwrap().join("libame_pass.so"),
+    ];
+    let newest = places
+        .iter()
+        .filter(|p| p.exists())
+        .max_by_key(|p| p.metadata().unwrap().modified().unwrap());
+    newest
+        .unwrap_or_else(|| panic!("libame_pass.so is not in {}", deps.display()))
+        .clone()
 }
 
 pub fn folder() -> &'static Path {
@@ -21,7 +29,13 @@ pub fn folder() -> &'static Path {
 /// A command without the user's settings of the pass.
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
-    for name in ["AME_ANNOTATIONS", "AME_PASS_OPT", "AME_PASS_STATS", "AME_PASS_REMARKS", "AME_PASS_WARN"] {
+    for name in [
+        "AME_ANNOTATIONS",
+        "AME_PASS_OPT",
+        "AME_PASS_STATS",
+        "AME_PASS_REMARKS",
+        "AME_PASS_WARN",
+    ] {
         command.env_remove(name);
     }
     command
@@ -33,7 +47,9 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|e| panic!("cannot run {command:?}: {e} (apt-get install clang-19 llvm-19)"));
+        .unwrap_or_else(|e| {
+            panic!("cannot run {command:?}: {e} (apt-get install clang-19 llvm-19)")
+        });
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -47,7 +63,11 @@ pub fn opt(ir: &str, passes: &str, options: &[(&str, &str)]) -> String {
         .args(["-S", "-o", "-", "-"])
         .envs(options.iter().copied());
     let out = run(&mut command, ir.as_bytes());
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     functions(&String::from_utf8(out.stdout).unwrap())
 }
 
@@ -70,10 +90,23 @@ fn functions(module: &str) -> String {
 pub fn assembly(source: &str, level: &str, function: &str) -> Vec<String> {
     let mut command = command("clang-19");
     command
-        .args([level, "-x", "c", "-S", "-fno-asynchronous-unwind-tables", "-o", "-", "-"])
+        .args([
+            level,
+            "-x",
+            "c",
+            "-S",
+            "-fno-asynchronous-unwind-tables",
+            "-o",
+            "-",
+            "-",
+        ])
         .arg(format!("-fpass-plugin={}", plugin().display()));
     let out = run(&mut command, source.as_bytes());
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     let text = String::from_utf8(out.stdout).unwrap();
     text.lines()
         .skip_while(|l| !l.starts_with(&format!("{function}:")))

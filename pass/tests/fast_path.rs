@@ -7,10 +7,16 @@ use common::assembly;
 /// Instructions from the first that computes the granule to the branch, and what follows it.
 fn fast_path(source: &str, function: &str) -> (usize, Vec<String>) {
     let code = assembly(source, "-O2", function);
-    let branch = code.iter().position(|l| l.starts_with("jb")).expect("no check");
+    let branch = code
+        .iter()
+        .position(|l| l.starts_with("jb"))
+        .expect("no check");
     // The two loads of the control block and of the mark table are done once per function.
     let setup = code.iter().take_while(|l| !l.contains("%fs:(")).count() + 1;
-    let instructions = code[setup..=branch].iter().filter(|l| !l.ends_with(':')).count();
+    let instructions = code[setup..=branch]
+        .iter()
+        .filter(|l| !l.ends_with(':'))
+        .count();
     (instructions, code[branch + 1..].to_vec())
 }
 
@@ -20,7 +26,10 @@ fn a_read_is_at_most_seven_instructions() {
     assert!(n <= 7, "{n} instructions");
     // The slow path comes after the return.
     let ret = rest.iter().position(|l| l == "retq").unwrap();
-    let slow = rest.iter().position(|l| l.contains("ame_read_slow")).unwrap();
+    let slow = rest
+        .iter()
+        .position(|l| l.contains("ame_read_slow"))
+        .unwrap();
     assert!(ret < slow, "{rest:#?}");
 }
 

@@ -83,14 +83,21 @@ fn fresh_memory_needs_no_barrier() {
 
 #[test]
 fn calls_that_may_end_the_transaction_kill_barriers() {
-    let ir = |callee: &str| format!("{callee}\ndefine i64 @f(ptr %p) {{ %a = load i64, ptr %p, align 8\n call void @g()\n %b = load i64, ptr %p, align 8\n ret i64 %b }}");
-    let checks = |callee, options| opt(&ir(callee), BOTH, options).matches("ame_read_slow").count();
+    let ir = |callee: &str| {
+        format!("{callee}\ndefine i64 @f(ptr %p) {{ %a = load i64, ptr %p, align 8\n call void @g()\n %b = load i64, ptr %p, align 8\n ret i64 %b }}")
+    };
+    let checks = |callee, options| {
+        opt(&ir(callee), BOTH, options)
+            .matches("ame_read_slow")
+            .count()
+    };
     assert_eq!(checks("declare void @g()", &[]), 2);
     assert_eq!(checks("declare void @g() \"ame\"=\"pure\"", &[]), 1);
     let quiet = "define internal void @g() noinline { ret void }";
     assert_eq!(checks(quiet, &[]), 1);
     assert_eq!(checks(quiet, &[("AME_PASS_OPT", "-summary")]), 2);
-    let loud = "declare void @h()\ndefine internal void @g() noinline { call void @h()\n ret void }";
+    let loud =
+        "declare void @h()\ndefine internal void @g() noinline { call void @h()\n ret void }";
     assert_eq!(checks(loud, &[]), 2);
 }
 
@@ -146,6 +153,9 @@ fn kinds_of_fields_from_a_set() {
     }
     std::fs::write(&set, text).unwrap();
     let path = set.to_str().unwrap();
-    insta::assert_snapshot!("kinds_tagged", opt(KINDS, "ame-tag", &[("AME_ANNOTATIONS", path)]));
+    insta::assert_snapshot!(
+        "kinds_tagged",
+        opt(KINDS, "ame-tag", &[("AME_ANNOTATIONS", path)])
+    );
     insta::assert_snapshot!("kinds", opt(KINDS, BOTH, &[("AME_ANNOTATIONS", path)]));
 }

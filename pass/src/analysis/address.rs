@@ -48,11 +48,16 @@ impl Addresses {
         if let Some(&known) = self.sums.get(&pointer) {
             return known;
         }
-        let mut at = Address { base: pointer, offset: 0 };
+        let mut at = Address {
+            base: pointer,
+            offset: 0,
+        };
         loop {
             match at.base.opcode() {
                 Some(Opcode::LLVMGetElementPtr) if !at.base.ty().is_vector() => {
-                    let Some(add) = self.module.gep_offset(at.base) else { break };
+                    let Some(add) = self.module.gep_offset(at.base) else {
+                        break;
+                    };
                     at.offset = at.offset.wrapping_add(add);
                     at.base = at.base.operand(0);
                 }
@@ -147,9 +152,9 @@ pub fn root(pointer: Value) -> Value {
     let mut at = pointer;
     loop {
         match at.opcode() {
-            Some(
-                Opcode::LLVMGetElementPtr | Opcode::LLVMBitCast | Opcode::LLVMAddrSpaceCast,
-            ) => at = at.operand(0),
+            Some(Opcode::LLVMGetElementPtr | Opcode::LLVMBitCast | Opcode::LLVMAddrSpaceCast) => {
+                at = at.operand(0)
+            }
             None if at.is_alias() => at = at.aliasee(),
             _ => return at,
         }

@@ -30,8 +30,11 @@ pub struct Cfg {
 impl Cfg {
     pub fn new(function: Value) -> Cfg {
         let blocks: Vec<Block> = function.blocks().collect();
-        let index: FxHashMap<Block, u32> =
-            blocks.iter().enumerate().map(|(i, &b)| (b, i as u32)).collect();
+        let index: FxHashMap<Block, u32> = blocks
+            .iter()
+            .enumerate()
+            .map(|(i, &b)| (b, i as u32))
+            .collect();
         let n = blocks.len();
         let mut successors = Vec::with_capacity(n);
         let mut predecessors = vec![Vec::new(); n];
@@ -55,7 +58,17 @@ impl Cfg {
             dominated[idom[b as usize] as usize].push(b);
         }
         let interval = number(&dominated, n);
-        Cfg { blocks, index, successors, predecessors, order, position, idom, dominated, interval }
+        Cfg {
+            blocks,
+            index,
+            successors,
+            predecessors,
+            order,
+            position,
+            idom,
+            dominated,
+            interval,
+        }
     }
 
     pub fn reachable(&self, block: u32) -> bool {
@@ -97,7 +110,9 @@ fn reverse_post_order(successors: &[Vec<u32>]) -> Vec<u32> {
 
 fn immediate_dominators(order: &[u32], position: &[u32], predecessors: &[Vec<u32>]) -> Vec<u32> {
     let mut idom = vec![NONE; predecessors.len()];
-    let Some(&entry) = order.first() else { return idom };
+    let Some(&entry) = order.first() else {
+        return idom;
+    };
     idom[entry as usize] = entry;
     let mut changed = true;
     while changed {
@@ -108,7 +123,11 @@ fn immediate_dominators(order: &[u32], position: &[u32], predecessors: &[Vec<u32
                 if position[p as usize] == NONE || idom[p as usize] == NONE {
                     continue;
                 }
-                new = if new == NONE { p } else { meet(&idom, position, p, new) };
+                new = if new == NONE {
+                    p
+                } else {
+                    meet(&idom, position, p, new)
+                };
             }
             if idom[b as usize] != new {
                 idom[b as usize] = new;

@@ -57,7 +57,11 @@ impl Epochs {
                 }
             }
         }
-        Epochs { entry, kills, first_id }
+        Epochs {
+            entry,
+            kills,
+            first_id,
+        }
     }
 
     /// The epoch just before the instruction at `position` of `block`.

@@ -84,9 +84,17 @@ fn call_keeps(call: Value, pointer: Value) -> bool {
     if callee.is_function() && callee.name().starts_with("llvm.") {
         let name = &callee.name()[5..];
         // These take addresses without the nocapture attribute, but keep none.
-        if ["lifetime.", "va_start", "va_end", "va_copy", "invariant.", "dbg.", "var.annotation"]
-            .iter()
-            .any(|p| name.starts_with(p))
+        if [
+            "lifetime.",
+            "va_start",
+            "va_end",
+            "va_copy",
+            "invariant.",
+            "dbg.",
+            "var.annotation",
+        ]
+        .iter()
+        .any(|p| name.starts_with(p))
         {
             return false;
         }

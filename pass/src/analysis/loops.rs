@@ -39,7 +39,10 @@ impl Loops {
                 latches.push((header, back));
             }
         }
-        let mut loops = Loops { all: Vec::new(), innermost: vec![NONE; n] };
+        let mut loops = Loops {
+            all: Vec::new(),
+            innermost: vec![NONE; n],
+        };
         let mut member = vec![NONE; n];
         // A header is met after the headers of the loops around it, so `innermost` ends up right.
         for (id, (header, latches)) in latches.into_iter().enumerate() {
@@ -65,8 +68,10 @@ impl Loops {
                 .copied()
                 .filter(|&b| cfg.successors[b as usize].iter().any(|&s| !inside(s)))
                 .collect();
-            let mut outside =
-                cfg.predecessors[header as usize].iter().copied().filter(|&p| !inside(p));
+            let mut outside = cfg.predecessors[header as usize]
+                .iter()
+                .copied()
+                .filter(|&p| !inside(p));
             let preheader = match (outside.next(), outside.next()) {
                 (Some(p), None) if cfg.successors[p as usize].len() == 1 => Some(p),
                 _ => None,
@@ -75,7 +80,15 @@ impl Loops {
                 NONE => 1,
                 p => loops.all[p as usize].depth + 1,
             };
-            loops.all.push(Loop { header, latches, body, exiting, preheader, parent, depth });
+            loops.all.push(Loop {
+                header,
+                latches,
+                body,
+                exiting,
+                preheader,
+                parent,
+                depth,
+            });
         }
         loops
     }

@@ -84,13 +84,27 @@ impl Builder {
     pub fn gep(&self, element: Type, pointer: Value, index: Value) -> Value {
         let mut indices = [index.0];
         Value(unsafe {
-            LLVMBuildGEP2(self.0, element.0, pointer.0, indices.as_mut_ptr(), 1, NAMELESS)
+            LLVMBuildGEP2(
+                self.0,
+                element.0,
+                pointer.0,
+                indices.as_mut_ptr(),
+                1,
+                NAMELESS,
+            )
         })
     }
     pub fn inbounds_gep(&self, element: Type, pointer: Value, index: Value) -> Value {
         let mut indices = [index.0];
         Value(unsafe {
-            LLVMBuildInBoundsGEP2(self.0, element.0, pointer.0, indices.as_mut_ptr(), 1, NAMELESS)
+            LLVMBuildInBoundsGEP2(
+                self.0,
+                element.0,
+                pointer.0,
+                indices.as_mut_ptr(),
+                1,
+                NAMELESS,
+            )
         })
     }
     pub fn call(&self, ty: Type, callee: Value, arguments: &[Value]) -> Value {
@@ -114,7 +128,12 @@ impl Builder {
         let mut blocks: Vec<LLVMBasicBlockRef> = incoming.iter().map(|i| i.1 .0).collect();
         unsafe {
             let phi = LLVMBuildPhi(self.0, ty.0, NAMELESS);
-            LLVMAddIncoming(phi, values.as_mut_ptr(), blocks.as_mut_ptr(), values.len() as u32);
+            LLVMAddIncoming(
+                phi,
+                values.as_mut_ptr(),
+                blocks.as_mut_ptr(),
+                values.len() as u32,
+            );
             Value(phi)
         }
     }
@@ -122,9 +141,7 @@ impl Builder {
         Value(unsafe { LLVMBuildExtractElement(self.0, vector.0, index.0, NAMELESS) })
     }
     pub fn int_cast(&self, value: Value, ty: Type, signed: bool) -> Value {
-        Value(unsafe {
-            LLVMBuildIntCast2(self.0, value.0, ty.0, i32::from(signed), NAMELESS)
-        })
+        Value(unsafe { LLVMBuildIntCast2(self.0, value.0, ty.0, i32::from(signed), NAMELESS) })
     }
     pub fn atomic_rmw(
         &self,

@@ -16,9 +16,9 @@ mod value;
 pub use block::Block;
 pub use builder::Builder;
 pub use module::Module;
+pub use plugin::fatal;
 pub use plugin::{option, OPTION_NAMES};
 pub use types::Type;
-pub use plugin::fatal;
 pub use value::{attribute_kind, Value};
 
 pub use llvm_sys::{
@@ -42,11 +42,8 @@ extern "C" {
     fn ame_shim_split(at: LLVMValueRef) -> LLVMBasicBlockRef;
     fn ame_shim_move_before(instruction: LLVMValueRef, at: LLVMValueRef);
     fn ame_shim_first_insertion_point(block: LLVMBasicBlockRef) -> LLVMValueRef;
-    fn ame_shim_constant_offset(
-        module: LLVMModuleRef,
-        gep: LLVMValueRef,
-        offset: *mut i64,
-    ) -> bool;
+    fn ame_shim_constant_offset(module: LLVMModuleRef, gep: LLVMValueRef, offset: *mut i64)
+        -> bool;
     fn ame_shim_no_capture(call: LLVMValueRef, argument: c_uint) -> bool;
     fn ame_shim_memory_effects(call: LLVMValueRef) -> u32;
     fn ame_shim_call_has(call: LLVMValueRef, kind: c_uint) -> bool;

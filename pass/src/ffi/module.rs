@@ -1,8 +1,8 @@
 //! The module that is being compiled.
 
 use super::{
-    ame_shim_append_constructor, ame_shim_constant_offset, ame_shim_pointer_alignment, bytes, Block,
-    Type, Value,
+    ame_shim_append_constructor, ame_shim_constant_offset, ame_shim_pointer_alignment, bytes,
+    Block, Type, Value,
 };
 use llvm_sys::core::*;
 use llvm_sys::prelude::*;
@@ -30,7 +30,9 @@ impl Module {
         }
     }
     pub fn triple(self) -> String {
-        unsafe { CStr::from_ptr(LLVMGetTarget(self.0)) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr(LLVMGetTarget(self.0)) }
+            .to_string_lossy()
+            .into_owned()
     }
     pub fn functions(self) -> impl Iterator<Item = Value> {
         std::iter::successors(Value::wrap(unsafe { LLVMGetFirstFunction(self.0) }), |f| {
@@ -132,9 +134,7 @@ impl Module {
         unsafe { ame_shim_pointer_alignment(pointer.0, self.0) }
     }
     pub fn metadata_kind(self, name: &str) -> u32 {
-        unsafe {
-            LLVMGetMDKindIDInContext(self.context(), name.as_ptr().cast(), name.len() as u32)
-        }
+        unsafe { LLVMGetMDKindIDInContext(self.context(), name.as_ptr().cast(), name.len() as u32) }
     }
     /// Metadata node of strings, as a value that `Value::set_metadata` takes.
     pub fn string_node(self, words: &[&str]) -> Value {

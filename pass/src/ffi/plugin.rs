@@ -46,7 +46,9 @@ unsafe extern "C" fn register(builder: *mut c_void) {
             .map(String::as_str)
             .or_else(|| info.payload().downcast_ref::<&str>().copied())
             .unwrap_or("unknown panic");
-        let place = info.location().map(|l| format!("{}:{}", l.file(), l.line()));
+        let place = info
+            .location()
+            .map(|l| format!("{}:{}", l.file(), l.line()));
         fatal(&format!(
             "internal error in the Ame pass ({}): {what}\nwhile working on {}\nPlease report it \
              with the source file; AME_PASS_OPT=-all may avoid it",
@@ -84,8 +86,13 @@ pub fn fatal(message: &str) -> ! {
 }
 
 /// Environment variables in the order of the shim's options.
-pub const OPTION_NAMES: [&str; 5] =
-    ["AME_ANNOTATIONS", "AME_PASS_OPT", "AME_PASS_STATS", "AME_PASS_REMARKS", "AME_PASS_WARN"];
+pub const OPTION_NAMES: [&str; 5] = [
+    "AME_ANNOTATIONS",
+    "AME_PASS_OPT",
+    "AME_PASS_STATS",
+    "AME_PASS_REMARKS",
+    "AME_PASS_WARN",
+];
 
 /// An option: from `-mllvm -ame-...` if given, else from the environment.
 pub fn option(which: usize) -> Option<String> {
@@ -93,7 +100,9 @@ pub fn option(which: usize) -> Option<String> {
     let given = unsafe { CStr::from_ptr(ame_shim_option(which as c_int)) };
     let given = given.to_string_lossy().into_owned();
     if given.is_empty() {
-        std::env::var(OPTION_NAMES[which]).ok().filter(|v| !v.is_empty())
+        std::env::var(OPTION_NAMES[which])
+            .ok()
+            .filter(|v| !v.is_empty())
     } else {
         Some(given)
     }

@@ -34,8 +34,13 @@ impl Type {
     pub fn is_float_or_vector(self) -> bool {
         use LLVMTypeKind::*;
         match self.kind() {
-            LLVMHalfTypeKind | LLVMBFloatTypeKind | LLVMFloatTypeKind | LLVMDoubleTypeKind
-            | LLVMFP128TypeKind | LLVMX86_FP80TypeKind | LLVMVectorTypeKind
+            LLVMHalfTypeKind
+            | LLVMBFloatTypeKind
+            | LLVMFloatTypeKind
+            | LLVMDoubleTypeKind
+            | LLVMFP128TypeKind
+            | LLVMX86_FP80TypeKind
+            | LLVMVectorTypeKind
             | LLVMScalableVectorTypeKind => true,
             LLVMStructTypeKind => (0..self.struct_fields())
                 .any(|i| self.struct_field(i).is_some_and(Type::is_float_or_vector)),

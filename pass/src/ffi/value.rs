@@ -1,8 +1,9 @@
 //! Values: constants, functions, arguments, instructions.
 
 use super::{
-    ame_shim_call_has, ame_shim_clone_function, ame_shim_diagnose, ame_shim_interposable, ame_shim_memory_effects,
-    ame_shim_move_before, ame_shim_no_capture, ame_shim_returns_noalias, bytes, Block, Type,
+    ame_shim_call_has, ame_shim_clone_function, ame_shim_diagnose, ame_shim_interposable,
+    ame_shim_memory_effects, ame_shim_move_before, ame_shim_no_capture, ame_shim_returns_noalias,
+    bytes, Block, Type,
 };
 use llvm_sys::core::*;
 use llvm_sys::debuginfo::LLVMInstructionGetDebugLoc;
@@ -87,7 +88,8 @@ impl Value {
     }
     /// The same, sign extended.
     pub fn as_i64(self) -> Option<i64> {
-        self.as_u64().map(|_| unsafe { LLVMConstIntGetSExtValue(self.0) })
+        self.as_u64()
+            .map(|_| unsafe { LLVMConstIntGetSExtValue(self.0) })
     }
 
     // --- operands and uses -------------------------------------------------------------------
@@ -134,20 +136,30 @@ impl Value {
     }
     pub fn successors(self) -> Vec<Block> {
         let n = unsafe { LLVMGetNumSuccessors(self.0) };
-        (0..n).map(|i| Block(unsafe { LLVMGetSuccessor(self.0, i) })).collect()
+        (0..n)
+            .map(|i| Block(unsafe { LLVMGetSuccessor(self.0, i) }))
+            .collect()
     }
     /// Incoming edges of a phi.
     pub fn incoming(self) -> impl Iterator<Item = (Value, Block)> {
         let n = unsafe { LLVMCountIncoming(self.0) };
         (0..n).map(move |i| unsafe {
-            (Value(LLVMGetIncomingValue(self.0, i)), Block(LLVMGetIncomingBlock(self.0, i)))
+            (
+                Value(LLVMGetIncomingValue(self.0, i)),
+                Block(LLVMGetIncomingBlock(self.0, i)),
+            )
         })
     }
     pub fn add_incoming(self, incoming: &[(Value, Block)]) {
         let mut values: Vec<LLVMValueRef> = incoming.iter().map(|i| i.0 .0).collect();
         let mut blocks: Vec<LLVMBasicBlockRef> = incoming.iter().map(|i| i.1 .0).collect();
         unsafe {
-            LLVMAddIncoming(self.0, values.as_mut_ptr(), blocks.as_mut_ptr(), values.len() as u32);
+            LLVMAddIncoming(
+                self.0,
+                values.as_mut_ptr(),
+                blocks.as_mut_ptr(),
+                values.len() as u32,
+            );
         }
     }
     /// Alignment of a load, store, atomic or alloca, or of a global; 0 when not given.
@@ -220,9 +232,7 @@ impl Value {
     }
     /// Source file and line.
     pub fn location(self) -> Option<(String, u32)> {
-        if !self.is_instruction()
-            || unsafe { LLVMInstructionGetDebugLoc(self.0) }.is_null()
-        {
+        if !self.is_instruction() || unsafe { LLVMInstructionGetDebugLoc(self.0) }.is_null() {
             return None;
         }
         let mut len = 0;
@@ -344,7 +354,9 @@ impl Value {
     }
     pub fn parameters(self) -> Vec<Value> {
         let n = unsafe { LLVMCountParams(self.0) };
-        (0..n).map(|i| Value(unsafe { LLVMGetParam(self.0, i) })).collect()
+        (0..n)
+            .map(|i| Value(unsafe { LLVMGetParam(self.0, i) }))
+            .collect()
     }
     /// Function that an argument belongs to.
     pub fn parameter_owner(self) -> Value {

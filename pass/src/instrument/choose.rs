@@ -3,11 +3,11 @@
 use super::plan::*;
 use crate::analysis::address::{Addresses, Memory};
 use crate::analysis::cfg::Cfg;
+use crate::attributes;
 use crate::callee::{Callee, Callees, Intrinsic, Treatment};
 use crate::ffi::{attribute_kind, Module, Opcode, Value};
 use crate::marks::{Mark, Marks};
 use crate::report::Report;
-use crate::attributes;
 use ame_annotations::{FunctionKind, Len, Range, Sets};
 
 /// Accesses of at most this many bytes are checked inline, larger ones by a call.
@@ -78,12 +78,24 @@ impl<'a, 'b> Chooser<'a, 'b> {
 
     pub fn run(&mut self, cfg: &Cfg) {
         let n = cfg.blocks.len();
-        self.plan.floats = self.function.value_type().return_type().is_float_or_vector()
-            || self.function.parameters().iter().any(|p| p.ty().is_float_or_vector());
+        self.plan.floats = self
+            .function
+            .value_type()
+            .return_type()
+            .is_float_or_vector()
+            || self
+                .function
+                .parameters()
+                .iter()
+                .any(|p| p.ty().is_float_or_vector());
         self.facts.kills = vec![Vec::new(); n];
         for &b in &cfg.order {
             for (position, at) in cfg.blocks[b as usize].instructions().enumerate() {
-                let place = Place { block: b, position: position as u32, at };
+                let place = Place {
+                    block: b,
+                    position: position as u32,
+                    at,
+                };
                 self.instruction(place);
             }
         }
@@ -111,7 +123,11 @@ impl<'a, 'b> Chooser<'a, 'b> {
             }
             Some(Opcode::LLVMCall | Opcode::LLVMInvoke | Opcode::LLVMCallBr) => self.call(place),
             Some(Opcode::LLVMVAArg) => {
-                self.report.unsupported(self.function, at, "va_arg instruction: the list is taken to be private");
+                self.report.unsupported(
+                    self.function,
+                    at,
+                    "va_arg instruction: the list is taken to be private",
+                );
             }
             _ => {}
         }
@@ -122,7 +138,9 @@ impl<'a, 'b> Chooser<'a, 'b> {
         let at = place.at;
         let word = if mode == Mode::Read { "read" } else { "write" };
         if ty.is_scalable_vector() {
-            return self.report.error(self.function, at, "access to a vector of unknown length");
+            return self
+                .report
+                .error(self.function, at, "access to a vector of unknown length");
         }
         let mark = self.marks.of(at);
         let size = self.module.store_size(ty);
@@ -191,7 +209,14 @@ impl<'a, 'b> Chooser<'a, 'b> {
 
     fn range(&mut self, place: Place, pointer: Value, length: Length, mode: Mode) {
         self.report.range(self.function, place.at, mode);
-        self.step(place, Action::Range { mode, pointer, length });
+        self.step(
+            place,
+            Action::Range {
+                mode,
+                pointer,
+                length,
+            },
+        );
     }
 
     fn step(&mut self, place: Place, action: Action) {
@@ -205,13 +230,22 @@ impl<'a, 'b> Chooser<'a, 'b> {
             Some(FunctionKind::Exclusive) => Action::Exclusive,
             _ => return,
         };
-        let Some(entry) = self.function.entry() else { return };
+        let Some(entry) = self.function.entry() else {
+            return;
+        };
         let start = entry
             .instructions()
             .enumerate()
             .find(|(_, i)| i.opcode() != Some(Opcode::LLVMAlloca));
         if let Some((position, at)) = start {
-            self.step(Place { block: 0, position: position as u32, at }, action);
+            self.step(
+                Place {
+                    block: 0,
+                    position: position as u32,
+                    at,
+                },
+                action,
+            );
         }
     }
 
@@ -221,7 +255,9 @@ impl<'a, 'b> Chooser<'a, 'b> {
         let at = place.at;
         self.plan.floats = self.plan.floats
             || (0..at.arguments()).any(|i| at.operand(i).ty().is_float_or_vector());
-        let Some(callee) = self.callees.of(at) else { return self.assembly(place) };
+        let Some(callee) = self.callees.of(at) else {
+            return self.assembly(place);
+        };
         if callee.is_count {
             self.plan.counts.push(at);
         }
@@ -236,7 +272,12 @@ impl<'a, 'b> Chooser<'a, 'b> {
             Treatment::Free => {}
             Treatment::Check => {
                 self.report.count("call_checks");
-                self.step(place, Action::Check { target: at.callee() });
+                self.step(
+                    place,
+                    Action::Check {
+                        target: at.callee(),
+                    },
+                );
             }
             Treatment::Inevitable => self.step(place, Action::Inevitable),
             Treatment::Exclusive => self.step(place, Action::Exclusive),
@@ -287,7 +328,11 @@ impl<'a, 'b> Chooser<'a, 'b> {
         };
         at.forbid_tail();
         self.step(place, Action::BoundaryEnter);
-        let after = Place { block: place.block, position: place.position + 1, at: next };
+        let after = Place {
+            block: place.block,
+            position: place.position + 1,
+            at: next,
+        };
         self.step(after, Action::BoundaryLeave);
         self.plan.begins = true;
     }
@@ -316,7 +361,10 @@ impl<'a, 'b> Chooser<'a, 'b> {
             self.report.unsupported(
                 self.function,
                 at,
-                &format!("rule `{range}` of {} does not fit this call: becomes exclusive", at.callee().name()),
+                &format!(
+                    "rule `{range}` of {} does not fit this call: becomes exclusive",
+                    at.callee().name()
+                ),
             );
             return self.step(place, Action::Exclusive);
         }
@@ -367,7 +415,16 @@ impl<'a, 'b> Chooser<'a, 'b> {
                         let (pointer, mask) = (op(1), op(2));
                         let mode = Mode::Write;
                         self.report.range(self.function, at, mode);
-                        self.step(place, Action::Packed { mode, pointer, mask, lanes, stride });
+                        self.step(
+                            place,
+                            Action::Packed {
+                                mode,
+                                pointer,
+                                mask,
+                                lanes,
+                                stride,
+                            },
+                        );
                     }
                 }
             }
@@ -378,25 +435,47 @@ impl<'a, 'b> Chooser<'a, 'b> {
         match (vector.lanes(), vector.element()) {
             (Some(lanes), Some(element)) => Some((lanes, self.module.alloc_size(element))),
             _ => {
-                self.report.error(self.function, place.at, "access to a vector of unknown length");
+                self.report.error(
+                    self.function,
+                    place.at,
+                    "access to a vector of unknown length",
+                );
                 None
             }
         }
     }
 
-    fn lanes(&mut self, place: Place, pointer: Value, mask: Value, vector: crate::ffi::Type, mode: Mode) {
-        let Some((lanes, stride)) = self.lane_layout(place, vector) else { return };
+    fn lanes(
+        &mut self,
+        place: Place,
+        pointer: Value,
+        mask: Value,
+        vector: crate::ffi::Type,
+        mode: Mode,
+    ) {
+        let Some((lanes, stride)) = self.lane_layout(place, vector) else {
+            return;
+        };
         let mode = if pointer.ty().is_vector() {
             mode
         } else {
             let mark = self.marks.of_known(place.at);
-        match self.mode(pointer, mode, mark) {
+            match self.mode(pointer, mode, mark) {
                 Ok(mode) => mode,
                 Err(skip) => return self.report.skip(self.function, place.at, "write", skip),
             }
         };
         self.report.range(self.function, place.at, mode);
-        self.step(place, Action::Lanes { mode, pointer, mask, lanes, stride });
+        self.step(
+            place,
+            Action::Lanes {
+                mode,
+                pointer,
+                mask,
+                lanes,
+                stride,
+            },
+        );
     }
 
     /// Range of constant length that an instruction which is no plain access touches.
@@ -420,7 +499,9 @@ impl<'a, 'b> Chooser<'a, 'b> {
 
     fn assembly(&mut self, place: Place) {
         let (text, constraints, side_effects) = place.at.callee().assembly();
-        let only_comments = text.lines().all(|l| l.trim().is_empty() || l.trim().starts_with('#'));
+        let only_comments = text
+            .lines()
+            .all(|l| l.trim().is_empty() || l.trim().starts_with('#'));
         // Indirect operands are memory: `*m`, `=*m`.
         let memory = constraints.contains("~{memory}") || constraints.contains('*');
         if only_comments || (!side_effects && !memory) || is_pause(&text) {
@@ -437,5 +518,8 @@ impl<'a, 'b> Chooser<'a, 'b> {
 
 /// Spin-loop hints, fences and the time-stamp counter touch no memory.
 fn is_pause(text: &str) -> bool {
-    matches!(text.trim(), "pause" | "rep; nop" | "rep nop" | "rep;nop" | "mfence" | "lfence" | "sfence" | "rdtsc")
+    matches!(
+        text.trim(),
+        "pause" | "rep; nop" | "rep nop" | "rep;nop" | "mfence" | "lfence" | "sfence" | "rdtsc"
+    )
 }

@@ -26,13 +26,17 @@ pub fn separate(runtime: &Runtime, function: Value, escapes: &mut Escapes) -> u6
         alloca.set_alignment(align);
         let ty = alloca.allocated_type();
         // The size of a variable-length array is rounded up by the stack alignment anyway.
-        let Some(count) = alloca.operand(0).as_u64().filter(|_| ty.is_sized()) else { continue };
+        let Some(count) = alloca.operand(0).as_u64().filter(|_| ty.is_sized()) else {
+            continue;
+        };
         let size = count.saturating_mul(runtime.module.alloc_size(ty));
         if size % granule == 0 {
             continue;
         }
         runtime.builder.before(alloca);
-        let padded = runtime.builder.alloca(runtime.i8.array(size.next_multiple_of(granule)));
+        let padded = runtime
+            .builder
+            .alloca(runtime.i8.array(size.next_multiple_of(granule)));
         padded.set_alignment(align);
         alloca.replace_with(padded);
         alloca.erase();

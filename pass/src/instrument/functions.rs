@@ -21,7 +21,9 @@ pub fn replace(module: Module, function: Value, sets: &Sets) {
     if function.name().starts_with("llvm.") {
         return;
     }
-    let Some(rule) = attributes::rule(function, sets) else { return };
+    let Some(rule) = attributes::rule(function, sets) else {
+        return;
+    };
     let Some(symbol) = &rule.replace else { return };
     if symbol == function.name() || !function.has_uses() {
         return;
@@ -57,10 +59,19 @@ pub fn quiet(module: Module, callees: &mut Callees) -> FxHashSet<Value> {
     for function in module.functions().filter(|f| !f.is_declaration()) {
         bodies.push(function);
         let mut is_loud = function.is_interposable();
-        for call in function.blocks().flat_map(|b| b.instructions()).filter(|i| is_call(*i)) {
-            let Some(callee) = callees.of(call) else { continue };
+        for call in function
+            .blocks()
+            .flat_map(|b| b.instructions())
+            .filter(|i| is_call(*i))
+        {
+            let Some(callee) = callees.of(call) else {
+                continue;
+            };
             let target = call.callee();
-            if target.is_function() && !target.is_declaration() && callee.treatment == Treatment::Free {
+            if target.is_function()
+                && !target.is_declaration()
+                && callee.treatment == Treatment::Free
+            {
                 callers.entry(target).or_default().push(function);
             } else if callee.kills {
                 is_loud = true;
@@ -73,7 +84,9 @@ pub fn quiet(module: Module, callees: &mut Callees) -> FxHashSet<Value> {
     // A `safe` body handles transactions itself.
     for function in &bodies {
         if crate::callee::is_runtime(function.name())
-            || function.text_attribute(attributes::KEY).is_some_and(|t| t.contains("safe"))
+            || function
+                .text_attribute(attributes::KEY)
+                .is_some_and(|t| t.contains("safe"))
         {
             loud.push(*function);
         }

@@ -29,8 +29,11 @@ pub fn always_runs(cfg: &Cfg, l: &Loop, block: u32, at_least_once: bool) -> bool
 
 /// Moves what can be moved; returns how many barriers.
 pub fn run(cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut Plan) -> u64 {
-    let killed: Vec<bool> =
-        loops.all.iter().map(|l| l.body.iter().any(|&b| epochs.has_kill(b))).collect();
+    let killed: Vec<bool> = loops
+        .all
+        .iter()
+        .map(|l| l.body.iter().any(|&b| epochs.has_kill(b)))
+        .collect();
     let mut moved = 0;
     for barrier in plan.barriers.iter_mut().filter(|b| b.dropped.is_none()) {
         if barrier.mode == Mode::Private {
@@ -44,13 +47,19 @@ pub fn run(cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut Plan) -> u64 {
             }
             let l = &loops.all[id as usize];
             let Some(preheader) = l.preheader else { break };
-            let Some(at) = cfg.blocks[preheader as usize].terminator() else { break };
+            let Some(at) = cfg.blocks[preheader as usize].terminator() else {
+                break;
+            };
             if !invariant(cfg, loops, id, barrier.address.base)
                 || !always_runs(cfg, l, barrier.place.block, barrier.mode != Mode::Read)
             {
                 break;
             }
-            barrier.place = Place { block: preheader, position: u32::MAX - 1, at };
+            barrier.place = Place {
+                block: preheader,
+                position: u32::MAX - 1,
+                at,
+            };
             barrier.moved = true;
             any = true;
         }

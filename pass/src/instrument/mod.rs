@@ -47,7 +47,9 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
     }
     let triple = module.triple();
     if !triple.is_empty() && !(triple.starts_with("x86_64") && triple.contains("linux")) {
-        return Err(format!("the target {triple} is not supported: the runtime is for x86-64 Linux"));
+        return Err(format!(
+            "the target {triple} is not supported: the runtime is for x86-64 Linux"
+        ));
     }
     let mut report = Report::new(module, options);
     functions::replace_external(module, sets);
@@ -73,8 +75,14 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
             }
             if body == Body::Instrument {
                 crate::plugin::set_current(function.name());
-                let mut chooser =
-                    Chooser::new(module, &kinds, &mut marks, &mut callees, &mut report, function);
+                let mut chooser = Chooser::new(
+                    module,
+                    &kinds,
+                    &mut marks,
+                    &mut callees,
+                    &mut report,
+                    function,
+                );
                 let checks = instrument(&mut runtime, &mut chooser, options, sets);
                 report.add("checks", checks);
                 function.add_function_attribute(no_red_zone);
@@ -108,16 +116,13 @@ fn body(function: Value, sets: &Sets) -> Body {
     }
 }
 
-fn instrument(
-    runtime: &mut Runtime,
-    chooser: &mut Chooser,
-    options: &Options,
-    sets: &Sets,
-) -> u64 {
+fn instrument(runtime: &mut Runtime, chooser: &mut Chooser, options: &Options, sets: &Sets) -> u64 {
     let function = chooser.function;
     if function.function_has(attribute_kind("presplitcoroutine")) {
         if let Some(at) = function.entry().and_then(|b| b.first()) {
-            chooser.report.error(function, at, "coroutines are not supported");
+            chooser
+                .report
+                .error(function, at, "coroutines are not supported");
         }
         return 0;
     }
@@ -142,7 +147,11 @@ fn instrument(
     }
     for (i, reason) in optimise::run(&cfg, &epochs, &mut plan, &facts.fresh, on) {
         let b = &plan.barriers[i];
-        let word = if b.mode == plan::Mode::Read { "read" } else { "write" };
+        let word = if b.mode == plan::Mode::Read {
+            "read"
+        } else {
+            "write"
+        };
         chooser.report.skip(function, b.place.at, word, reason);
     }
     mark_hot(&mut plan, &loops, function);

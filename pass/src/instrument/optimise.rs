@@ -37,11 +37,15 @@ struct Walk<'a> {
 /// Fills in what is known about alignment to granules.
 pub fn residues(module: Module, barriers: &mut [Barrier], fresh: &[(Value, Place, u64)]) {
     let granule = GRANULE as u64;
-    let mut known: FxHashMap<Value, u64> =
-        fresh.iter().map(|(value, _, align)| (*value, *align)).collect();
+    let mut known: FxHashMap<Value, u64> = fresh
+        .iter()
+        .map(|(value, _, align)| (*value, *align))
+        .collect();
     for b in barriers.iter_mut().filter(|b| b.residue.is_none()) {
         let base = b.address.base;
-        let align = *known.entry(base).or_insert_with(|| module.pointer_alignment(base));
+        let align = *known
+            .entry(base)
+            .or_insert_with(|| module.pointer_alignment(base));
         if align >= granule {
             b.residue = Some(b.address.offset.rem_euclid(granule as i64) as u8);
         } else if b.align >= granule {
@@ -70,8 +74,14 @@ pub fn run(
         .filter(|_| options.fresh)
         .map(|(value, place, _)| (*value, epochs.before(place.block, place.position + 1)))
         .collect();
-    let mut walk =
-        Walk { plan, epochs, fresh, options, scope: FxHashMap::default(), dropped: Vec::new() };
+    let mut walk = Walk {
+        plan,
+        epochs,
+        fresh,
+        options,
+        scope: FxHashMap::default(),
+        dropped: Vec::new(),
+    };
     // Depth first; `None` closes the scope of a block.
     let mut stack: Vec<(u32, bool)> = vec![(0, false)];
     let mut opened: Vec<Vec<Value>> = Vec::new();
@@ -111,7 +121,10 @@ impl Walk<'_> {
             self.drop(i, Skip::Fresh);
             return None;
         }
-        let exact = (b.address.offset, b.address.offset.saturating_add(b.size as i64));
+        let exact = (
+            b.address.offset,
+            b.address.offset.saturating_add(b.size as i64),
+        );
         let granule = GRANULE as i64;
         let cover = match b.residue {
             Some(r) if self.options.granule && b.mode != Mode::Private => {
@@ -122,13 +135,19 @@ impl Walk<'_> {
             _ => exact,
         };
         let entries = self.scope.entry(base).or_default();
-        let found = entries.iter_mut().rev().take(LIMIT).filter(|e| {
-            e.epoch == epoch && e.low <= exact.0 && exact.1 <= e.high
-        });
+        let found = entries
+            .iter_mut()
+            .rev()
+            .take(LIMIT)
+            .filter(|e| e.epoch == epoch && e.low <= exact.0 && exact.1 <= e.high);
         for entry in found {
             let precise = entry.exact_low <= exact.0 && exact.1 <= entry.exact_high;
             if self.options.redundancy && strong_enough(entry.mode, b.mode) {
-                let reason = if precise { Skip::Redundant } else { Skip::Granule };
+                let reason = if precise {
+                    Skip::Redundant
+                } else {
+                    Skip::Granule
+                };
                 self.drop(i, reason);
                 return None;
             }

@@ -62,17 +62,38 @@ pub enum Length {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Barrier for a range, when in a transaction.
-    Range { mode: Mode, pointer: Value, length: Length },
+    Range {
+        mode: Mode,
+        pointer: Value,
+        length: Length,
+    },
     /// The same for the lanes of a vector whose mask bit is set. `pointer` is one pointer, the
     /// lanes lying `stride` bytes apart, or a vector of pointers.
-    Lanes { mode: Mode, pointer: Value, mask: Value, lanes: u32, stride: u64 },
+    Lanes {
+        mode: Mode,
+        pointer: Value,
+        mask: Value,
+        lanes: u32,
+        stride: u64,
+    },
     /// Range whose length is the number of set mask bits times `stride`.
-    Packed { mode: Mode, pointer: Value, mask: Value, lanes: u32, stride: u64 },
+    Packed {
+        mode: Mode,
+        pointer: Value,
+        mask: Value,
+        lanes: u32,
+        stride: u64,
+    },
     /// A range computed from a counted loop.
-    Stream { mode: Mode, stream: super::stream::Stream },
+    Stream {
+        mode: Mode,
+        stream: super::stream::Stream,
+    },
     Poll,
     /// Run-time check whether `target` is instrumented.
-    Check { target: Value },
+    Check {
+        target: Value,
+    },
     Inevitable,
     Exclusive,
     BoundaryEnter,

@@ -34,12 +34,25 @@ pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, options: Optim
         return 0;
     }
     items.sort_by_key(|(p, i, _)| Reverse((p.block, p.position, *i)));
-    let Some(thread) = prepare(runtime, function, !plan.begins) else { return 0 };
+    let Some(thread) = prepare(runtime, function, !plan.begins) else {
+        return 0;
+    };
     let vectors = Vectors::of(function, plan.floats);
     // With live vector registers the assembly would make them spill on the fast path.
-    let large = if vectors == Vectors::Unused { LARGE } else { VERY_LARGE };
+    let large = if vectors == Vectors::Unused {
+        LARGE
+    } else {
+        VERY_LARGE
+    };
     let compact = options.compact && items.len() >= large;
-    let mut rewriter = Rewriter { runtime, thread, vectors, inline_read, compact, checks: 0 };
+    let mut rewriter = Rewriter {
+        runtime,
+        thread,
+        vectors,
+        inline_read,
+        compact,
+        checks: 0,
+    };
 
     for (place, _, item) in &items {
         match item {
@@ -49,7 +62,9 @@ pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, options: Optim
     }
     // Last: what is inserted before a marker needs it in place.
     for &call in &plan.counts {
-        rewriter.runtime.expand_count(&rewriter.thread, call, vectors);
+        rewriter
+            .runtime
+            .expand_count(&rewriter.thread, call, vectors);
     }
     rewriter.checks
 }
@@ -58,7 +73,9 @@ pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, options: Optim
 /// when that is split, and loads what barriers need after them.
 fn prepare(runtime: &mut Runtime, function: Value, keep_marks: bool) -> Option<Thread> {
     let entry = function.entry()?;
-    let start = entry.instructions().find(|i| i.opcode() != Some(Opcode::LLVMAlloca))?;
+    let start = entry
+        .instructions()
+        .find(|i| i.opcode() != Some(Opcode::LLVMAlloca))?;
     let late: Vec<Value> = std::iter::successors(start.next(), |i| i.next())
         .filter(|i| i.opcode() == Some(Opcode::LLVMAlloca) && i.operand(0).as_u64().is_some())
         .collect();
@@ -103,15 +120,19 @@ impl Rewriter<'_> {
         let thread = self.thread;
         if self.compact && barrier.also.is_empty() {
             self.runtime.builder.before(at);
-            return self.runtime.compact_private(&thread, pointer, barrier.size, self.vectors);
+            return self
+                .runtime
+                .compact_private(&thread, pointer, barrier.size, self.vectors);
         }
         let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
         let size = self.runtime.i64.int(barrier.size);
-        self.runtime.range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);
+        self.runtime
+            .range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);
         for (address, size) in &barrier.also {
             let pointer = self.advance(address.base, address.offset as u64);
             let size = self.runtime.i64.int(*size);
-            self.runtime.range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);
+            self.runtime
+                .range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);
         }
         self.runtime.builder.branch(rest);
     }
@@ -136,14 +157,20 @@ impl Rewriter<'_> {
         if self.compact {
             self.runtime.builder.before(at);
             let write = mode != Mode::Read;
-            return self.runtime.compact_check(&thread, pointer, write, stub, self.vectors);
+            return self
+                .runtime
+                .compact_check(&thread, pointer, write, stub, self.vectors);
         }
         let mut check = None;
         let (_, rest) = self.runtime.cold_before(at, |r| {
-            check.insert(r.check(&thread, pointer, mode != Mode::Read)).too_low
+            check
+                .insert(r.check(&thread, pointer, mode != Mode::Read))
+                .too_low
         });
         if let (Some(check), Mode::Read, true) = (check, mode, hot && self.inline_read) {
-            return self.runtime.inline_read(&thread, &check, pointer, self.vectors, rest);
+            return self
+                .runtime
+                .inline_read(&thread, &check, pointer, self.vectors, rest);
         }
         self.runtime.stub(stub, Some(pointer), self.vectors);
         self.runtime.builder.branch(rest);
@@ -151,18 +178,31 @@ impl Rewriter<'_> {
 
     fn step(&mut self, at: Value, action: &Action) {
         match *action {
-            Action::Range { mode, pointer, length } => self.range(at, mode, pointer, length),
-            Action::Lanes { mode, pointer, mask, lanes, stride } => {
-                self.lanes(at, mode, pointer, mask, lanes, stride)
-            }
-            Action::Packed { mode, pointer, mask, lanes, stride } => {
-                self.packed(at, mode, pointer, mask, lanes, stride)
-            }
+            Action::Range {
+                mode,
+                pointer,
+                length,
+            } => self.range(at, mode, pointer, length),
+            Action::Lanes {
+                mode,
+                pointer,
+                mask,
+                lanes,
+                stride,
+            } => self.lanes(at, mode, pointer, mask, lanes, stride),
+            Action::Packed {
+                mode,
+                pointer,
+                mask,
+                lanes,
+                stride,
+            } => self.packed(at, mode, pointer, mask, lanes, stride),
             Action::Stream { mode, ref stream } => {
                 let thread = self.thread;
                 let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
                 let (start, length) = stream::build(self.runtime, stream);
-                self.runtime.range_stub(range_name(mode), start, length, self.vectors);
+                self.runtime
+                    .range_stub(range_name(mode), start, length, self.vectors);
                 self.runtime.builder.branch(rest);
             }
             Action::Poll => {
@@ -210,7 +250,8 @@ impl Rewriter<'_> {
             super::text::call(self.runtime, pointer, most, mode);
         } else {
             let length = self.length(length);
-            self.runtime.range_stub(range_name(mode), pointer, length, self.vectors);
+            self.runtime
+                .range_stub(range_name(mode), pointer, length, self.vectors);
         }
         self.runtime.builder.branch(rest);
     }
@@ -228,7 +269,15 @@ impl Rewriter<'_> {
         }
     }
 
-    fn lanes(&mut self, at: Value, mode: Mode, pointer: Value, mask: Value, lanes: u32, stride: u64) {
+    fn lanes(
+        &mut self,
+        at: Value,
+        mode: Mode,
+        pointer: Value,
+        mask: Value,
+        lanes: u32,
+        stride: u64,
+    ) {
         let thread = self.thread;
         let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
         for lane in 0..lanes {
@@ -238,7 +287,8 @@ impl Rewriter<'_> {
             let place = if pointer.ty().is_vector() {
                 r.builder.extract_element(pointer, index)
             } else {
-                r.builder.gep(r.i8, pointer, r.i64.int(u64::from(lane) * stride))
+                r.builder
+                    .gep(r.i8, pointer, r.i64.int(u64::from(lane) * stride))
             };
             let length = r.builder.select(flag, r.i64.int(stride), r.i64.int(0));
             r.range_stub(range_name(mode), place, length, self.vectors);
@@ -246,7 +296,15 @@ impl Rewriter<'_> {
         self.runtime.builder.branch(rest);
     }
 
-    fn packed(&mut self, at: Value, mode: Mode, pointer: Value, mask: Value, lanes: u32, stride: u64) {
+    fn packed(
+        &mut self,
+        at: Value,
+        mode: Mode,
+        pointer: Value,
+        mask: Value,
+        lanes: u32,
+        stride: u64,
+    ) {
         let thread = self.thread;
         let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
         let r = &mut *self.runtime;

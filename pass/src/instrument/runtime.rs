@@ -106,8 +106,10 @@ impl Runtime {
             "strnlen" => i64t.function(&[ptr, i64t], false),
             _ => void.function(&[], false),
         };
-        let function =
-            self.module.function(name).unwrap_or_else(|| self.module.add_function(name, ty));
+        let function = self
+            .module
+            .function(name)
+            .unwrap_or_else(|| self.module.add_function(name, ty));
         self.functions.insert(name, (function, ty));
         (function, ty)
     }
@@ -123,13 +125,17 @@ impl Runtime {
             self.module.global(TLS_SYMBOL).unwrap_or_else(|| {
                 // struct ame_tls
                 let fields = [self.ptr, self.i16, self.i16, self.i16, self.i16, self.ptr];
-                self.module.add_initial_exec(TLS_SYMBOL, self.module.struct_type(&fields))
+                self.module
+                    .add_initial_exec(TLS_SYMBOL, self.module.struct_type(&fields))
             })
         });
         let (address, ty) = *self.tls_address.get_or_insert_with(|| {
             let name = "llvm.threadlocal.address.p0";
             let ty = self.ptr.function(&[self.ptr], false);
-            let f = self.module.function(name).unwrap_or_else(|| self.module.add_function(name, ty));
+            let f = self
+                .module
+                .function(name)
+                .unwrap_or_else(|| self.module.add_function(name, ty));
             (f, ty)
         });
         self.builder.call(ty, address, &[global])
@@ -139,8 +145,16 @@ impl Runtime {
     pub fn thread(&mut self, keep_marks: bool) -> Thread {
         let tls = self.tls();
         let marks = keep_marks.then(|| self.load_marks(tls));
-        let field = |offset| self.builder.inbounds_gep(self.i8, tls, self.i64.int(offset));
-        Thread { tls, marks, rver: field(TLS_RVER), wver: field(TLS_WVER) }
+        let field = |offset| {
+            self.builder
+                .inbounds_gep(self.i8, tls, self.i64.int(offset))
+        };
+        Thread {
+            tls,
+            marks,
+            rver: field(TLS_RVER),
+            wver: field(TLS_WVER),
+        }
     }
 
     fn load_marks(&self, tls: Value) -> Value {
@@ -158,12 +172,20 @@ impl Runtime {
         let b = &self.builder;
         let marks = thread.marks.unwrap_or_else(|| self.load_marks(thread.tls));
         let address = b.ptr_to_int(pointer, self.i64);
-        let shifted =
-            b.binary(Opcode::LLVMLShr, address, self.i64.int(GRANULE_SHIFT.into()));
+        let shifted = b.binary(
+            Opcode::LLVMLShr,
+            address,
+            self.i64.int(GRANULE_SHIFT.into()),
+        );
         let granule = b.binary(Opcode::LLVMAnd, shifted, self.i64.int(GRANULE_MASK));
         let mark = b.load(self.i16, b.inbounds_gep(self.i16, marks, granule), 2);
         let need = b.load(self.i16, if write { thread.wver } else { thread.rver }, 2);
-        Check { too_low: b.compare(IntPredicate::LLVMIntULT, mark, need), granule, marks, mark }
+        Check {
+            too_low: b.compare(IntPredicate::LLVMIntULT, mark, need),
+            granule,
+            marks,
+            mark,
+        }
     }
 
     /// After a failed read check, in its cold block: marks the granule and its neighbour right here
@@ -192,7 +214,11 @@ impl Runtime {
         let allowed = b.compare(IntPredicate::LLVMIntNE, unfenced, i16t.int(0));
         b.branch_if(b.binary(Opcode::LLVMAnd, both, allowed), warm, stub);
         b.at_end(warm);
-        let pair = b.binary(Opcode::LLVMAnd, check.granule, self.i64.int(GRANULE_MASK - 1));
+        let pair = b.binary(
+            Opcode::LLVMAnd,
+            check.granule,
+            self.i64.int(GRANULE_MASK - 1),
+        );
         let twice = b.binary(
             Opcode::LLVMMul,
             b.int_cast(version, i32t, false),
@@ -217,21 +243,29 @@ impl Runtime {
     /// Condition: the thread is in a transaction.
     pub fn in_transaction(&self, thread: &Thread) -> Value {
         let version = self.builder.load(self.i16, thread.wver, 2);
-        self.builder.compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))
+        self.builder
+            .compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))
     }
 
     /// The same without a [`Thread`], for the tag phase.
     pub fn in_transaction_here(&mut self) -> Value {
         let tls = self.tls();
-        let field = self.builder.inbounds_gep(self.i8, tls, self.i64.int(TLS_WVER));
+        let field = self
+            .builder
+            .inbounds_gep(self.i8, tls, self.i64.int(TLS_WVER));
         let version = self.builder.load(self.i16, field, 2);
-        self.builder.compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))
+        self.builder
+            .compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))
     }
 
     /// Condition: somebody wants this thread to take a slow path.
     pub fn poked(&self, thread: &Thread) -> Value {
         let version = self.builder.load(self.i16, thread.rver, 2);
-        self.builder.compare(IntPredicate::LLVMIntEQ, version, self.i16.int(VER_POKED.into()))
+        self.builder.compare(
+            IntPredicate::LLVMIntEQ,
+            version,
+            self.i16.int(VER_POKED.into()),
+        )
     }
 
     fn clobbers(&self, vectors: Vectors) -> &str {
@@ -252,7 +286,8 @@ impl Runtime {
                 // call and much time in the register allocator.
                 let text = format!("xchg $0, %rdi\n\t{call}\n\txchg $0, %rdi");
                 let constraints = format!("r,{clobbers}");
-                self.builder.assembly(self.stub_with_address, &text, &constraints, &[address]);
+                self.builder
+                    .assembly(self.stub_with_address, &text, &constraints, &[address]);
             }
             None => {
                 self.builder.assembly(self.stub, &call, clobbers, &[]);
@@ -262,7 +297,14 @@ impl Runtime {
 
     /// A whole barrier as one piece of assembly, without blocks of its own: in large functions the
     /// code generator's time grows faster than the number of blocks. The slow path is jumped over.
-    pub fn compact_check(&self, thread: &Thread, pointer: Value, write: bool, name: &str, v: Vectors) {
+    pub fn compact_check(
+        &self,
+        thread: &Thread,
+        pointer: Value,
+        write: bool,
+        name: &str,
+        v: Vectors,
+    ) {
         let marks = thread.marks.unwrap_or_else(|| self.load_marks(thread.tls));
         let version = if write { TLS_WVER } else { TLS_RVER };
         let text = format!(
@@ -273,7 +315,8 @@ impl Runtime {
         );
         let ty = self.i64.function(&[self.ptr, self.ptr, self.ptr], false);
         let constraints = format!("=&r,r,r,r,{}", self.clobbers(v));
-        self.builder.assembly(ty, &text, &constraints, &[pointer, marks, thread.tls]);
+        self.builder
+            .assembly(ty, &text, &constraints, &[pointer, marks, thread.tls]);
     }
 
     /// The same for what is only done in a transaction; `text` may use $0, the address.
@@ -284,12 +327,14 @@ impl Runtime {
                 let ty = self.void.function(&[self.ptr, self.ptr], false);
                 let text = format!("cmpw $$0, {TLS_WVER}($1)\n\tje 2f\n\t{text}\n2:");
                 let constraints = format!("r,r,{clobbers}");
-                self.builder.assembly(ty, &text, &constraints, &[address, thread.tls]);
+                self.builder
+                    .assembly(ty, &text, &constraints, &[address, thread.tls]);
             }
             None => {
                 let text = format!("cmpw $$0, {TLS_WVER}($0)\n\tje 2f\n\t{text}\n2:");
                 let constraints = format!("r,{clobbers}");
-                self.builder.assembly(self.stub_with_address, &text, &constraints, &[thread.tls]);
+                self.builder
+                    .assembly(self.stub_with_address, &text, &constraints, &[thread.tls]);
             }
         }
     }
@@ -300,7 +345,8 @@ impl Runtime {
             call_text(sym::POLL_SLOW)
         );
         let constraints = format!("r,{}", self.clobbers(v));
-        self.builder.assembly(self.stub_with_address, &text, &constraints, &[thread.tls]);
+        self.builder
+            .assembly(self.stub_with_address, &text, &constraints, &[thread.tls]);
     }
 
     pub fn compact_target(&self, thread: &Thread, target: Value, v: Vectors) {
@@ -341,8 +387,16 @@ impl Runtime {
         let name = &call.callee().name()[COUNT_MARKER.len()..];
         let n = call.arguments();
         let wide = call.ty().int_width() == Some(64);
-        let (si, ax) = if wide { ("%rsi", "%rax") } else { ("%esi", "%eax") };
-        let add = if n == 2 { format!("add {si}, (%rdi)\n\t") } else { String::new() };
+        let (si, ax) = if wide {
+            ("%rsi", "%rax")
+        } else {
+            ("%esi", "%eax")
+        };
+        let add = if n == 2 {
+            format!("add {si}, (%rdi)\n\t")
+        } else {
+            String::new()
+        };
         let stub = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
         let tls = n + 1;
         let text = format!(
@@ -369,13 +423,15 @@ impl Runtime {
             Some(n) => {
                 let text = range_text(name, n);
                 let constraints = format!("r,{clobbers}");
-                self.builder.assembly(self.stub_with_address, &text, &constraints, &[address]);
+                self.builder
+                    .assembly(self.stub_with_address, &text, &constraints, &[address]);
             }
             None => {
                 let ty = self.void.function(&[self.ptr, self.i64], false);
                 let constraints = format!("{{rdi}},{{rsi}},{clobbers}");
                 let text = keeping_rax(&call_text(&format!("{name}{}", sym::STUB_SUFFIX)));
-                self.builder.assembly(ty, &text, &constraints, &[address, length]);
+                self.builder
+                    .assembly(ty, &text, &constraints, &[address, length]);
             }
         }
     }
@@ -383,7 +439,8 @@ impl Runtime {
     /// Calls the stub of a function without arguments.
     pub fn plain_stub(&self, name: &str, vectors: Vectors) {
         let call = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
-        self.builder.assembly(self.stub, &keeping_rax(&call), self.clobbers(vectors), &[]);
+        self.builder
+            .assembly(self.stub, &keeping_rax(&call), self.clobbers(vectors), &[]);
     }
 
     /// Looks up `target` unless it has the prefix magic; both in one piece of assembly, which costs
@@ -391,13 +448,18 @@ impl Runtime {
     pub fn check_target(&self, target: Value, vectors: Vectors) {
         let text = format!("{}\n2:", target_text("2f"));
         let constraints = format!("r,{}", self.clobbers(vectors));
-        self.builder.assembly(self.stub_with_address, &text, &constraints, &[target]);
+        self.builder
+            .assembly(self.stub_with_address, &text, &constraints, &[target]);
     }
 
     /// Splits before `at`: control goes on to the part from `at` on, except that, when `condition`
     /// holds, a new cold block comes between, at whose end the builder is left. The caller ends it
     /// with a branch to the returned block.
-    pub fn cold_before(&self, at: Value, condition: impl FnOnce(&Runtime) -> Value) -> (Block, Block) {
+    pub fn cold_before(
+        &self,
+        at: Value,
+        condition: impl FnOnce(&Runtime) -> Value,
+    ) -> (Block, Block) {
         let head = at.block();
         let rest = Block::split_before(at);
         if let Some(branch) = head.terminator() {

@@ -39,7 +39,10 @@ pub fn build(runtime: &mut Runtime, stream: &Stream) -> (Value, Value) {
             let unit = i64t.int(stream.unit);
             let skip = b.binary(Opcode::LLVMMul, stream.start, unit);
             let steps = b.binary(Opcode::LLVMSub, stream.bound, stream.start);
-            (b.gep(i8t, base, skip), b.binary(Opcode::LLVMMul, steps, unit))
+            (
+                b.gep(i8t, base, skip),
+                b.binary(Opcode::LLVMMul, steps, unit),
+            )
         }
         None => {
             let from = b.ptr_to_int(stream.start, i64t);
@@ -49,7 +52,10 @@ pub fn build(runtime: &mut Runtime, stream: &Stream) -> (Value, Value) {
     };
     let first = b.gep(i8t, first, i64t.int(stream.low as u64));
     let rest = stream.high - stream.low - stream.stride;
-    (first, b.binary(Opcode::LLVMAdd, distance, i64t.int(rest as u64)))
+    (
+        first,
+        b.binary(Opcode::LLVMAdd, distance, i64t.int(rest as u64)),
+    )
 }
 
 /// The counter of a loop: `phi` starts at `start` and is `bound` after the last step.
@@ -84,9 +90,15 @@ pub fn run(module: Module, cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut
         if l.body.iter().any(|&b| epochs.has_kill(b)) {
             continue;
         }
-        let Some(preheader) = l.preheader else { continue };
-        let Some(at) = cfg.blocks[preheader as usize].terminator() else { continue };
-        let Some(counter) = counter(cfg, loops, id as u32, l, preheader) else { continue };
+        let Some(preheader) = l.preheader else {
+            continue;
+        };
+        let Some(at) = cfg.blocks[preheader as usize].terminator() else {
+            continue;
+        };
+        let Some(counter) = counter(cfg, loops, id as u32, l, preheader) else {
+            continue;
+        };
         let mut groups: Vec<Group> = Vec::new();
         for &i in members {
             let b = &plan.barriers[i];
@@ -101,7 +113,12 @@ pub fn run(module: Module, cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut
             let same = |g: &&mut Group| g.base == base && g.unit == unit && g.mode == b.mode;
             match groups.iter_mut().find(same) {
                 Some(group) => group.members.push(range),
-                None => groups.push(Group { base, mode: b.mode, unit, members: vec![range] }),
+                None => groups.push(Group {
+                    base,
+                    mode: b.mode,
+                    unit,
+                    members: vec![range],
+                }),
             }
         }
         for mut group in groups {
@@ -114,12 +131,26 @@ pub fn run(module: Module, cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut
                 replaced += 1;
             }
             let (start, bound) = (counter.start, counter.bound);
-            let Group { base, mode, unit, .. } = group;
+            let Group {
+                base, mode, unit, ..
+            } = group;
             plan.steps.push(Step {
-                place: Place { block: preheader, position: u32::MAX - 1, at },
+                place: Place {
+                    block: preheader,
+                    position: u32::MAX - 1,
+                    at,
+                },
                 action: Action::Stream {
                     mode,
-                    stream: Stream { base, start, bound, unit, stride, low, high },
+                    stream: Stream {
+                        base,
+                        start,
+                        bound,
+                        unit,
+                        stride,
+                        low,
+                        high,
+                    },
                 },
             });
         }
@@ -129,7 +160,9 @@ pub fn run(module: Module, cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut
 
 /// Recognises the counter of a loop whose only exit is its only latch.
 fn counter(cfg: &Cfg, loops: &Loops, id: u32, l: &Loop, preheader: u32) -> Option<Counter> {
-    let (&[latch], &[exit]) = (&l.latches[..], &l.exiting[..]) else { return None };
+    let (&[latch], &[exit]) = (&l.latches[..], &l.exiting[..]) else {
+        return None;
+    };
     if latch != exit {
         return None;
     }
@@ -143,8 +176,11 @@ fn counter(cfg: &Cfg, loops: &Loops, id: u32, l: &Loop, preheader: u32) -> Optio
     }
     // Leaves when the counter equals the bound.
     let leaves = branch.successors().first().map(|b| cfg.index[b]) != Some(l.header);
-    let wanted =
-        if leaves { LLVMIntPredicate::LLVMIntEQ } else { LLVMIntPredicate::LLVMIntNE };
+    let wanted = if leaves {
+        LLVMIntPredicate::LLVMIntEQ
+    } else {
+        LLVMIntPredicate::LLVMIntNE
+    };
     if compare.predicate() != wanted {
         return None;
     }
@@ -180,7 +216,12 @@ fn counter(cfg: &Cfg, loops: &Loops, id: u32, l: &Loop, preheader: u32) -> Optio
             return None;
         }
     }
-    Some(Counter { phi, start: start?, bound, step })
+    Some(Counter {
+        phi,
+        start: start?,
+        bound,
+        step,
+    })
 }
 
 /// Size of the element that a GEP with one index counts in, for sizes that need no data layout.
@@ -218,7 +259,11 @@ fn walk(
 /// First and last byte that the members touch per iteration, if the loop leaves no gap in which a
 /// whole granule could lie. A read may acquire a little more than it reads, a write may not.
 fn dense(members: &mut [(i64, i64, usize)], stride: i64, mode: Mode) -> Option<(i64, i64)> {
-    let slack = if mode == Mode::Read { 2 * GRANULE as i64 } else { 0 };
+    let slack = if mode == Mode::Read {
+        2 * GRANULE as i64
+    } else {
+        0
+    };
     members.sort_unstable();
     let low = members.first()?.0;
     let mut high = low;

@@ -48,17 +48,25 @@ fn build(runtime: &mut Runtime) -> Value {
     let done = module.append_block(function, "done");
     runtime.builder.forget_location();
     runtime.builder.at_end(entry);
-    let none = runtime.builder.compare(IntPredicate::LLVMIntEQ, pointer, ptr.null());
+    let none = runtime
+        .builder
+        .compare(IntPredicate::LLVMIntEQ, pointer, ptr.null());
     runtime.builder.branch_if(none, done, again);
     runtime.builder.at_end(again);
     let held = runtime.builder.phi(i64t, &[(i64t.int(0), entry)]);
     let (strnlen, nty) = runtime.function("strnlen");
     let length = runtime.builder.call(nty, strnlen, &[pointer, most]);
     // The terminating zero is read too, unless `most` ends the string.
-    let ended = runtime.builder.compare(IntPredicate::LLVMIntULT, length, most);
+    let ended = runtime
+        .builder
+        .compare(IntPredicate::LLVMIntULT, length, most);
     let extra = runtime.builder.int_cast(ended, i64t, false);
-    let need = runtime.builder.binary(crate::ffi::Opcode::LLVMAdd, length, extra);
-    let more = runtime.builder.compare(IntPredicate::LLVMIntUGT, need, held);
+    let need = runtime
+        .builder
+        .binary(crate::ffi::Opcode::LLVMAdd, length, extra);
+    let more = runtime
+        .builder
+        .compare(IntPredicate::LLVMIntUGT, need, held);
     runtime.builder.branch_if(more, hold, done);
     runtime.builder.at_end(hold);
     runtime.call(sym::READ_RANGE, &[pointer, need]);

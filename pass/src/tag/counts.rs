@@ -13,7 +13,10 @@ use crate::report::Report;
 use ame_abi::sym;
 use ame_annotations::FieldKind;
 
-const PLAIN: Mark = Mark { kind: Kind::Plain, residue: None };
+const PLAIN: Mark = Mark {
+    kind: Kind::Plain,
+    residue: None,
+};
 
 /// `field = load + delta`.
 struct Addition {
@@ -40,21 +43,30 @@ pub fn rewrite(
     let counting = |k| matches!(k, FieldKind::Refcount | FieldKind::Counter);
     // Stores first: they may make the load that belongs to them unnecessary.
     let mut done = Vec::new();
-    let (stores, others): (Vec<&Rewrite>, Vec<&Rewrite>) =
-        rewrites.iter().partition(|r| r.access.opcode() == Some(Opcode::LLVMStore));
+    let (stores, others): (Vec<&Rewrite>, Vec<&Rewrite>) = rewrites
+        .iter()
+        .partition(|r| r.access.opcode() == Some(Opcode::LLVMStore));
     for r in stores {
         let (store, kind) = (r.access, r.kind);
         if !counting(kind) && kind != FieldKind::Unique {
             continue;
         }
         let Some(addition) = addition(store).filter(|a| countable(a.load)) else {
-            report.unsupported(function, store, &format!("store to a {kind} field that is no addition: an ordinary write"));
+            report.unsupported(
+                function,
+                store,
+                &format!("store to a {kind} field that is no addition: an ordinary write"),
+            );
             continue;
         };
         if kind == FieldKind::Unique {
             match unique(runtime, marks, store, &addition) {
                 true => done.push(addition.load),
-                false => report.unsupported(function, store, "addition to a unique field in several steps: an ordinary write"),
+                false => report.unsupported(
+                    function,
+                    store,
+                    "addition to a unique field in several steps: an ordinary write",
+                ),
             }
             continue;
         }
@@ -71,7 +83,13 @@ pub fn rewrite(
                 read(runtime, access, kind)
             }
             Some(Opcode::LLVMLoad | Opcode::LLVMAtomicRMW) if kind == FieldKind::Unique => {
-                marks.set(access, Mark { kind: Kind::Racy, residue: None });
+                marks.set(
+                    access,
+                    Mark {
+                        kind: Kind::Racy,
+                        residue: None,
+                    },
+                );
             }
             Some(Opcode::LLVMAtomicRMW) if counting(kind) => {
                 if !atomic(runtime, marks, access, kind) {
@@ -79,7 +97,11 @@ pub fn rewrite(
                 }
             }
             Some(Opcode::LLVMAtomicCmpXchg) if kind != FieldKind::PerThread => {
-                report.unsupported(function, access, &format!("compare-exchange of a {kind} field: an ordinary write"));
+                report.unsupported(
+                    function,
+                    access,
+                    &format!("compare-exchange of a {kind} field: an ordinary write"),
+                );
             }
             _ => {}
         }
@@ -153,9 +175,8 @@ fn same(a: Value, b: Value, depth: u32) -> bool {
         (Some(Opcode::LLVMGetElementPtr), Some(Opcode::LLVMGetElementPtr)) => {
             a.operands() == b.operands()
                 && a.gep_source() == b.gep_source()
-                && (1..a.operands()).all(|i| {
-                    a.operand(i) == b.operand(i) && a.operand(i).is_constant()
-                })
+                && (1..a.operands())
+                    .all(|i| a.operand(i) == b.operand(i) && a.operand(i).is_constant())
                 && same(a.operand(0), b.operand(0), depth - 1)
         }
         (Some(Opcode::LLVMCall), Some(Opcode::LLVMCall)) => {
@@ -203,7 +224,11 @@ fn either(
     let result = adjust(runtime, result);
     runtime.builder.branch(join);
     runtime.builder.before(join.first()?);
-    Some(runtime.builder.phi(plain.ty(), &[(plain, plain_block), (result, cold)]))
+    Some(
+        runtime
+            .builder
+            .phi(plain.ty(), &[(plain, plain_block), (result, cold)]),
+    )
 }
 
 /// Rewrites the store of an addition; true when its load is no longer needed.
@@ -214,7 +239,9 @@ fn add(runtime: &mut Runtime, store: Value, a: &Addition, kind: FieldKind) -> bo
     let amount = match a.delta {
         Delta::Constant(n) => stored.ty().int(n as u64),
         Delta::Plus(v) => v,
-        Delta::Minus(v) => runtime.builder.binary(Opcode::LLVMSub, stored.ty().int(0), v),
+        Delta::Minus(v) => runtime
+            .builder
+            .binary(Opcode::LLVMSub, stored.ty().int(0), v),
     };
     let name = function_name(kind, bits, true);
     let after = runtime.count_marker(name, stored.ty(), &[store.operand(1), amount]);
@@ -272,7 +299,11 @@ fn atomic(runtime: &mut Runtime, marks: &Marks, rmw: Value, kind: FieldKind) -> 
         true => r.builder.binary(Opcode::LLVMSub, n.ty().int(0), n),
         false => n,
     };
-    let undo = if minus { Opcode::LLVMAdd } else { Opcode::LLVMSub };
+    let undo = if minus {
+        Opcode::LLVMAdd
+    } else {
+        Opcode::LLVMSub
+    };
     let name = function_name(kind, bits, true);
     let after = either(
         runtime,
@@ -296,7 +327,9 @@ fn atomic(runtime: &mut Runtime, marks: &Marks, rmw: Value, kind: FieldKind) -> 
 
 /// `old = field; field = old + n` in one block becomes one atomic addition.
 fn unique(runtime: &mut Runtime, marks: &Marks, store: Value, a: &Addition) -> bool {
-    let Delta::Constant(n) = a.delta else { return false };
+    let Delta::Constant(n) = a.delta else {
+        return false;
+    };
     if a.load.block() != store.block() || !same(a.load.operand(0), store.operand(1), 8) {
         return false;
     }
@@ -307,7 +340,13 @@ fn unique(runtime: &mut Runtime, marks: &Marks, store: Value, a: &Addition) -> b
         a.load.ty().int(n as u64),
         Ordering::LLVMAtomicOrderingSequentiallyConsistent,
     );
-    marks.set(rmw, Mark { kind: Kind::Racy, residue: None });
+    marks.set(
+        rmw,
+        Mark {
+            kind: Kind::Racy,
+            residue: None,
+        },
+    );
     a.load.replace_with(rmw);
     store.erase();
     a.load.erase();

@@ -9,7 +9,10 @@ use rustc_hash::FxHashMap;
 
 /// Takes over `llvm.global.annotations`: attributes of functions and variables.
 pub fn read_annotations(module: Module, resolver: &mut Resolver) -> Result<(), String> {
-    let Some(list) = module.global("llvm.global.annotations").and_then(|g| g.initializer()) else {
+    let Some(list) = module
+        .global("llvm.global.annotations")
+        .and_then(|g| g.initializer())
+    else {
         return Ok(());
     };
     for i in 0..list.operands() {
@@ -18,12 +21,23 @@ pub fn read_annotations(module: Module, resolver: &mut Resolver) -> Result<(), S
             continue;
         }
         let (what, text) = (entry.operand(0), entry.operand(1).initializer());
-        let Some(text) = text.and_then(|t| t.constant_string()) else { continue };
-        let Some(text) = text.strip_prefix(PREFIX) else { continue };
+        let Some(text) = text.and_then(|t| t.constant_string()) else {
+            continue;
+        };
+        let Some(text) = text.strip_prefix(PREFIX) else {
+            continue;
+        };
         let located = |problem: String| {
-            let file = entry.operand(2).initializer().and_then(|t| t.constant_string());
+            let file = entry
+                .operand(2)
+                .initializer()
+                .and_then(|t| t.constant_string());
             let line = entry.operand(3).as_u64().unwrap_or(0);
-            format!("{}:{line}: {}: {problem}", file.unwrap_or_default(), what.name())
+            format!(
+                "{}:{line}: {}: {problem}",
+                file.unwrap_or_default(),
+                what.name()
+            )
         };
         if what.is_function() {
             attributes::parse_function(text).map_err(located)?;
@@ -66,7 +80,10 @@ pub fn copy_accessors(module: Module, sets: &Sets) {
         for call in calls {
             let callee = call.callee();
             let own_rule = || attributes::rule(callee, sets).is_some_and(|r| r.accesses.is_some());
-            if !callee.is_function() || callee.is_declaration() || !callee.is_internal() || own_rule()
+            if !callee.is_function()
+                || callee.is_declaration()
+                || !callee.is_internal()
+                || own_rule()
             {
                 continue;
             }

@@ -89,10 +89,20 @@ fn tag(
         let points = resolver.access(at, pointer, size);
         let field = points.kind(size);
         let changes_meaning = field.is_some_and(|k| of_field(k).is_none());
-        let kind = if changes_meaning { field } else { all.or(field) };
+        let kind = if changes_meaning {
+            field
+        } else {
+            all.or(field)
+        };
         let residue = points.residue();
         let Some(kind) = kind else {
-            marks.set(at, Mark { kind: Kind::Normal, residue });
+            marks.set(
+                at,
+                Mark {
+                    kind: Kind::Normal,
+                    residue,
+                },
+            );
             continue;
         };
         report.count("tagged");
@@ -107,7 +117,11 @@ fn tag(
             Some(kind) => marks.set(at, Mark { kind, residue }),
             None => {
                 let object = per_thread::Object::new(&points);
-                rewrites.push(Rewrite { access: at, kind, object });
+                rewrites.push(Rewrite {
+                    access: at,
+                    kind,
+                    object,
+                });
             }
         }
     }
@@ -119,7 +133,10 @@ fn check_annotation(call: Value) -> Result<(), String> {
     let callee = call.callee();
     if callee.is_function() && callee.name().starts_with("llvm.ptr.annotation") {
         if let Some(Err(problem)) = points::pointer_annotation(call) {
-            let file = call.operand(2).initializer().and_then(|t| t.constant_string());
+            let file = call
+                .operand(2)
+                .initializer()
+                .and_then(|t| t.constant_string());
             let line = call.operand(3).as_u64().unwrap_or(0);
             return Err(format!("{}:{line}: {problem}", file.unwrap_or_default()));
         }

@@ -21,18 +21,15 @@ impl Object {
     pub fn new(points: &Points) -> Option<Object> {
         match points.object {
             Some((start, size)) => Some(Object::At(start, size)),
-            None => points.field_extent().map(|(before, size)| Object::Before(before, size)),
+            None => points
+                .field_extent()
+                .map(|(before, size)| Object::Before(before, size)),
         }
     }
 }
 
 /// Redirects the accesses of a function.
-pub fn rewrite(
-    runtime: &mut Runtime,
-    report: &mut Report,
-    function: Value,
-    rewrites: &[Rewrite],
-) {
+pub fn rewrite(runtime: &mut Runtime, report: &mut Report, function: Value, rewrites: &[Rewrite]) {
     for r in rewrites.iter().filter(|r| r.kind == FieldKind::PerThread) {
         let at = r.access;
         let operand = u32::from(at.opcode() == Some(Opcode::LLVMStore));

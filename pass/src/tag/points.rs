@@ -45,11 +45,7 @@ impl Points<'_> {
         self.field(size, |rule| &rule.pointees)
     }
 
-    fn field(
-        &self,
-        size: u64,
-        rules: impl Fn(&StructRule) -> &[FieldRule],
-    ) -> Option<FieldKind> {
+    fn field(&self, size: u64, rules: impl Fn(&StructRule) -> &[FieldRule]) -> Option<FieldKind> {
         self.places.iter().find_map(|p| {
             let size = if p.inexact { 1 } else { size };
             kind_in(rules(p.rule), p.offset, size)
@@ -70,7 +66,10 @@ impl Points<'_> {
 
     /// The address modulo 16, where a set promises it.
     pub fn residue(&self) -> Option<u8> {
-        let place = self.places.iter().find(|p| !p.inexact && p.rule.align.is_some_and(|a| a >= 16))?;
+        let place = self
+            .places
+            .iter()
+            .find(|p| !p.inexact && p.rule.align.is_some_and(|a| a >= 16))?;
         Some((place.offset % 16) as u8)
     }
 }
@@ -137,7 +136,10 @@ impl<'a> Resolver<'a> {
         }
         if let Some(&depth) = self.open.get(&pointer) {
             self.reached = self.reached.min(depth);
-            return Rc::new(Points { neutral: true, ..Points::default() });
+            return Rc::new(Points {
+                neutral: true,
+                ..Points::default()
+            });
         }
         let depth = self.open.len();
         if depth == 0 {
@@ -176,9 +178,10 @@ impl<'a> Resolver<'a> {
             Some(Opcode::LLVMSelect) => self.agreed(&[pointer.operand(1), pointer.operand(2)]),
             Some(Opcode::LLVMCall) => self.result(pointer),
             _ if pointer.is_global_variable() => self.variable(pointer),
-            _ if pointer.is_constant() && pointer.is_null() => {
-                Points { neutral: true, ..Points::default() }
-            }
+            _ if pointer.is_constant() && pointer.is_null() => Points {
+                neutral: true,
+                ..Points::default()
+            },
             _ => Points::default(),
         }
     }
@@ -201,7 +204,10 @@ impl<'a> Resolver<'a> {
             };
             let place = match moved {
                 Some(offset) => Place { offset, ..*place },
-                None => Place { inexact: true, ..*place },
+                None => Place {
+                    inexact: true,
+                    ..*place
+                },
             };
             result.places.push(place);
         }
@@ -212,16 +218,27 @@ impl<'a> Resolver<'a> {
             let index = gep.operand(i);
             if ty.is_struct() {
                 if let Some((name, rule)) = self.structure(ty) {
-                    open.push(Place { name, rule, offset: 0, inexact: false });
+                    open.push(Place {
+                        name,
+                        rule,
+                        offset: 0,
+                        inexact: false,
+                    });
                 }
                 let Some(field) = index.as_u64() else { break };
                 let step = self.module.field_offset(ty, field as u32);
-                open.iter_mut().filter(|p| !p.inexact).for_each(|p| p.offset += step);
-                let Some(next) = ty.struct_field(field as u32) else { break };
+                open.iter_mut()
+                    .filter(|p| !p.inexact)
+                    .for_each(|p| p.offset += step);
+                let Some(next) = ty.struct_field(field as u32) else {
+                    break;
+                };
                 ty = next;
             } else {
                 let Some(element) = ty.element() else { break };
-                let step = index.as_u64().map(|n| n.wrapping_mul(self.module.alloc_size(element)));
+                let step = index
+                    .as_u64()
+                    .map(|n| n.wrapping_mul(self.module.alloc_size(element)));
                 for place in open.iter_mut().filter(|p| !p.inexact) {
                     match step {
                         Some(step) => place.offset = place.offset.wrapping_add(step),
@@ -247,7 +264,9 @@ impl<'a> Resolver<'a> {
     fn loaded(&mut self, load: Value) -> Points<'a> {
         let from = load.operand(0);
         if from.opcode() == Some(Opcode::LLVMAlloca) {
-            let Some(stored) = stored_values(from) else { return Points::default() };
+            let Some(stored) = stored_values(from) else {
+                return Points::default();
+            };
             return match stored[..] {
                 [one] => (*self.points(one)).clone(),
                 _ => self.agreed(&stored),
@@ -255,7 +274,10 @@ impl<'a> Resolver<'a> {
         }
         let size = self.module.store_size(load.ty());
         let points = self.access(load, from, size);
-        Points { kind: points.pointee(size), ..Points::default() }
+        Points {
+            kind: points.pointee(size),
+            ..Points::default()
+        }
     }
 
     /// Several possible pointers: only a kind that all have is known.
@@ -273,7 +295,11 @@ impl<'a> Resolver<'a> {
                 _ => return Points::default(),
             }
         }
-        Points { kind, neutral: kind.is_none(), ..Points::default() }
+        Points {
+            kind,
+            neutral: kind.is_none(),
+            ..Points::default()
+        }
     }
 
     fn result(&mut self, call: Value) -> Points<'a> {
@@ -285,15 +311,24 @@ impl<'a> Resolver<'a> {
             if let Some(Ok(kind)) = pointer_annotation(call) {
                 let field = call.operand(0);
                 let size = self.field_size(field).unwrap_or(8);
-                return Points { kind: Some(kind), object: Some((field, size)), ..Points::default() };
+                return Points {
+                    kind: Some(kind),
+                    object: Some((field, size)),
+                    ..Points::default()
+                };
             }
             return (*self.points(call.operand(0))).clone();
         }
         let kind = match callee.text_attribute(attributes::KEY) {
-            Some(text) => attributes::parse_function(text).ok().and_then(|r| r.returns),
+            Some(text) => attributes::parse_function(text)
+                .ok()
+                .and_then(|r| r.returns),
             None => self.sets.function(callee.name()).and_then(|r| r.returns),
         };
-        Points { kind, ..Points::default() }
+        Points {
+            kind,
+            ..Points::default()
+        }
     }
 
     /// Size of the field that a GEP selects.
@@ -317,14 +352,26 @@ impl<'a> Resolver<'a> {
         let ty = global.value_type();
         if kind.is_some() && ty.is_sized() {
             let object = Some((global, self.module.alloc_size(ty)));
-            return Points { kind, object, ..Points::default() };
+            return Points {
+                kind,
+                object,
+                ..Points::default()
+            };
         }
         let places = self
             .structure(ty)
-            .map(|(name, rule)| Place { name, rule, offset: 0, inexact: false })
+            .map(|(name, rule)| Place {
+                name,
+                rule,
+                offset: 0,
+                inexact: false,
+            })
             .into_iter()
             .collect();
-        Points { places, ..Points::default() }
+        Points {
+            places,
+            ..Points::default()
+        }
     }
 
     /// Struct-path TBAA: `!{base, access, offset}`.
@@ -348,10 +395,19 @@ impl<'a> Resolver<'a> {
         // Type nodes are !{name, member, offset, member, offset, ...}; scalars have one member.
         for _ in 0..16 {
             let operands = node.node_operands();
-            let Some(Some(name)) = operands.first() else { return };
-            let Some(name) = name.metadata_string() else { return };
+            let Some(Some(name)) = operands.first() else {
+                return;
+            };
+            let Some(name) = name.metadata_string() else {
+                return;
+            };
             if let Some(rule) = self.sets.structure(name) {
-                places.push(Place { name, rule, offset, inexact: false });
+                places.push(Place {
+                    name,
+                    rule,
+                    offset,
+                    inexact: false,
+                });
             }
             let mut inside = None;
             for pair in operands[1..].chunks_exact(2) {
@@ -363,7 +419,9 @@ impl<'a> Resolver<'a> {
                     }
                 }
             }
-            let Some((member, at)) = inside.filter(|_| operands.len() > 3) else { return };
+            let Some((member, at)) = inside.filter(|_| operands.len() > 3) else {
+                return;
+            };
             node = member;
             offset -= at;
         }
@@ -395,7 +453,8 @@ pub fn pointer_annotation(call: Value) -> Option<Result<FieldKind, String>> {
         return None;
     }
     let text = call.operand(1).initializer()?.constant_string()?;
-    text.strip_prefix(attributes::PREFIX).map(attributes::field_kind)
+    text.strip_prefix(attributes::PREFIX)
+        .map(attributes::field_kind)
 }
 
 /// Everything stored into a local variable, if its address goes nowhere else.

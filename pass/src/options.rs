@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 macro_rules! optimisations {
     ($($field:ident $name:literal $doc:literal,)*) => {
-        /// Optimisations; each can be switched off with `AME_PASS_OPT=-name`.
+        /// Optimisations; each can be switched off with `AME_PASS_OPT=-name`, and those that are not
+        /// in [`Optimisations::DEFAULT`] on with `+name`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Optimisations { $(#[doc = $doc] pub $field: bool,)* }
 
@@ -13,9 +14,13 @@ macro_rules! optimisations {
             pub const ALL: Optimisations = Optimisations { $($field: true,)* };
             pub const NONE: Optimisations = Optimisations { $($field: false,)* };
 
-            /// Applies `-a,-b` or `-all,+b` to the default, which is all.
+            /// All but those that trade the program's speed for the compiler's.
+            pub const DEFAULT: Optimisations =
+                Optimisations { compact: false, ..Optimisations::ALL };
+
+            /// Applies `-a,-b` or `-all,+b` to the default.
             pub fn parse(text: &str) -> Result<Optimisations, String> {
-                let mut chosen = Optimisations::ALL;
+                let mut chosen = Optimisations::DEFAULT;
                 for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
                     let (on, name) = match (word.strip_prefix('-'), word.strip_prefix('+')) {
                         (Some(name), _) => (false, name),

@@ -413,7 +413,7 @@ pub unsafe extern "C" fn ame_realloc(p: *mut c_void, size: usize) -> *mut c_void
             if in_arena(p as usize) {
                 return or_enomem(mi_realloc(p, rounded(size)));
             }
-            return libc::realloc(p, size);
+            return __libc_realloc(p, size);
         };
         if size == 0 {
             ame_free(p);
@@ -469,7 +469,46 @@ unsafe fn release(p: *mut c_void) {
         if in_arena(p as usize) {
             mi_free(p)
         } else {
-            libc::free(p)
+            __libc_free(p)
+        }
+    }
+}
+
+extern "C" {
+    // The C library's own, under names that it exports for interposers like us.
+    fn __libc_free(p: *mut c_void);
+    fn __libc_realloc(p: *mut c_void, size: usize) -> *mut c_void;
+}
+
+/// free for code that is not instrumented: a library may own what the program allocated (the answer
+/// of a callback of readline, for example). Programs find this before the C library's.
+///
+/// # Safety
+/// As free.
+#[no_mangle]
+pub unsafe extern "C" fn free(p: *mut c_void) {
+    // SAFETY: the caller's promise; each heap gets its own blocks back.
+    unsafe {
+        if in_arena(p as usize) {
+            ame_free(p)
+        } else {
+            __libc_free(p)
+        }
+    }
+}
+
+/// realloc for code that is not instrumented.
+///
+/// # Safety
+/// As realloc.
+#[no_mangle]
+pub unsafe extern "C" fn realloc(p: *mut c_void, size: usize) -> *mut c_void {
+    // SAFETY: as above. A new block is for uninstrumented code, so the C library makes it.
+    unsafe {
+        if in_arena(p as usize) {
+            ame_realloc(p, size)
+        } else {
+            __libc_realloc(p, size)
         }
     }
 }

@@ -101,7 +101,9 @@ fn everything_declared_is_exported() {
 #[test]
 fn nothing_else_is_exported() {
     for name in exported() {
-        assert!(name.starts_with("ame_"), "{name} is exported");
+        // The two that libraries call on blocks of ours (`heap.rs`).
+        let interposed = ["free", "realloc"].contains(&name.as_str());
+        assert!(interposed || name.starts_with("ame_"), "{name} is exported");
     }
 }
 

@@ -10,10 +10,8 @@ use crate::options::Optimisations;
 use ame_abi::{sym, GRANULE};
 use std::cmp::Reverse;
 
-/// Functions with at least so many items are instrumented compactly, for the compiler's sake.
+/// Functions with at least so many items are instrumented compactly if that is asked for.
 const LARGE: usize = 12;
-/// The same for functions with floating point.
-const VERY_LARGE: usize = 150;
 
 enum Item<'a> {
     Barrier(&'a Barrier),
@@ -38,13 +36,7 @@ pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, options: Optim
         return 0;
     };
     let vectors = Vectors::of(function, plan.floats);
-    // With live vector registers the assembly would make them spill on the fast path.
-    let large = if vectors == Vectors::Unused {
-        LARGE
-    } else {
-        VERY_LARGE
-    };
-    let compact = options.compact && items.len() >= large;
+    let compact = options.compact && items.len() >= LARGE;
     let mut rewriter = Rewriter {
         runtime,
         thread,

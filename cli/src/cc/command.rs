@@ -32,7 +32,15 @@ pub struct Invocation {
 
 /// System libraries that the static runtime needs, all of them part of glibc and the compiler.
 const STATIC_NEEDS: &[&str] = &["-lpthread", "-ldl", "-lm", "-lgcc_s"];
-const STATIC_NEEDS_FULLY: &[&str] = &["-lpthread", "-ldl", "-lm", "-lgcc_eh"];
+/// In a fully static program the runtime's `free` and `realloc` stand beside the C library's, which
+/// are in the same object file as what they forward to: the first definition counts.
+const STATIC_NEEDS_FULLY: &[&str] = &[
+    "-lpthread",
+    "-ldl",
+    "-lm",
+    "-lgcc_eh",
+    "-Wl,--allow-multiple-definition",
+];
 
 /// Builds clang's argument vector: the plugin, the user's arguments, the runtime. `env` reads the
 /// inherited environment.

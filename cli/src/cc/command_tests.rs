@@ -211,11 +211,17 @@ fn static_runtime() {
     );
     assert_eq!(
         line("-static a.o"),
-        expect("-static a.o", "-lpthread -ldl -lm -lgcc_eh")
+        expect(
+            "-static a.o",
+            "-lpthread -ldl -lm -lgcc_eh -Wl,--allow-multiple-definition"
+        )
     );
     assert_eq!(
         line("-static-pie a.o"),
-        expect("-static-pie a.o", "-lpthread -ldl -lm -lgcc_eh")
+        expect(
+            "-static-pie a.o",
+            "-lpthread -ldl -lm -lgcc_eh -Wl,--allow-multiple-definition"
+        )
     );
     assert!(rejected("-fame-static -shared a.o").contains("one copy of the runtime"));
     assert_eq!(line("-fame-static -c a.c"), instrumented("-c a.c"));

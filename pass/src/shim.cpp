@@ -112,12 +112,6 @@ uint32_t ame_shim_memory_effects(LLVMValueRef function) {
          unsigned(E.getModRef(IRMemLocation::Other)) << 4;
 }
 
-bool ame_shim_call_has(LLVMValueRef call, unsigned kind) {
-  return unwrap<CallBase>(call)->hasFnAttr(Attribute::AttrKind(kind));
-}
-
-bool ame_shim_returns_noalias(LLVMValueRef call) { return unwrap<CallBase>(call)->returnDoesNotAlias(); }
-
 uint64_t ame_shim_pointer_alignment(LLVMValueRef pointer, LLVMModuleRef module) {
   return unwrap(pointer)->getPointerAlignment(unwrap(module)->getDataLayout()).value();
 }

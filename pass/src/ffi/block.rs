@@ -13,9 +13,6 @@ impl Block {
     pub fn first(self) -> Option<Value> {
         Value::wrap(unsafe { LLVMGetFirstInstruction(self.0) })
     }
-    pub fn last(self) -> Option<Value> {
-        Value::wrap(unsafe { LLVMGetLastInstruction(self.0) })
-    }
     pub fn terminator(self) -> Option<Value> {
         Value::wrap(unsafe { LLVMGetBasicBlockTerminator(self.0) })
     }
@@ -42,8 +39,5 @@ impl Block {
     /// Moves `at` and what follows into a new block, to which the old one then branches.
     pub fn split_before(at: Value) -> Block {
         Block(unsafe { ame_shim_split(at.0) })
-    }
-    pub fn move_after(self, other: Block) {
-        unsafe { LLVMMoveBasicBlockAfter(self.0, other.0) }
     }
 }

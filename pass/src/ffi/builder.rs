@@ -169,12 +169,4 @@ impl Builder {
         });
         self.call(ty, callee, arguments)
     }
-    /// A copy of an instruction that is nowhere yet, inserted here.
-    pub fn insert_clone(&self, instruction: Value) -> Value {
-        unsafe {
-            let copy = LLVMInstructionClone(instruction.0);
-            LLVMInsertIntoBuilder(self.0, copy);
-            Value(copy)
-        }
-    }
 }

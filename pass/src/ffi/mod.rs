@@ -16,14 +16,13 @@ mod value;
 pub use block::Block;
 pub use builder::Builder;
 pub use module::Module;
-pub use plugin::fatal;
-pub use plugin::{option, OPTION_NAMES};
+pub use plugin::option;
 pub use types::Type;
 pub use value::{attribute_kind, Value};
 
 pub use llvm_sys::{
     LLVMAtomicOrdering as Ordering, LLVMAtomicRMWBinOp as RmwOp, LLVMIntPredicate as IntPredicate,
-    LLVMOpcode as Opcode, LLVMTypeKind as TypeKind,
+    LLVMOpcode as Opcode,
 };
 
 use llvm_sys::prelude::*;
@@ -46,8 +45,6 @@ extern "C" {
         -> bool;
     fn ame_shim_no_capture(call: LLVMValueRef, argument: c_uint) -> bool;
     fn ame_shim_memory_effects(call: LLVMValueRef) -> u32;
-    fn ame_shim_call_has(call: LLVMValueRef, kind: c_uint) -> bool;
-    fn ame_shim_returns_noalias(call: LLVMValueRef) -> bool;
     fn ame_shim_pointer_alignment(pointer: LLVMValueRef, module: LLVMModuleRef) -> u64;
     fn ame_shim_interposable(global: LLVMValueRef) -> bool;
     fn ame_shim_clone_function(function: LLVMValueRef) -> LLVMValueRef;

@@ -103,12 +103,6 @@ impl Type {
     pub fn is_sized(self) -> bool {
         unsafe { LLVMTypeIsSized(self.0) != 0 }
     }
-    pub fn is_void(self) -> bool {
-        self.kind() == LLVMTypeKind::LLVMVoidTypeKind
-    }
-    pub fn is_token(self) -> bool {
-        self.kind() == LLVMTypeKind::LLVMTokenTypeKind
-    }
     pub fn return_type(self) -> Type {
         debug_assert!(self.kind() == LLVMTypeKind::LLVMFunctionTypeKind);
         Type(unsafe { LLVMGetReturnType(self.0) })
@@ -124,9 +118,6 @@ impl Type {
     }
     pub fn null(self) -> super::Value {
         super::Value(unsafe { LLVMConstNull(self.0) })
-    }
-    pub fn poison(self) -> super::Value {
-        super::Value(unsafe { LLVMGetPoison(self.0) })
     }
     /// A constant of an integer type.
     pub fn int(self, value: u64) -> super::Value {

@@ -1,9 +1,8 @@
 //! Values: constants, functions, arguments, instructions.
 
 use super::{
-    ame_shim_call_has, ame_shim_clone_function, ame_shim_diagnose, ame_shim_interposable,
-    ame_shim_memory_effects, ame_shim_move_before, ame_shim_no_capture, ame_shim_returns_noalias,
-    bytes, Block, Type,
+    ame_shim_clone_function, ame_shim_diagnose, ame_shim_interposable, ame_shim_memory_effects,
+    ame_shim_move_before, ame_shim_no_capture, bytes, Block, Type,
 };
 use llvm_sys::core::*;
 use llvm_sys::debuginfo::LLVMInstructionGetDebugLoc;
@@ -37,9 +36,6 @@ impl Value {
             bytes(data, len)
         };
         std::str::from_utf8(name).unwrap_or("?")
-    }
-    pub fn set_name(self, name: &str) {
-        unsafe { LLVMSetValueName2(self.0, name.as_ptr().cast(), name.len()) }
     }
 
     // --- kinds of values ---------------------------------------------------------------------
@@ -169,18 +165,12 @@ impl Value {
     pub fn set_alignment(self, bytes: u32) {
         unsafe { LLVMSetAlignment(self.0, bytes) }
     }
-    pub fn ordering(self) -> LLVMAtomicOrdering {
-        unsafe { LLVMGetOrdering(self.0) }
-    }
     pub fn rmw_operation(self) -> llvm_sys::LLVMAtomicRMWBinOp {
         unsafe { LLVMGetAtomicRMWBinOp(self.0) }
     }
     /// Makes a load an atomic one with acquire ordering.
     pub fn set_acquire(self) {
         unsafe { LLVMSetOrdering(self.0, LLVMAtomicOrdering::LLVMAtomicOrderingAcquire) }
-    }
-    pub fn is_volatile(self) -> bool {
-        unsafe { LLVMGetVolatile(self.0) != 0 }
     }
     pub fn predicate(self) -> llvm_sys::LLVMIntPredicate {
         unsafe { LLVMGetICmpPredicate(self.0) }
@@ -248,23 +238,11 @@ impl Value {
     pub fn callee(self) -> Value {
         Value(unsafe { LLVMGetCalledValue(self.0) })
     }
-    pub fn called_type(self) -> Type {
-        Type(unsafe { LLVMGetCalledFunctionType(self.0) })
-    }
     pub fn arguments(self) -> u32 {
         unsafe { LLVMGetNumArgOperands(self.0) }
     }
     pub fn does_not_capture(self, argument: u32) -> bool {
         unsafe { ame_shim_no_capture(self.0, argument) }
-    }
-    pub fn returns_noalias(self) -> bool {
-        unsafe { ame_shim_returns_noalias(self.0) }
-    }
-    pub fn call_has(self, attribute: u32) -> bool {
-        unsafe { ame_shim_call_has(self.0, attribute) }
-    }
-    pub fn call_argument_has(self, argument: u32, attribute: u32) -> bool {
-        !unsafe { LLVMGetCallSiteEnumAttribute(self.0, argument + 1, attribute) }.is_null()
     }
     pub fn call_argument_type(self, argument: u32, attribute: u32) -> Option<Type> {
         unsafe {
@@ -282,10 +260,6 @@ impl Value {
     /// A call from here on may not be a tail call.
     pub fn forbid_tail(self) {
         unsafe { LLVMSetTailCallKind(self.0, LLVMTailCallKind::LLVMTailCallKindNone) }
-    }
-    /// The destination of an invoke when it returns.
-    pub fn normal_destination(self) -> Block {
-        Block(unsafe { LLVMGetNormalDest(self.0) })
     }
 
     // --- globals and functions ---------------------------------------------------------------

@@ -15,7 +15,6 @@ const INLINE_BYTES: u64 = 32;
 
 /// Numbers of the attributes and metadata that choosing looks at.
 pub struct Kinds {
-    align: u32,
     byval: u32,
     invariant_load: u32,
 }
@@ -23,7 +22,6 @@ pub struct Kinds {
 impl Kinds {
     pub fn new(module: Module) -> Kinds {
         Kinds {
-            align: attribute_kind("align"),
             byval: attribute_kind("byval"),
             invariant_load: module.metadata_kind("invariant.load"),
         }

@@ -54,8 +54,6 @@ pub enum Length {
     Scaled(Value, u64),
     /// Up to and including the terminating zero, at most the value.
     Text(Option<Value>),
-    /// `bytes` if the flag is set, else nothing.
-    If(Value, u64),
 }
 
 /// Anything else that is inserted.

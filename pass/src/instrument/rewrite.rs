@@ -256,7 +256,6 @@ impl Rewriter<'_> {
             Length::Value(v) => wide(v),
             Length::Product(x, y) => b.binary(Opcode::LLVMMul, wide(x), wide(y)),
             Length::Scaled(x, n) => b.binary(Opcode::LLVMMul, wide(x), i64t.int(n)),
-            Length::If(flag, n) => b.select(flag, i64t.int(n), i64t.int(0)),
             Length::Text(_) => i64t.int(0),
         }
     }

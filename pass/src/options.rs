@@ -53,7 +53,6 @@ optimisations! {
     summary "summary" "Calls of functions that cannot end a transaction keep barriers valid.",
     inline_read "inline-read" "First reads are marked inline while the thread reads without fences.",
     compact "compact" "Large functions get barriers that are cheaper to compile.",
-    polls "polls" "Loops that run only a few times have no poll.",
 }
 
 /// Everything that the user can choose.

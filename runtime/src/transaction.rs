@@ -3,7 +3,7 @@
 use crate::access;
 use crate::config::config;
 use crate::heap;
-use crate::peer::{self, IDLE};
+use crate::peer;
 use crate::primitive::Ordering;
 use crate::protocol::{self, Doomed, Want};
 use crate::stack;
@@ -373,9 +373,4 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     thread.disarm(tls());
     thread.quick = false;
     trace::irrevocable(thread, pc, 1);
-}
-
-/// Whether the thread is between transactions, as others see it.
-pub fn is_idle(slot: u32) -> bool {
-    peer::status(tables::peer(slot).state.load(Ordering::Acquire)) == IDLE
 }

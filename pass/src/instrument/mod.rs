@@ -155,8 +155,7 @@ fn instrument(runtime: &mut Runtime, chooser: &mut Chooser, options: &Options, s
         chooser.report.skip(function, b.place.at, word, reason);
     }
     mark_hot(&mut plan, &loops, function);
-    let short = vec![false; loops.all.len()];
-    let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls, &short);
+    let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls);
     chooser.report.add("polls", polls);
     rewrite::apply(runtime, function, &plan, options.optimise)
 }

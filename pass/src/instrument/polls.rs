@@ -7,7 +7,7 @@ use crate::ffi::Value;
 
 /// Adds polls to loops with an iteration without barrier, and to the entry of functions that reach
 /// calls without barrier.
-pub fn add(cfg: &Cfg, loops: &Loops, plan: &mut Plan, calls: &[u32], short: &[bool]) -> u64 {
+pub fn add(cfg: &Cfg, loops: &Loops, plan: &mut Plan, calls: &[u32]) -> u64 {
     let mut checked = vec![false; cfg.blocks.len()];
     for b in plan
         .barriers
@@ -27,11 +27,10 @@ pub fn add(cfg: &Cfg, loops: &Loops, plan: &mut Plan, calls: &[u32], short: &[bo
         );
     }
     let mut polls = Vec::new();
-    for (id, l) in loops.all.iter().enumerate() {
-        if short[id]
-            || l.latches
-                .iter()
-                .all(|&latch| passes(cfg, &checked, latch, l.header))
+    for l in &loops.all {
+        if l.latches
+            .iter()
+            .all(|&latch| passes(cfg, &checked, latch, l.header))
         {
             continue;
         }

@@ -65,7 +65,7 @@ macro_rules! fatal {
 
 #[cfg(not(loom))]
 mod start {
-    use crate::{clock, config, fork, heap, stats, tables, trace, window};
+    use crate::{clock, config, fork, heap, module, stats, tables, trace, window};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::Once;
 
@@ -122,6 +122,11 @@ mod start {
 
     extern "C" fn at_load() {
         init();
+        // A program that contains the runtime, instrumented or not, can still be started anew here.
+        let here = at_load as extern "C" fn() as usize;
+        if module::in_program(here) {
+            window::check_new_mappings(true);
+        }
         crate::thread::register();
     }
 

@@ -65,7 +65,7 @@ pub unsafe extern "C" fn ame_module_register(
 }
 
 /// Whether an address belongs to the main program and not to a shared library.
-fn in_program(address: usize) -> bool {
+pub fn in_program(address: usize) -> bool {
     // SAFETY: dladdr fills `info` or returns 0; AT_PHDR is the program's own header table.
     unsafe {
         let mut info: libc::Dl_info = std::mem::zeroed();

@@ -259,31 +259,43 @@ fn conflict(all: &[Mapping]) -> Option<(&Mapping, &Mapping)> {
     None
 }
 
-/// Unlucky addresses, before `main`: runs the program anew without randomisation, where the
-/// kernel's layout has no conflict. Returns when that is not possible.
+/// Unlucky addresses, before `main`: runs the program anew, without randomisation where that is
+/// permitted (containers often refuse it), else with new random addresses. Returns when that is not
+/// possible or has not helped.
 fn start_again() {
-    const ONCE: &std::ffi::CStr = c"AME_REEXEC";
+    const TRIES: &str = "AME_RESTARTS";
+    /// One layout in about twenty is unlucky; twelve in a row do not happen by chance.
+    const MOST: u32 = 12;
+    // The variable says whose restarts it counts: a child process begins to count anew.
+    let tries = std::env::var(TRIES).ok().and_then(|text| {
+        let (pid, tries) = text.split_once(':')?;
+        (pid.parse() == Ok(std::process::id())).then(|| tries.parse::<u32>().ok())?
+    });
+    let tries = tries.unwrap_or(0);
+    if tries >= MOST {
+        return;
+    }
+    let Ok(command) = std::fs::read("/proc/self/cmdline") else {
+        return;
+    };
+    let words: Vec<std::ffi::CString> = command
+        .split_inclusive(|&b| b == 0)
+        .filter_map(|word| std::ffi::CString::from_vec_with_nul(word.to_vec()).ok())
+        .collect();
+    let mut argv: Vec<*const libc::c_char> = words.iter().map(|w| w.as_ptr()).collect();
+    argv.push(std::ptr::null());
+    std::env::set_var(TRIES, format!("{}:{}", std::process::id(), tries + 1));
     // SAFETY: plain system calls on C strings that live until exec; this early there is one thread.
     unsafe {
-        if !libc::getenv(ONCE.as_ptr()).is_null() {
-            return;
-        }
-        let Ok(command) = std::fs::read("/proc/self/cmdline") else {
-            return;
-        };
-        let words: Vec<std::ffi::CString> = command
-            .split_inclusive(|&b| b == 0)
-            .filter_map(|word| std::ffi::CString::from_vec_with_nul(word.to_vec()).ok())
-            .collect();
-        let mut argv: Vec<*const libc::c_char> = words.iter().map(|w| w.as_ptr()).collect();
-        argv.push(std::ptr::null());
         let old = libc::personality(0xffff_ffff);
-        if old < 0 || libc::personality((old | libc::ADDR_NO_RANDOMIZE) as _) < 0 {
-            return;
+        if old >= 0 {
+            // Refused or not: new random addresses are a second chance.
+            libc::personality((old | libc::ADDR_NO_RANDOMIZE) as _);
         }
-        libc::setenv(ONCE.as_ptr(), c"1".as_ptr(), 1);
         libc::execv(c"/proc/self/exe".as_ptr(), argv.as_ptr());
-        libc::personality(old as _);
+        if old >= 0 {
+            libc::personality(old as _);
+        }
     }
 }
 

@@ -71,6 +71,21 @@ fn output_appears_once_and_in_commit_order() {
     });
 }
 
+/// About every twentieth layout is unlucky, so that 200 runs without one would be a wonder.
+#[test]
+fn unlucky_addresses_are_left_behind() {
+    let unit = Unit {
+        sources: vec![root().join("tests/c/restart.c")],
+        flags: vec!["-rdynamic".into()],
+        ..Unit::default()
+    };
+    let program = compile("restart", &unit, Level::O2);
+    let restarted = (0..200)
+        .filter(|_| Run::new(&program).arg(8).ok().stdout.trim() != "ok")
+        .count();
+    assert!(restarted > 0, "no run was started anew");
+}
+
 /// Far more threads than processors, all on one counter.
 #[test]
 fn sixty_four_threads() {

@@ -34,6 +34,7 @@ extern "C" {
 #define AME_INEVITABLE AME_ANNOTATE("inevitable") /* cannot be undone: the caller becomes inevitable */
 #define AME_EXCLUSIVE  AME_ANNOTATE("exclusive")  /* must run alone */
 #define AME_BOUNDARY   AME_ANNOTATE("boundary")   /* the transaction is committed around the call */
+#define AME_HOT        AME_ANNOTATE("hot")        /* outside transactions a copy without barriers runs */
 #define AME_REPLACE(symbol) AME_ANNOTATE("replace=" symbol) /* in transactions call symbol instead */
 #define AME_READS(arg, len)  AME_ANNOTATE("reads=" #arg "," #len)
 #define AME_WRITES(arg, len) AME_ANNOTATE("writes=" #arg "," #len)

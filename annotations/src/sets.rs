@@ -116,6 +116,8 @@ pub struct Sets {
     structs: HashMap<String, StructRule>,
     functions: Named<FunctionRule>,
     globals: Named<GlobalRule>,
+    hot: Named<()>,
+    balanced: bool,
     names: Vec<String>,
 }
 
@@ -171,6 +173,10 @@ impl Sets {
             for (name, rule) in &raw.functions {
                 sets.functions.insert(name, rule.clone());
             }
+            for name in &raw.hot {
+                sets.hot.insert(name, ());
+            }
+            sets.balanced |= raw.balanced;
             for (name, rule) in &raw.globals {
                 sets.globals.insert(name, rule.clone());
             }
@@ -213,6 +219,22 @@ impl Sets {
     /// `function.variable`.
     pub fn global(&self, name: &str) -> Option<&GlobalRule> {
         self.globals.get(name)
+    }
+
+    /// Whether a set lists the function as one that the time goes into.
+    pub fn is_hot(&self, name: &str) -> bool {
+        self.hot.get(name).is_some()
+    }
+
+    /// Whether some set says which functions are hot: all others then are not.
+    pub fn tells_hot(&self) -> bool {
+        !self.hot.exact.is_empty() || !self.hot.patterns.is_empty()
+    }
+
+    /// Whether all functions, and all that they call, return in the mode in which they were called:
+    /// in a transaction or not.
+    pub fn balanced(&self) -> bool {
+        self.balanced
     }
 
     /// All functions that are named, not matched by a pattern, in no particular order.

@@ -21,6 +21,8 @@ pub struct Rule {
     pub writes: Vec<Range>,
     pub accesses: Option<FieldKind>,
     pub returns: Option<FieldKind>,
+    /// Gets a clone without barriers.
+    pub hot: bool,
 }
 
 /// The rule of `function`: its own attribute, else that of the sets.
@@ -37,6 +39,7 @@ pub fn rule<'a>(function: Value, sets: &'a Sets) -> Option<Cow<'a, Rule>> {
             writes: r.writes.clone(),
             accesses: r.accesses,
             returns: r.returns,
+            hot: false,
         })
     })
 }
@@ -51,6 +54,7 @@ pub fn parse_function(text: &str) -> Result<Rule, String> {
             Some(("writes", range)) => rule.writes.push(Range::parse(range)?),
             Some(("accesses", kind)) => rule.accesses = Some(field_kind(kind)?),
             Some(("returns", kind)) => rule.returns = Some(field_kind(kind)?),
+            _ if word == "hot" => rule.hot = true,
             _ => {
                 rule.kind = FunctionKind::from_word(word).ok_or_else(|| {
                     format!("`{word}` is no kind of function; see docs/annotations.md")

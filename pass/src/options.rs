@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 macro_rules! optimisations {
     ($($field:ident $name:literal $doc:literal,)*) => {
-        /// Optimisations; each can be switched off with `AME_PASS_OPT=-name`, and those that are not
-        /// in [`Optimisations::DEFAULT`] on with `+name`.
+        /// Optimisations; each can be switched off with `AME_PASS_OPT=-name`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Optimisations { $(#[doc = $doc] pub $field: bool,)* }
 
@@ -14,13 +13,9 @@ macro_rules! optimisations {
             pub const ALL: Optimisations = Optimisations { $($field: true,)* };
             pub const NONE: Optimisations = Optimisations { $($field: false,)* };
 
-            /// All but those that trade the program's speed for the compiler's.
-            pub const DEFAULT: Optimisations =
-                Optimisations { compact: false, ..Optimisations::ALL };
-
-            /// Applies `-a,-b` or `-all,+b` to the default.
+            /// Applies `-a,-b` or `-all,+b` to all.
             pub fn parse(text: &str) -> Result<Optimisations, String> {
-                let mut chosen = Optimisations::DEFAULT;
+                let mut chosen = Optimisations::ALL;
                 for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
                     let (on, name) = match (word.strip_prefix('-'), word.strip_prefix('+')) {
                         (Some(name), _) => (false, name),
@@ -52,7 +47,8 @@ optimisations! {
     fresh "fresh" "Memory allocated since the last possible transaction boundary needs no barrier.",
     summary "summary" "Calls of functions that cannot end a transaction keep barriers valid.",
     inline_read "inline-read" "First reads are marked inline while the thread reads without fences.",
-    compact "compact" "Large functions get barriers that are cheaper to compile.",
+    clone "clone" "Hot functions have a clone without barriers for outside transactions.",
+    compact "compact" "Where sets name hot functions, the others' barriers are cheaper to compile.",
 }
 
 /// Everything that the user can choose.

@@ -1,8 +1,11 @@
 // Registers the two passes with LLVM's pass builder, and lends Rust the few things that LLVM's C
 // API lacks. Nothing is decided here.
 #include "llvm/ADT/APInt.h"
+#include "llvm/ADT/SetVector.h"
+#include "llvm/ADT/SmallPtrSet.h"
 #include "llvm/IR/DataLayout.h"
 #include "llvm/IR/DiagnosticInfo.h"
+#include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/InstrTypes.h"
 #include "llvm/IR/Instructions.h"
 #include "llvm/IR/Module.h"
@@ -14,6 +17,7 @@
 #include "llvm/Support/ErrorHandling.h"
 #include "llvm/Transforms/Utils/Cloning.h"
 #include "llvm/Transforms/Utils/ModuleUtils.h"
+#include "llvm/Transforms/Utils/ValueMapper.h"
 #include <string>
 
 using namespace llvm;
@@ -118,9 +122,88 @@ uint64_t ame_shim_pointer_alignment(LLVMValueRef pointer, LLVMModuleRef module) 
 
 bool ame_shim_interposable(LLVMValueRef global) { return unwrap<GlobalValue>(global)->isInterposable(); }
 
+// Null when something outside of the function knows addresses of its labels.
 LLVMValueRef ame_shim_clone_function(LLVMValueRef function) {
+  auto *F = unwrap<Function>(function);
+  // Tables of label addresses (computed goto) belong to the body and are copied with it.
+  SmallVector<Constant *, 64> Work;
+  for (BasicBlock &B : *F)
+    if (B.hasAddressTaken())
+      Work.push_back(BlockAddress::get(F, &B));
+  SmallSetVector<GlobalVariable *, 4> Tables;
+  SmallPtrSet<Constant *, 32> Seen(Work.begin(), Work.end());
+  while (!Work.empty())
+    for (User *U : Work.pop_back_val()->users()) {
+      if (auto *I = dyn_cast<Instruction>(U)) {
+        if (I->getFunction() != F)
+          return nullptr;
+        continue;
+      }
+      if (auto *G = dyn_cast<GlobalVariable>(U)) {
+        if (!G->hasLocalLinkage() || !G->isConstant())
+          return nullptr;
+        Tables.insert(G);
+      }
+      auto *C = dyn_cast<Constant>(U);
+      if (!C || (isa<GlobalValue>(C) && !isa<GlobalVariable>(C)))
+        return nullptr;
+      if (Seen.insert(C).second)
+        Work.push_back(C);
+    }
   ValueToValueMapTy Map;
-  return wrap(CloneFunction(unwrap<Function>(function), Map));
+  for (GlobalVariable *G : Tables) {
+    auto *Copy = new GlobalVariable(*F->getParent(), G->getValueType(), true, G->getLinkage(),
+                                    nullptr, G->getName(), nullptr, G->getThreadLocalMode());
+    Copy->copyAttributesFrom(G);
+    Map[G] = Copy;
+  }
+  Function *Clone = CloneFunction(F, Map);
+  for (GlobalVariable *G : Tables)
+    cast<GlobalVariable>(&*Map[G])->setInitializer(MapValue(G->getInitializer(), Map));
+  return wrap(Clone);
+}
+
+// A new function without a body takes the function's name, linkage and uses; addresses of labels
+// stay with the body, which becomes internal.
+LLVMValueRef ame_shim_take_place(LLVMValueRef function, const char *suffix) {
+  auto *F = unwrap<Function>(function);
+  auto *D = Function::Create(F->getFunctionType(), F->getLinkage(), F->getAddressSpace());
+  F->getParent()->getFunctionList().insert(F->getIterator(), D);
+  D->copyAttributesFrom(F);
+  D->setComdat(F->getComdat());
+  D->setPersonalityFn(nullptr);
+  std::string Name = F->getName().str();
+  D->takeName(F);
+  F->setName(Name + suffix);
+  F->setComdat(nullptr);
+  F->setVisibility(GlobalValue::DefaultVisibility);
+  F->setDLLStorageClass(GlobalValue::DefaultStorageClass);
+  F->setLinkage(GlobalValue::InternalLinkage);
+  F->setDSOLocal(true);
+  F->replaceUsesWithIf(D, [](Use &U) { return !isa<BlockAddress>(U.getUser()); });
+  return wrap(D);
+}
+
+// Where the builder stands: a guaranteed tail call with the current function's own arguments.
+void ame_shim_tail_call(LLVMBuilderRef builder, LLVMValueRef callee) {
+  auto &B = *unwrap(builder);
+  auto *C = unwrap<Function>(callee);
+  SmallVector<Value *, 8> Arguments;
+  for (Argument &A : B.GetInsertBlock()->getParent()->args())
+    Arguments.push_back(&A);
+  CallInst *Call = B.CreateCall(C, Arguments);
+  AttributeList All = C->getAttributes();
+  SmallVector<AttributeSet, 8> Parameters;
+  for (unsigned I = 0; I < Arguments.size(); ++I)
+    Parameters.push_back(All.getParamAttrs(I));
+  Call->setAttributes(
+      AttributeList::get(C->getContext(), AttributeSet(), All.getRetAttrs(), Parameters));
+  Call->setCallingConv(C->getCallingConv());
+  Call->setTailCallKind(CallInst::TCK_MustTail);
+  if (Call->getType()->isVoidTy())
+    B.CreateRetVoid();
+  else
+    B.CreateRet(Call);
 }
 
 void ame_shim_append_constructor(LLVMModuleRef module, LLVMValueRef function, int priority) {

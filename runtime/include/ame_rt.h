@@ -65,6 +65,8 @@ void ame_read_range(const void *addr, size_t len);   /* before reading len bytes
 void ame_write_range(void *addr, size_t len);        /* before writing len bytes */
 void ame_private_range(void *addr, size_t len);      /* log len bytes for undo, exactly, no lock */
 void ame_make_inevitable(void);            /* before a call of kind `inevitable`; no-op outside */
+void ame_unbalanced(const char *function); /* stops the program: a call left the plain clone of this
+                                              hot function in a transaction */
 void ame_make_exclusive(void);             /* before a call of kind `exclusive`; no-op outside */
 void ame_boundary_enter(void);             /* before a call of kind `boundary`: commits */
 void ame_boundary_leave(void);             /* after it: begins again, if enter committed */

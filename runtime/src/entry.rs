@@ -421,6 +421,18 @@ pub extern "C" fn ame_make_exclusive() {
     }
 }
 
+/// # Safety
+/// `function` is a C string.
+#[no_mangle]
+pub unsafe extern "C" fn ame_unbalanced(function: *const std::ffi::c_char) {
+    // SAFETY: the caller's contract.
+    let name = unsafe { std::ffi::CStr::from_ptr(function) }.to_string_lossy();
+    fatal!(
+        "{name} is marked as hot and was entered outside of transactions; a function that it called \
+         began a transaction and returned inside it. Commit before returning, or take the mark away"
+    )
+}
+
 #[no_mangle]
 pub extern "C" fn ame_inevitable() {
     ame_make_inevitable();

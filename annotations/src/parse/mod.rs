@@ -24,6 +24,10 @@ pub(crate) struct RawSet {
     pub check: CheckSection,
     pub structs: Vec<RawStruct>,
     pub functions: Vec<(String, FunctionRule)>,
+    /// Names or patterns of functions that the time goes into.
+    pub hot: Vec<String>,
+    /// Whether all functions return in the mode, in a transaction or not, in which they were called.
+    pub balanced: bool,
     pub globals: Vec<(String, GlobalRule)>,
 }
 
@@ -74,9 +78,11 @@ impl RawField {
 
 pub(crate) const WHOLE: &str = "*";
 
-const TOP_KEYS: [&str; 8] = [
+const TOP_KEYS: [&str; 10] = [
     "name",
     "description",
+    "balanced",
+    "hot",
     "check",
     "struct",
     "function",
@@ -122,6 +128,8 @@ impl Parser {
                 check: CheckSection::default(),
                 structs: Vec::new(),
                 functions: Vec::new(),
+                hot: Vec::new(),
+                balanced: false,
                 globals: Vec::new(),
             },
             seen_functions: HashMap::new(),
@@ -146,6 +154,13 @@ impl Parser {
                 "name" => {}
                 "description" => {
                     r.string(value, "`description`");
+                }
+                "balanced" => {
+                    self.set.balanced = r.boolean(value, "`balanced`").unwrap_or(false)
+                }
+                "hot" => {
+                    let names = r.strings(value, "`hot`").into_iter();
+                    self.set.hot = names.map(|(name, _)| name).collect();
                 }
                 "check" => self.check(r, value),
                 "struct" => self.structs(r, value),

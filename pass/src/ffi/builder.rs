@@ -120,6 +120,10 @@ impl Builder {
     pub fn branch_if(&self, condition: Value, then: Block, otherwise: Block) -> Value {
         Value(unsafe { LLVMBuildCondBr(self.0, condition.0, then.0, otherwise.0) })
     }
+    /// A guaranteed tail call of a function of the same type with the same arguments, and its return.
+    pub fn tail_call(&self, callee: Value) {
+        unsafe { super::ame_shim_tail_call(self.0, callee.0) }
+    }
     pub fn return_void(&self) {
         unsafe { LLVMBuildRetVoid(self.0) };
     }

@@ -2,7 +2,7 @@
 
 use super::{
     ame_shim_clone_function, ame_shim_diagnose, ame_shim_interposable, ame_shim_memory_effects,
-    ame_shim_move_before, ame_shim_no_capture, bytes, Block, Type,
+    ame_shim_move_before, ame_shim_no_capture, ame_shim_take_place, bytes, Block, Type,
 };
 use llvm_sys::core::*;
 use llvm_sys::debuginfo::LLVMInstructionGetDebugLoc;
@@ -11,7 +11,7 @@ use llvm_sys::{
     LLVMAtomicOrdering, LLVMAttributeFunctionIndex, LLVMLinkage, LLVMOpcode, LLVMTailCallKind,
     LLVMValueKind,
 };
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// A value of the module.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -401,9 +401,23 @@ impl Value {
             LLVMRemoveEnumAttributeAtIndex(self.0, LLVMAttributeFunctionIndex, attribute);
         }
     }
-    /// A copy of a function with its body, in the same module.
-    pub fn clone_function(self) -> Value {
-        Value(unsafe { ame_shim_clone_function(self.0) })
+    /// A copy of a function with its body, in the same module; `None` when the addresses of its
+    /// labels are known elsewhere.
+    pub fn clone_function(self) -> Option<Value> {
+        let copy = unsafe { ame_shim_clone_function(self.0) };
+        (!copy.is_null()).then_some(Value(copy))
+    }
+    /// A new function without a body that takes over name, linkage, attributes and uses. This one
+    /// becomes internal, its name longer by `suffix`.
+    pub fn give_place(self, suffix: &CStr) -> Value {
+        Value(unsafe { ame_shim_take_place(self.0, suffix.as_ptr()) })
+    }
+    pub fn set_name(self, name: &str) {
+        unsafe { LLVMSetValueName2(self.0, name.as_ptr().cast(), name.len()) }
+    }
+    /// Removes a function from its module.
+    pub fn delete_function(self) {
+        unsafe { LLVMDeleteFunction(self.0) }
     }
     /// Takes over the attributes of another function of the same type.
     pub fn copy_attributes(self, other: Value) {

@@ -1,6 +1,7 @@
 //! The instrument phase, at the end of the optimiser: analyse, choose, optimise, rewrite.
 
 pub mod choose;
+mod clones;
 mod frame;
 mod functions;
 pub use functions::replace as replace_function;
@@ -64,6 +65,17 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
             let quiet = functions::quiet(module, &mut callees);
             callees.set_quiet(quiet);
         }
+        let normal: Vec<Value> = bodies
+            .iter()
+            .filter(|(_, body)| *body == Body::Instrument)
+            .map(|(f, _)| *f)
+            .collect();
+        let twins = if options.optimise.clone {
+            clones::make(sets, &mut callees, &normal)
+        } else {
+            Vec::new()
+        };
+        report.add("clones", twins.len() as u64);
         let mut runtime = Runtime::new(module);
         let mut marks = Marks::new(module);
         let kinds = Kinds::new(module);
@@ -89,12 +101,15 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
                 // What the optimiser inferred about memory no longer holds.
                 function.remove_function_attribute(memory);
             }
-            if function.has_prefix_data() {
+            if twins.iter().any(|t| t.is_of(function)) {
+                // The dispatcher gets it.
+            } else if function.has_prefix_data() {
                 report.count("prefix_taken");
             } else {
                 runtime.set_prefix(function);
             }
         }
+        clones::finish(&mut runtime, twins);
         frame::separate_variables(&runtime);
         module::register(&mut runtime, sets);
     }
@@ -157,7 +172,8 @@ fn instrument(runtime: &mut Runtime, chooser: &mut Chooser, options: &Options, s
     mark_hot(&mut plan, &loops, function);
     let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls);
     chooser.report.add("polls", polls);
-    rewrite::apply(runtime, function, &plan, options.optimise)
+    let compact = on.compact && sets.tells_hot() && !clones::is_hot(function, sets);
+    rewrite::apply(runtime, function, &plan, on, compact)
 }
 
 /// Functions with more barriers than this get no code for speed: it would be too much.

@@ -19,7 +19,15 @@ enum Item<'a> {
 }
 
 /// Rewrites `function`; returns the number of inline checks.
-pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, options: Optimisations) -> u64 {
+///
+/// `compact`: where there are many barriers, each is a single piece of assembly.
+pub fn apply(
+    runtime: &mut Runtime,
+    function: Value,
+    plan: &Plan,
+    options: Optimisations,
+    compact: bool,
+) -> u64 {
     let inline_read = options.inline_read;
     let barriers = plan.barriers.iter().filter(|b| b.dropped.is_none());
     let mut items: Vec<(Place, usize, Item)> = barriers
@@ -36,7 +44,7 @@ pub fn apply(runtime: &mut Runtime, function: Value, plan: &Plan, options: Optim
         return 0;
     };
     let vectors = Vectors::of(function, plan.floats);
-    let compact = options.compact && items.len() >= LARGE;
+    let compact = compact && items.len() >= LARGE;
     let mut rewriter = Rewriter {
         runtime,
         thread,

@@ -100,6 +100,7 @@ impl Runtime {
             sym::REFCOUNT_READ64 | sym::COUNTER_READ64 => i64t.function(&[ptr], false),
             sym::PER_THREAD => ptr.function(&[ptr, i64t], false),
             sym::MODULE_REGISTER => void.function(&[i32t, ptr, ptr, i64t], false),
+            sym::UNBALANCED => void.function(&[ptr], false),
             "strlen" => i64t.function(&[ptr], false),
             "strnlen" => i64t.function(&[ptr, i64t], false),
             _ => void.function(&[], false),
@@ -410,6 +411,21 @@ impl Runtime {
         let ty = call.ty().function(&parameters, false);
         let result = self.builder.assembly(ty, &text, &constraints, &arguments);
         call.replace_with(result);
+        call.erase();
+    }
+
+    /// Expands a marker where there is no transaction.
+    pub fn expand_count_plain(&self, call: Value) {
+        let (pointer, ty) = (call.operand(0), call.ty());
+        let align = ty.int_width().unwrap_or(64) / 8;
+        self.builder.before(call);
+        let mut count = self.builder.load(ty, pointer, align);
+        if call.arguments() == 2 {
+            let sum = self.builder.binary(Opcode::LLVMAdd, count, call.operand(1));
+            self.builder.store(sum, pointer, align);
+            count = sum;
+        }
+        call.replace_with(count);
         call.erase();
     }
 

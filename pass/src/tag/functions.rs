@@ -87,17 +87,24 @@ pub fn copy_accessors(module: Module, sets: &Sets) {
             {
                 continue;
             }
-            let copy = *copies.entry((callee, kind)).or_insert_with(|| {
-                let copy = callee.clone_function();
-                let word = format!("accesses={}", kind.as_str());
-                let text = match callee.text_attribute(KEY) {
-                    Some(earlier) => format!("{earlier};{word}"),
-                    None => word,
-                };
-                copy.set_text_attribute(KEY, &text);
-                work.push((copy, kind));
-                copy
-            });
+            let copy = match copies.get(&(callee, kind)) {
+                Some(&copy) => copy,
+                None => {
+                    // One whose labels are known elsewhere keeps its ordinary accesses.
+                    let Some(copy) = callee.clone_function() else {
+                        continue;
+                    };
+                    let word = format!("accesses={}", kind.as_str());
+                    let text = match callee.text_attribute(KEY) {
+                        Some(earlier) => format!("{earlier};{word}"),
+                        None => word,
+                    };
+                    copy.set_text_attribute(KEY, &text);
+                    work.push((copy, kind));
+                    copies.insert((callee, kind), copy);
+                    copy
+                }
+            };
             call.set_callee(copy);
         }
     }

@@ -1,0 +1,184 @@
+//! Plain clones of hot functions: what runs outside transactions has no barriers at all.
+//!
+//! A hot function becomes three. The *dispatcher* has its name, looks at the thread's mode, and
+//! jumps. The instrumented *body* runs in transactions and calls other instrumented bodies directly;
+//! the *plain* clone runs outside and calls other plain clones directly.
+//!
+//! A plain clone may only go on when no call that it makes leaves the thread in a transaction. Where
+//! no annotation set promises that (`balanced`), the clone looks after each call that it does not
+//! know, and stops the program with a message if need be.
+
+use super::is_call;
+use super::runtime::{Runtime, COUNT_MARKER};
+use crate::attributes;
+use crate::callee::Callees;
+use crate::ffi::{attribute_kind, Module, Opcode, Value};
+use ame_abi::sym;
+use ame_annotations::{FunctionKind, Sets};
+
+/// A hot function and its clone.
+pub struct Twin {
+    /// Instrumented meanwhile.
+    body: Value,
+    plain: Value,
+    /// Calls of the clone that may return in a transaction.
+    unsure: Vec<Value>,
+}
+
+impl Twin {
+    pub fn is_of(&self, function: Value) -> bool {
+        self.body == function
+    }
+}
+
+/// Whether the function was declared hot.
+pub fn is_hot(function: Value, sets: &Sets) -> bool {
+    sets.is_hot(function.name())
+        || function
+            .text_attribute(attributes::KEY)
+            .and_then(|text| attributes::parse_function(text).ok())
+            .is_some_and(|rule| rule.hot)
+}
+
+/// Clones the hot ones among `functions` while they are not instrumented yet.
+pub fn make(sets: &Sets, callees: &mut Callees, functions: &[Value]) -> Vec<Twin> {
+    let hot: Vec<Value> = functions
+        .iter()
+        .copied()
+        .filter(|&f| is_hot(f, sets) && is_eligible(f, sets, callees))
+        .collect();
+    let mut twins = Vec::new();
+    for body in hot {
+        let Some(plain) = body.clone_function() else {
+            continue;
+        };
+        plain.set_internal();
+        plain.set_name(&format!("{}.plain", body.name()));
+        plain.add_function_attribute(attribute_kind("hot"));
+        let unsure = if sets.balanced() {
+            Vec::new()
+        } else {
+            calls(plain)
+                .filter(|&call| callees.of(call).is_some_and(|c| c.kills))
+                .collect()
+        };
+        twins.push(Twin {
+            body,
+            plain,
+            unsure,
+        });
+    }
+    twins
+}
+
+fn calls(function: Value) -> impl Iterator<Item = Value> {
+    function
+        .blocks()
+        .flat_map(|b| b.instructions())
+        .filter(|i| is_call(*i))
+}
+
+fn is_eligible(function: Value, sets: &Sets, callees: &mut Callees) -> bool {
+    let rule = attributes::rule(function, sets);
+    if function.value_type().is_variadic()
+        || function.function_has(attribute_kind("optnone"))
+        || rule.is_some_and(|r| r.kind != FunctionKind::Normal)
+    {
+        return false;
+    }
+    // Those that begin transactions, or come back from elsewhere, change modes by themselves.
+    let balanced = sets.balanced();
+    let fits = calls(function).all(|call| {
+        callees.of(call).is_none_or(|c| {
+            let may_change = c.kills && !balanced;
+            !c.begins && !c.returns_twice && !(may_change && call.opcode() != Some(Opcode::LLVMCall))
+        })
+    });
+    fits
+}
+
+/// Completes the clones and puts the dispatchers in place.
+pub fn finish(runtime: &mut Runtime, twins: Vec<Twin>) {
+    for twin in &twins {
+        expand_markers(runtime, twin.plain);
+        for &call in &twin.unsure {
+            check_mode(runtime, twin, call);
+        }
+    }
+    let mut placed = Vec::with_capacity(twins.len());
+    for twin in &twins {
+        let dispatcher = twin.body.give_place(c".transaction");
+        dispatch(runtime, dispatcher, twin);
+        placed.push(dispatcher);
+    }
+    for (twin, &dispatcher) in twins.iter().zip(&placed) {
+        if !dispatcher.is_interposable() {
+            shorten(&twins, dispatcher, twin);
+        }
+    }
+    for dispatcher in placed {
+        if dispatcher.is_internal() && !dispatcher.has_uses() {
+            dispatcher.delete_function();
+        } else {
+            runtime.set_prefix(dispatcher);
+        }
+    }
+}
+
+fn expand_markers(runtime: &Runtime, plain: Value) {
+    let markers: Vec<Value> = calls(plain)
+        .filter(|c| c.callee().is_function() && c.callee().name().starts_with(COUNT_MARKER))
+        .collect();
+    for marker in markers {
+        runtime.expand_count_plain(marker);
+    }
+}
+
+/// After `call`, the thread must still be outside of transactions.
+fn check_mode(runtime: &mut Runtime, twin: &Twin, call: Value) {
+    let Some(next) = call.next().filter(|_| !call.is_must_tail()) else {
+        return;
+    };
+    call.forbid_tail();
+    runtime.builder.before(next);
+    let inside = runtime.in_transaction_here();
+    let (_, rest) = runtime.cold_before(next, |_| inside);
+    let name = format!("{}\0", twin.body.name());
+    let name = runtime.module.const_bytes(name.as_bytes());
+    let name = runtime.module.add_constant(name);
+    runtime.call(sym::UNBALANCED, &[name]);
+    runtime.builder.branch(rest);
+}
+
+fn dispatch(runtime: &mut Runtime, dispatcher: Value, twin: &Twin) {
+    let module: Module = runtime.module;
+    dispatcher.remove_function_attribute(attribute_kind("memory"));
+    let entry = module.append_block(dispatcher, "entry");
+    let inside = module.append_block(dispatcher, "transaction");
+    let outside = module.append_block(dispatcher, "plain");
+    runtime.builder.forget_location();
+    runtime.builder.at_end(entry);
+    let condition = runtime.in_transaction_here();
+    let branch = runtime.builder.branch_if(condition, inside, outside);
+    runtime.unlikely(branch);
+    runtime.builder.at_end(inside);
+    runtime.builder.tail_call(twin.body);
+    runtime.builder.at_end(outside);
+    runtime.builder.tail_call(twin.plain);
+}
+
+/// Calls among the bodies, and among the clones, need no dispatcher.
+fn shorten(twins: &[Twin], dispatcher: Value, twin: &Twin) {
+    let direct: Vec<Value> = dispatcher
+        .users()
+        .filter(|u| u.is_instruction() && is_call(*u) && u.callee() == dispatcher)
+        .collect();
+    for call in direct {
+        let caller = call.block().function();
+        if twins.iter().any(|t| t.plain == caller) {
+            call.set_callee(twin.plain);
+        } else if twins.iter().any(|t| t.body == caller) {
+            call.set_callee(twin.body);
+        }
+    }
+}

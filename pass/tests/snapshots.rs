@@ -62,7 +62,6 @@ on_and_off! {
     redundancy "redundancy": "define i64 @f(ptr %p, i1 %c) { %a = load i64, ptr %p, align 8\n br i1 %c, label %t, label %e\nt: %b = load i64, ptr %p, align 8\n ret i64 %b\ne: ret i64 %a }";
     upgrade "upgrade": "define void @f(ptr %p) { %a = load i64, ptr %p, align 8\n %b = add i64 %a, 1\n store i64 %b, ptr %p, align 8\n ret void }";
     hoist "hoist": "define i64 @f(ptr %p, i64 %n) { br label %l\nl: %i = phi i64 [0, %0], [%j, %l]\n %a = load volatile i64, ptr %p, align 8\n %j = add i64 %i, %a\n %c = icmp ult i64 %j, %n\n br i1 %c, label %l, label %e\ne: ret i64 %j }";
-    compact "compact": &format!("define void @f(ptr %p) {{ {} ret void }}", (0..12).map(|i| format!("%q{i} = getelementptr i8, ptr %p, i64 {}\n store i64 1, ptr %q{i}, align 8\n", i * 32)).collect::<String>());
 }
 
 #[test]
@@ -158,4 +157,99 @@ fn kinds_of_fields_from_a_set() {
         opt(KINDS, "ame-tag", &[("AME_ANNOTATIONS", path)])
     );
     insta::assert_snapshot!("kinds", opt(KINDS, BOTH, &[("AME_ANNOTATIONS", path)]));
+}
+
+/// A set file with this text.
+fn set(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.toml");
+    std::fs::write(&path, format!("name = \"s\"\n{text}")).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+/// Where a set says what is hot, the others' barriers are single pieces of assembly.
+#[test]
+fn compact() {
+    let stores: String = (0..12)
+        .map(|i| {
+            format!(
+                "%q{i} = getelementptr i8, ptr %p, i64 {}\n store i64 1, ptr %q{i}, align 8\n",
+                i * 32
+            )
+        })
+        .collect();
+    let ir = format!("define void @f(ptr %p) {{ {stores} ret void }}");
+    let (_folder, path) = set("hot = [\"g*\"]");
+    let with_set = ("AME_ANNOTATIONS", path.as_str());
+    let compact = opt(&ir, BOTH, &[with_set]);
+    let ordinary = opt(&ir, BOTH, &[]);
+    assert_ne!(compact, ordinary);
+    assert_eq!(
+        opt(&ir, BOTH, &[with_set, ("AME_PASS_OPT", "-compact")]),
+        ordinary
+    );
+    insta::assert_snapshot!(compact);
+}
+
+const HOT: &str = r#"
+%struct.s = type { i64, i64 }
+@labels = internal constant [2 x ptr] [ptr blockaddress(@hot, %one), ptr blockaddress(@hot, %two)]
+@pointer = global ptr @hot
+declare void @unknown()
+define internal void @helper(ptr %p) noinline {
+  %v = load i64, ptr %p, align 8
+  %w = add i64 %v, 1
+  store i64 %w, ptr %p, align 8
+  ret void
+}
+define i64 @hot(ptr %p, i64 %i) {
+  %slot = getelementptr [2 x ptr], ptr @labels, i64 0, i64 %i
+  %label = load ptr, ptr %slot, align 8
+  indirectbr ptr %label, [label %one, label %two]
+one:
+  call void @helper(ptr %p)
+  ret i64 1
+two:
+  %q = getelementptr %struct.s, ptr %p, i32 0, i32 1
+  %v = load i64, ptr %q, align 8
+  call void @unknown()
+  ret i64 %v
+}
+define void @cold(ptr %p) {
+  call i64 @hot(ptr %p, i64 0)
+  ret void
+}
+"#;
+
+/// The dispatcher keeps the name and the uses; clones call clones, bodies bodies; each has its own
+/// labels; markers of counts become additions.
+#[test]
+fn hot_functions_have_plain_clones() {
+    let rules = "hot = [\"hot\", \"help*\"]\nbalanced = true\n[struct.s]\ncount = { kind = \"refcount\", offset = 0, size = 8 }";
+    let (_folder, path) = set(rules);
+    let with_set = ("AME_ANNOTATIONS", path.as_str());
+    let on = opt(HOT, BOTH, &[with_set]);
+    insta::assert_snapshot!(on);
+    let off = opt(HOT, BOTH, &[with_set, ("AME_PASS_OPT", "-clone")]);
+    assert!(!off.contains(".plain"));
+}
+
+/// Unless the set promises balance, a plain clone looks after calls that might begin a transaction;
+/// what cannot be cloned rightly is left alone.
+#[test]
+fn plain_clones_look_after_calls() {
+    let (_folder, path) = set("hot = [\"*\"]");
+    let clones = |ir: &str| opt(ir, BOTH, &[("AME_ANNOTATIONS", path.as_str())]);
+    let checked = clones(HOT);
+    assert_eq!(checked.matches("call void @ame_unbalanced").count(), 1);
+    for (ir, why) in [
+        ("declare void @ame_begin()\ndefine void @f() { call void @ame_begin()\n ret void }", "begins"),
+        ("declare i32 @setjmp(ptr) returns_twice\ndefine i32 @f(ptr %p) { %v = call i32 @setjmp(ptr %p) returns_twice\n ret i32 %v }", "returns twice"),
+        ("define void @f(ptr %p, ...) { store i32 1, ptr %p\n ret void }", "variadic"),
+        ("@t = global ptr blockaddress(@f, %b)\ndefine i32 @f(ptr %p) { indirectbr ptr %p, [label %a, label %b]\na: ret i32 1\nb: ret i32 2 }", "labels known elsewhere"),
+        ("define void @f(ptr %p) noinline optnone { store i32 1, ptr %p\n ret void }", "not optimised"),
+    ] {
+        assert!(!clones(ir).contains(".plain"), "{why}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 use wait_timeout::ChildExt;
 
@@ -60,6 +60,19 @@ impl Run {
 
     /// Runs it and demands exit code 0 within the limit.
     pub fn ok(self) -> Output {
+        let (status, output) = self.output();
+        self.demand(status.is_some_and(|s| s.success()), status, &output);
+        output
+    }
+
+    /// Runs it and demands that it fails by itself; returns what it wrote to stderr.
+    pub fn fails(self) -> String {
+        let (status, output) = self.output();
+        self.demand(status.is_some_and(|s| !s.success()), status, &output);
+        output.stderr
+    }
+
+    fn output(&self) -> (Option<ExitStatus>, Output) {
         // Files, not pipes: a program that fills a pipe would wait for us while we wait for it.
         // One pair per process: two tests may run the same program at once.
         let file = |suffix: &str| {
@@ -80,6 +93,8 @@ impl Run {
         let mut child = Command::new(&self.program)
             .args(&self.args)
             .envs(self.env.iter().map(|(k, v)| (k, v)))
+            // The one that the program was linked with, not the one that cargo's tests would load.
+            .env_remove("LD_LIBRARY_PATH")
             .stdout(create(&out))
             .stderr(create(&err))
             .spawn()
@@ -99,22 +114,24 @@ impl Run {
             stderr: read(&err),
         };
         let _ = (fs::remove_file(&out), fs::remove_file(&err));
+        (status, output)
+    }
+
+    fn demand(&self, right: bool, status: Option<ExitStatus>, output: &Output) {
         let tail = |text: &str| {
             let lines: Vec<&str> = text.lines().collect();
             lines[lines.len().saturating_sub(15)..].join("\n")
         };
-        match status {
-            Some(status) if status.success() => output,
-            _ => panic!(
-                "{}\n  {}\nstderr: {}\nstdout: {}",
-                match status {
-                    Some(status) => format!("failed with {status}:"),
-                    None => format!("did not end within {} s:", self.limit.as_secs()),
-                },
-                self.command_line(),
-                tail(&output.stderr),
-                tail(&output.stdout)
-            ),
-        }
+        assert!(
+            right,
+            "{}\n  {}\nstderr: {}\nstdout: {}",
+            match status {
+                Some(status) => format!("ended with {status}:"),
+                None => format!("did not end within {} s:", self.limit.as_secs()),
+            },
+            self.command_line(),
+            tail(&output.stderr),
+            tail(&output.stdout)
+        );
     }
 }

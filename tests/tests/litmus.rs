@@ -36,7 +36,7 @@ macro_rules! litmus_tests {
 }
 
 litmus_tests! {
-    actions allocation api atomics big_abort callbacks computed_goto counter counters fork frames inevitable jumps locks
+    actions allocation api atomics big_abort callbacks computed_goto counter counters fork frames hot inevitable jumps locks
     language memory_functions nested new_threads privatisation progress publication recursion retry shared_stack undo varargs write_skew
     zombie
 }
@@ -69,6 +69,17 @@ fn output_appears_once_and_in_commit_order() {
             "{lines_of:?}"
         );
     });
+}
+
+#[test]
+fn hot_function_left_in_a_transaction() {
+    let unit = Unit {
+        sources: vec![root().join("tests/c/unbalanced.c")],
+        ..Unit::default()
+    };
+    let program = compile("unbalanced", &unit, Level::O2);
+    let message = Run::new(&program).fails();
+    assert!(message.contains("hot is marked as hot"), "{message}");
 }
 
 /// About every twentieth layout is unlucky, so that 200 runs without one would be a wonder.

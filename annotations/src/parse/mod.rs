@@ -155,9 +155,7 @@ impl Parser {
                 "description" => {
                     r.string(value, "`description`");
                 }
-                "balanced" => {
-                    self.set.balanced = r.boolean(value, "`balanced`").unwrap_or(false)
-                }
+                "balanced" => self.set.balanced = r.boolean(value, "`balanced`").unwrap_or(false),
                 "hot" => {
                     let names = r.strings(value, "`hot`").into_iter();
                     self.set.hot = names.map(|(name, _)| name).collect();

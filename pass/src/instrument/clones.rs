@@ -91,7 +91,9 @@ fn is_eligible(function: Value, sets: &Sets, callees: &mut Callees) -> bool {
     let fits = calls(function).all(|call| {
         callees.of(call).is_none_or(|c| {
             let may_change = c.kills && !balanced;
-            !c.begins && !c.returns_twice && !(may_change && call.opcode() != Some(Opcode::LLVMCall))
+            !c.begins
+                && !c.returns_twice
+                && !(may_change && call.opcode() != Some(Opcode::LLVMCall))
         })
     });
     fits
@@ -101,9 +103,6 @@ fn is_eligible(function: Value, sets: &Sets, callees: &mut Callees) -> bool {
 pub fn finish(runtime: &mut Runtime, twins: Vec<Twin>) {
     for twin in &twins {
         expand_markers(runtime, twin.plain);
-        for &call in &twin.unsure {
-            check_mode(runtime, twin, call);
-        }
     }
     let mut placed = Vec::with_capacity(twins.len());
     for twin in &twins {
@@ -114,6 +113,13 @@ pub fn finish(runtime: &mut Runtime, twins: Vec<Twin>) {
     for (twin, &dispatcher) in twins.iter().zip(&placed) {
         if !dispatcher.is_interposable() {
             shorten(&twins, dispatcher, twin);
+        }
+    }
+    for twin in &twins {
+        // Another clone looks itself.
+        let is_clone = |call: Value| twins.iter().any(|t| t.plain == call.callee());
+        for &call in twin.unsure.iter().filter(|&&call| !is_clone(call)) {
+            check_mode(runtime, twin, call);
         }
     }
     for dispatcher in placed {

@@ -79,7 +79,7 @@ fn hot_function_left_in_a_transaction() {
     };
     let program = compile("unbalanced", &unit, Level::O2);
     let message = Run::new(&program).fails();
-    assert!(message.contains("hot is marked as hot"), "{message}");
+    assert!(message.contains("ame: hot is marked as hot"), "{message}");
 }
 
 /// About every twentieth layout is unlucky, so that 200 runs without one would be a wonder.

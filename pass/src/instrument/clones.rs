@@ -21,6 +21,7 @@ pub struct Twin {
     /// Instrumented meanwhile.
     body: Value,
     plain: Value,
+    name: String,
     /// Calls of the clone that may return in a transaction.
     unsure: Vec<Value>,
 }
@@ -52,8 +53,9 @@ pub fn make(sets: &Sets, callees: &mut Callees, functions: &[Value]) -> Vec<Twin
         let Some(plain) = body.clone_function() else {
             continue;
         };
+        let name = body.name().to_owned();
         plain.set_internal();
-        plain.set_name(&format!("{}.plain", body.name()));
+        plain.set_name(&format!("{name}.plain"));
         plain.add_function_attribute(attribute_kind("hot"));
         let unsure = if sets.balanced() {
             Vec::new()
@@ -65,6 +67,7 @@ pub fn make(sets: &Sets, callees: &mut Callees, functions: &[Value]) -> Vec<Twin
         twins.push(Twin {
             body,
             plain,
+            name,
             unsure,
         });
     }
@@ -149,7 +152,7 @@ fn check_mode(runtime: &mut Runtime, twin: &Twin, call: Value) {
     runtime.builder.before(next);
     let inside = runtime.in_transaction_here();
     let (_, rest) = runtime.cold_before(next, |_| inside);
-    let name = format!("{}\0", twin.body.name());
+    let name = format!("{}\0", twin.name);
     let name = runtime.module.const_bytes(name.as_bytes());
     let name = runtime.module.add_constant(name);
     runtime.call(sym::UNBALANCED, &[name]);

@@ -32,6 +32,8 @@ pub struct Unit {
     pub plain_sources: Vec<PathBuf>,
     /// Passed to every compilation, and to the link.
     pub flags: Vec<OsString>,
+    /// Passed to `ame cc` only.
+    pub ame_flags: Vec<OsString>,
 }
 
 /// The target folder that this test runs from: `<target>/<profile>/deps/<test>`.
@@ -115,6 +117,7 @@ pub fn compile(name: &str, unit: &Unit, level: Level) -> PathBuf {
             .arg(level.flag())
             .args(["-g", "-pthread"])
             .args(&unit.flags)
+            .args(&unit.ame_flags)
             .args(&unit.sources)
             .args(&objects)
             .arg("-o")

@@ -2,6 +2,7 @@
 
 use ame_tests::{compile, root, Level, Output, Run, Unit};
 use std::collections::HashMap;
+use std::ffi::OsString;
 
 /// Runs a program at each optimisation level, with 2 and 8 threads, with and without chaos.
 fn litmus_with(name: &str, plain: &[&str], check: impl Fn(&Output)) {
@@ -69,6 +70,23 @@ fn output_appears_once_and_in_commit_order() {
             "{lines_of:?}"
         );
     });
+}
+
+#[test]
+fn hot_functions_of_several_files() {
+    let c = root().join("tests/c");
+    let mut annotations = OsString::from("-fame-annotations=");
+    annotations.push(c.join("hot_files.toml"));
+    let unit = Unit {
+        sources: vec![c.join("hot_files.c"), c.join("hot_files_other.c")],
+        plain_sources: vec![c.join("hot_files_plain.c")],
+        ame_flags: vec![annotations],
+        ..Unit::default()
+    };
+    for level in Level::ALL {
+        let program = compile("hot_files", &unit, level);
+        assert!(Run::new(&program).arg(4).ok().stdout.starts_with("ok"));
+    }
 }
 
 #[test]

@@ -163,6 +163,13 @@ impl Module {
             Value(LLVMMetadataAsValue(context, node))
         }
     }
+    /// Whether the code is for a program: a shared library cannot use it.
+    pub fn is_of_program(self) -> bool {
+        let flag = |name: &[u8]| unsafe {
+            !LLVMGetModuleFlag(self.0, name.as_ptr().cast(), name.len()).is_null()
+        };
+        flag(b"PIE Level") || !flag(b"PIC Level")
+    }
     pub fn has_named_metadata(self, name: &str) -> bool {
         !unsafe { LLVMGetNamedMetadata(self.0, name.as_ptr().cast(), name.len()) }.is_null()
     }

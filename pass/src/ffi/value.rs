@@ -9,7 +9,7 @@ use llvm_sys::debuginfo::LLVMInstructionGetDebugLoc;
 use llvm_sys::prelude::*;
 use llvm_sys::{
     LLVMAtomicOrdering, LLVMAttributeFunctionIndex, LLVMLinkage, LLVMOpcode, LLVMTailCallKind,
-    LLVMValueKind,
+    LLVMValueKind, LLVMVisibility,
 };
 use std::ffi::{CStr, CString};
 
@@ -281,6 +281,18 @@ impl Value {
     }
     pub fn set_internal(self) {
         unsafe { LLVMSetLinkage(self.0, LLVMLinkage::LLVMInternalLinkage) }
+    }
+    /// Known to the files that are linked together; `weak`: unless another has it, too.
+    pub fn set_hidden(self, weak: bool) {
+        let linkage = if weak {
+            LLVMLinkage::LLVMWeakAnyLinkage
+        } else {
+            LLVMLinkage::LLVMExternalLinkage
+        };
+        unsafe {
+            LLVMSetLinkage(self.0, linkage);
+            LLVMSetVisibility(self.0, LLVMVisibility::LLVMHiddenVisibility);
+        }
     }
     /// Whether the linker may choose another body with other behaviour.
     pub fn is_interposable(self) -> bool {

@@ -2,7 +2,9 @@
 //!
 //! A hot function becomes three. The *dispatcher* has its name, looks at the thread's mode, and
 //! jumps. The instrumented *body* runs in transactions and calls other instrumented bodies directly;
-//! the *plain* clone runs outside and calls other plain clones directly.
+//! the *plain* clone runs outside and calls other plain clones directly, in programs also those of
+//! other files: `f.plain` is a hidden symbol there, and each file that calls it has a weak definition
+//! of its own, which jumps to `f`, in case that `f` has no clone.
 //!
 //! A plain clone may only go on when no call that it makes leaves the thread in a transaction. Where
 //! no annotation set promises that (`balanced`), the clone looks after each call that it does not
@@ -103,13 +105,16 @@ fn is_eligible(function: Value, sets: &Sets, callees: &mut Callees) -> bool {
 }
 
 /// Completes the clones and puts the dispatchers in place.
-pub fn finish(runtime: &mut Runtime, twins: Vec<Twin>) {
+pub fn finish(runtime: &mut Runtime, sets: &Sets, twins: Vec<Twin>) {
     for twin in &twins {
         expand_markers(runtime, twin.plain);
     }
     let mut placed = Vec::with_capacity(twins.len());
     for twin in &twins {
         let dispatcher = twin.body.give_place(c".transaction");
+        if !dispatcher.is_internal() {
+            twin.plain.set_hidden(false);
+        }
         dispatch(runtime, dispatcher, twin);
         placed.push(dispatcher);
     }
@@ -117,6 +122,9 @@ pub fn finish(runtime: &mut Runtime, twins: Vec<Twin>) {
         if !dispatcher.is_interposable() {
             shorten(&twins, dispatcher, twin);
         }
+    }
+    if runtime.module.is_of_program() {
+        call_clones_elsewhere(runtime, sets, &twins);
     }
     for twin in &twins {
         // Another clone looks itself.
@@ -130,6 +138,40 @@ pub fn finish(runtime: &mut Runtime, twins: Vec<Twin>) {
             dispatcher.delete_function();
         } else {
             runtime.set_prefix(dispatcher);
+        }
+    }
+}
+
+/// Lets plain clones call those that other files of the program may have.
+fn call_clones_elsewhere(runtime: &mut Runtime, sets: &Sets, twins: &[Twin]) {
+    let module = runtime.module;
+    let elsewhere: Vec<Value> = module
+        .functions()
+        .filter(|f| f.is_declaration() && sets.is_hot(f.name()))
+        .filter(|f| !f.value_type().is_variadic())
+        .collect();
+    for function in elsewhere {
+        let from_clones: Vec<Value> = function
+            .users()
+            .filter(|u| u.is_instruction() && is_call(*u) && u.callee() == function)
+            .filter(|u| {
+                let caller = u.block().function();
+                twins.iter().any(|t| t.plain == caller)
+            })
+            .collect();
+        if from_clones.is_empty() {
+            continue;
+        }
+        let name = format!("{}.plain", function.name());
+        let clone = module.add_function(&name, function.value_type());
+        clone.copy_attributes(function);
+        clone.remove_text_attribute(attributes::KEY);
+        clone.set_hidden(true);
+        runtime.builder.forget_location();
+        runtime.builder.at_end(module.append_block(clone, "entry"));
+        runtime.builder.tail_call(function);
+        for call in from_clones {
+            call.set_callee(clone);
         }
     }
 }

@@ -109,7 +109,7 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
                 runtime.set_prefix(function);
             }
         }
-        clones::finish(&mut runtime, twins);
+        clones::finish(&mut runtime, sets, twins);
         frame::separate_variables(&runtime);
         module::register(&mut runtime, sets);
     }

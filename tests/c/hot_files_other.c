@@ -1,0 +1,1 @@
+void twice(long *value) { *value *= 2; }

@@ -1,0 +1,1 @@
+long thrice(long value) { return 3 * value; }

@@ -13,6 +13,10 @@ use std::cmp::Reverse;
 /// Functions with at least so many items are instrumented compactly if that is asked for.
 const LARGE: usize = 12;
 
+/// With so many also if not: the code generator's time grows faster than the function (CPython's
+/// evaluation loop: 12 seconds instead of 4).
+const HUGE: usize = 500;
+
 enum Item<'a> {
     Barrier(&'a Barrier),
     Step(&'a Step),
@@ -44,7 +48,7 @@ pub fn apply(
         return 0;
     };
     let vectors = Vectors::of(function, plan.floats);
-    let compact = compact && items.len() >= LARGE;
+    let compact = items.len() >= HUGE || compact && items.len() >= LARGE;
     let mut rewriter = Rewriter {
         runtime,
         thread,

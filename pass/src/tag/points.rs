@@ -77,15 +77,23 @@ impl Points<'_> {
 /// Pointers that one question may lead to.
 const BUDGET: u32 = 1000;
 
+/// What can be asked about a pointer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Question {
+    Value(Value),
+    /// All that a local variable may hold: asked once, for a large function has many loads of it.
+    Content(Value),
+}
+
 /// Finds out what pointers of a module point to.
 pub struct Resolver<'a> {
     pub module: Module,
     pub sets: &'a Sets,
     /// Variables annotated in the source.
     pub variables: FxHashMap<Value, FieldKind>,
-    known: FxHashMap<Value, Rc<Points<'a>>>,
-    /// Pointers that are being worked out, with their depth.
-    open: FxHashMap<Value, usize>,
+    known: FxHashMap<Question, Rc<Points<'a>>>,
+    /// Questions that are being worked out, with their depth.
+    open: FxHashMap<Question, usize>,
     /// Smallest depth of an open pointer that was asked for since this was reset.
     reached: usize,
     /// Questions left before the current one is given up.
@@ -131,10 +139,14 @@ impl<'a> Resolver<'a> {
     /// What `pointer` points to. A variable that is computed from itself says nothing about itself;
     /// what was worked out on such an assumption about a pointer further out is not kept.
     pub fn points(&mut self, pointer: Value) -> Rc<Points<'a>> {
-        if let Some(known) = self.known.get(&pointer) {
+        self.answer(Question::Value(pointer))
+    }
+
+    fn answer(&mut self, question: Question) -> Rc<Points<'a>> {
+        if let Some(known) = self.known.get(&question) {
             return known.clone();
         }
-        if let Some(&depth) = self.open.get(&pointer) {
+        if let Some(&depth) = self.open.get(&question) {
             self.reached = self.reached.min(depth);
             return Rc::new(Points {
                 neutral: true,
@@ -152,11 +164,14 @@ impl<'a> Resolver<'a> {
         }
         self.budget -= 1;
         let before = std::mem::replace(&mut self.reached, usize::MAX);
-        self.open.insert(pointer, depth);
-        let found = Rc::new(self.work_out(pointer));
-        self.open.remove(&pointer);
+        self.open.insert(question, depth);
+        let found = Rc::new(match question {
+            Question::Value(pointer) => self.work_out(pointer),
+            Question::Content(variable) => self.content(variable),
+        });
+        self.open.remove(&question);
         if depth == 0 || self.reached >= depth {
-            self.known.insert(pointer, found.clone());
+            self.known.insert(question, found.clone());
             self.reached = before;
         } else {
             self.reached = self.reached.min(before);
@@ -264,19 +279,23 @@ impl<'a> Resolver<'a> {
     fn loaded(&mut self, load: Value) -> Points<'a> {
         let from = load.operand(0);
         if from.opcode() == Some(Opcode::LLVMAlloca) {
-            let Some(stored) = stored_values(from) else {
-                return Points::default();
-            };
-            return match stored[..] {
-                [one] => (*self.points(one)).clone(),
-                _ => self.agreed(&stored),
-            };
+            return (*self.answer(Question::Content(from))).clone();
         }
         let size = self.module.store_size(load.ty());
         let points = self.access(load, from, size);
         Points {
             kind: points.pointee(size),
             ..Points::default()
+        }
+    }
+
+    fn content(&mut self, variable: Value) -> Points<'a> {
+        let Some(stored) = stored_values(variable) else {
+            return Points::default();
+        };
+        match stored[..] {
+            [one] => (*self.points(one)).clone(),
+            _ => self.agreed(&stored),
         }
     }
 

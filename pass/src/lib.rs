@@ -17,8 +17,8 @@
 //! | `AME_PASS_WARN` | `-ame-warn` | `1`: compiler warnings about what is slow because it is unknown |
 //!
 //! Limits: x86-64 Linux; scalable vectors and unsplit coroutines are compile errors. Where
-//! annotation sets name hot functions, those with twelve or more barriers that are not hot jump over the
-//! slow path in place instead of having it at the function's end: the code generator is faster (CPython:
+//! annotation sets name hot functions, those that are not hot jump over the slow path in place instead of
+//! having it at the function's end: the code generator is faster (CPython:
 //! make 1.15 times), the functions slower (1.1 times); `-compact` switches that off.
 
 #![deny(unsafe_code)]

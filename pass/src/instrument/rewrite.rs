@@ -10,11 +10,8 @@ use crate::options::Optimisations;
 use ame_abi::{sym, GRANULE};
 use std::cmp::Reverse;
 
-/// Functions with at least so many items are instrumented compactly if that is asked for.
-const LARGE: usize = 12;
-
-/// With so many also if not: the code generator's time grows faster than the function (CPython's
-/// evaluation loop: 12 seconds instead of 4).
+/// Functions with so many items are instrumented compactly in any case: the code generator's time
+/// grows faster than the function (CPython's evaluation loop: 12 seconds instead of 4).
 const HUGE: usize = 500;
 
 enum Item<'a> {
@@ -24,7 +21,7 @@ enum Item<'a> {
 
 /// Rewrites `function`; returns the number of inline checks.
 ///
-/// `compact`: where there are many barriers, each is a single piece of assembly.
+/// `compact`: each barrier is a single piece of assembly.
 pub fn apply(
     runtime: &mut Runtime,
     function: Value,
@@ -48,7 +45,7 @@ pub fn apply(
         return 0;
     };
     let vectors = Vectors::of(function, plan.floats);
-    let compact = items.len() >= HUGE || compact && items.len() >= LARGE;
+    let compact = compact || items.len() >= HUGE;
     let mut rewriter = Rewriter {
         runtime,
         thread,

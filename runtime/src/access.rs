@@ -215,14 +215,13 @@ fn read_block_of(thread: &mut Thread, g: u32, n: usize) -> usize {
         )
     };
     let ver = me.ver;
-    if marks.iter().fold(true, |all, &m| all & (m >= ver)) {
-        return n;
+    if !marks.iter().fold(true, |all, &m| all & (m < ver)) {
+        return match marks.iter().fold(true, |all, &m| all & (m >= ver)) {
+            true => n,
+            false => read_marked_block(thread, g, n),
+        };
     }
-    let mut old = [0u16; BLOCK];
-    old[..n].copy_from_slice(marks);
-    for mark in marks.iter_mut() {
-        *mark = (*mark).max(ver);
-    }
+    marks.fill(ver);
     if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
         fence(Ordering::SeqCst);
     } else {
@@ -230,21 +229,46 @@ fn read_block_of(thread: &mut Thread, g: u32, n: usize) -> usize {
     }
     let free = locks.iter().fold(0, |any, &lock| any | lock) == 0;
     compiler_fence(Ordering::SeqCst);
-    if free {
-        return n;
+    match free {
+        true => n,
+        false => read_free_part(me, g, n),
     }
-    let mut acquired = None;
-    for i in 0..n {
-        let holder = tables::lock(g + i as u32).load(Ordering::Acquire);
-        if old[i] < ver && holder != 0 && acquired.is_none() {
-            acquired = Some(i);
-        }
-        // Marks behind the first contended one are retracted as well: nothing asked for them yet.
-        if old[i] < ver && acquired.is_some() {
-            tables::mark(me.slot, g + i as u32).store(old[i], Ordering::Release);
-        }
+}
+
+/// Of a block that was just marked and had no marks before: keeps the marks up to the first granule
+/// that another transaction has locked. Those behind it are retracted as well: nothing asked for
+/// them yet.
+#[cold]
+#[inline(never)]
+fn read_free_part(me: Me, g: u32, n: usize) -> usize {
+    let free = |i: &usize| tables::lock(g + *i as u32).load(Ordering::Acquire) == 0;
+    let acquired = (0..n).take_while(free).count();
+    for i in acquired..n {
+        tables::mark(me.slot, g + i as u32).store(0, Ordering::Release);
     }
-    acquired.unwrap_or(n)
+    acquired
+}
+
+/// The same for a block in which some granules are held already, whose marks stay.
+#[inline(never)]
+fn read_marked_block(thread: &mut Thread, g: u32, n: usize) -> usize {
+    let me = thread.me;
+    let mut missing = [false; BLOCK];
+    for (i, missing) in missing[..n].iter_mut().enumerate() {
+        let mark = thread.mark(g + i as u32);
+        *missing = *mark < me.ver;
+        *mark = (*mark).max(me.ver);
+    }
+    if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
+        fence(Ordering::SeqCst);
+    }
+    compiler_fence(Ordering::SeqCst);
+    let taken = |i: &usize| missing[*i] && tables::lock(g + *i as u32).load(Ordering::Acquire) != 0;
+    let acquired = (0..n).find(taken).unwrap_or(n);
+    for i in (acquired..n).filter(|&i| missing[i]) {
+        tables::mark(me.slot, g + i as u32).store(0, Ordering::Release);
+    }
+    acquired
 }
 
 /// Acquires the granule of `address` for writing and logs it: the usual case, in a transaction that

@@ -199,7 +199,7 @@ fn lock_contended(me: Me, g: u32, mut holder: u16, want: Want) -> Result<(), Doo
 #[inline(always)]
 pub fn alone(me: Me, g: u32) -> bool {
     (0..peer_count().load(Ordering::SeqCst)).all(|slot| {
-        slot == me.slot || (peer(slot).unfenced.load(Ordering::SeqCst) == 0 && !reads(slot, g))
+        slot == me.slot || (peer(slot).unfenced.load(Ordering::SeqCst) == 0 && !reads(me, slot, g))
     })
 }
 
@@ -217,7 +217,7 @@ pub fn expel_readers(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doom
         if peer(slot).unfenced.load(Ordering::SeqCst) != 0 {
             handshake(me, slot);
         }
-        if reads(slot, g) {
+        if reads(me, slot, g) {
             expel_reader(me, g, slot, want())?;
         }
     }
@@ -227,19 +227,33 @@ pub fn expel_readers(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doom
 #[cold]
 #[inline(never)]
 fn expel_reader(me: Me, g: u32, slot: u32, want: Want) -> Result<(), Doomed> {
-    await_release(me, slot, want, || reads(slot, g))
+    await_release(me, slot, want, || reads(me, slot, g))
 }
 
 /// Whether `slot` has a live mark on `g`.
 #[inline(always)]
-fn reads(slot: u32, g: u32) -> bool {
-    // The mark is loaded first: its transaction published its state before its mark, so the state
-    // loaded afterwards belongs to that transaction or to a later one.
+fn reads(me: Me, slot: u32, g: u32) -> bool {
+    // The mark is loaded first: its transaction published its state and count of wraps before its
+    // mark, so what is loaded afterwards belongs to that transaction or to a later one.
     let mark = mark(slot, g).load(Ordering::SeqCst);
-    if mark == 0 {
+    // Most marks are older than what was last seen of the thread, whose state, written all the
+    // time, then need not be fetched.
+    let wraps = peer(slot).wraps.load(Ordering::Acquire);
+    let seen = seen(me.slot, slot).load(Ordering::Relaxed);
+    if mark == 0 || (mark < seen as u16 && (seen >> 32) as u32 == wraps) {
         return false;
     }
+    marks_live(me, slot, mark, wraps)
+}
+
+#[inline(never)]
+fn marks_live(me: Me, slot: u32, mark: u16, wraps: u32) -> bool {
     let state = peer(slot).state.load(Ordering::Acquire);
+    // If the version wrapped between the two loads, this is never consulted: the count has changed.
+    seen(me.slot, slot).store(
+        (wraps as u64) << 32 | version(state) as u64,
+        Ordering::Relaxed,
+    );
     mark & !1 == version(state) && status(state) != IDLE
 }
 
@@ -305,6 +319,11 @@ pub fn await_gate(me: Me) {
             futex_wait(gate(), holder, PARK_NS);
         }
     }
+}
+
+/// Before [`finish`] with a version that starts over: the slot's marks have been cleared.
+pub fn wrap(me: Me) {
+    peer(me.slot).wraps.fetch_add(1, Ordering::SeqCst);
 }
 
 /// Publishes the end of a transaction: its marks are dead from here on. Its locks must have been

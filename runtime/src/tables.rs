@@ -44,11 +44,29 @@ mod fixed {
     pub const LOG_BYTES: usize = 16 << 30;
 
     static PEERS: [Peer; MAX_THREADS] = [const { Peer::new() }; MAX_THREADS];
+    static SEEN: [Row; MAX_THREADS] =
+        [const { Row([const { AtomicU64::new(0) }; MAX_THREADS]) }; MAX_THREADS];
     static PEER_COUNT: AtomicU32 = AtomicU32::new(0);
     static GATE: AtomicU32 = AtomicU32::new(0);
     static TOKEN: AtomicU32 = AtomicU32::new(0);
     static EPOCH: AtomicU64 = AtomicU64::new(1);
     static PARTICIPANTS: AtomicU32 = AtomicU32::new(0);
+
+    #[repr(align(128))]
+    struct Row([AtomicU64; MAX_THREADS]);
+
+    /// Up to which version `mine` knows the transactions of `slot` to have ended, as
+    /// `Peer::wraps << 32 | version`. Only used by the thread in `mine`.
+    #[inline(always)]
+    pub fn seen(mine: u32, slot: u32) -> &'static AtomicU64 {
+        debug_assert!((mine as usize) < MAX_THREADS && (slot as usize) < MAX_THREADS);
+        // SAFETY: as for `peer`.
+        unsafe {
+            SEEN.get_unchecked(mine as usize)
+                .0
+                .get_unchecked(slot as usize)
+        }
+    }
 
     #[inline(always)]
     pub fn lock(g: u32) -> &'static AtomicU16 {
@@ -222,6 +240,8 @@ mod modelled {
         static ref MARKS: Vec<AtomicU16> =
             (0..GRANULES * MAX_THREADS).map(|_| AtomicU16::new(0)).collect();
         static ref PEERS: Vec<Peer> = (0..MAX_THREADS).map(|_| Peer::new()).collect();
+        static ref SEEN: Vec<AtomicU64> =
+            (0..MAX_THREADS * MAX_THREADS).map(|_| AtomicU64::new(0)).collect();
         static ref PEER_COUNT: AtomicU32 = AtomicU32::new(0);
         static ref GATE: AtomicU32 = AtomicU32::new(0);
         static ref TOKEN: AtomicU32 = AtomicU32::new(0);
@@ -233,6 +253,9 @@ mod modelled {
     }
     pub fn mark(slot: u32, g: u32) -> &'static AtomicU16 {
         &MARKS[slot as usize * GRANULES + g as usize]
+    }
+    pub fn seen(mine: u32, slot: u32) -> &'static AtomicU64 {
+        &SEEN[mine as usize * MAX_THREADS + slot as usize]
     }
     pub fn peer(slot: u32) -> &'static Peer {
         &PEERS[slot as usize]

@@ -402,13 +402,115 @@ fn special(thread: &Thread, address: usize) -> bool {
 /// # Safety
 /// The range is writable memory of the program.
 pub unsafe fn write_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
-    let mut at = address & !(GRANULE - 1);
-    while at < address + length {
-        if *thread.mark(granule(at)) <= thread.me.ver {
-            // SAFETY: a granule never crosses a page, so it is writable when a byte of it is.
-            unsafe { write(thread, at, pc) };
+    let start = address & !(GRANULE - 1);
+    // SAFETY: a granule never crosses a page, so it is writable when a byte of it is.
+    unsafe { write_steps(thread, start, address + length - start, GRANULE, 1, pc) }
+}
+
+/// Acquires for writing what a loop writes: `size` bytes at `address`, `address + step` and so on,
+/// below `address + length`.
+///
+/// # Safety
+/// These bytes are writable memory of the program, and `step` is not 0.
+pub unsafe fn write_steps(
+    thread: &mut Thread,
+    address: usize,
+    length: usize,
+    step: usize,
+    size: usize,
+    pc: u64,
+) {
+    let end = address + length;
+    let mut batch = Batch {
+        addresses: [0; BATCH],
+        granules: [0; BATCH],
+        n: 0,
+    };
+    let mut at = address;
+    while at < end {
+        let mut start = at & !(GRANULE - 1);
+        while start < at + size {
+            // SAFETY: the caller's promise.
+            unsafe { batch.write(thread, start, pc) };
+            start += GRANULE;
         }
-        at += GRANULE;
+        at += step;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { batch.finish(thread, pc) };
+}
+
+/// Granules of one region that are going to be locked together.
+struct Batch {
+    addresses: [usize; BATCH],
+    granules: [u32; BATCH],
+    n: usize,
+}
+
+const BATCH: usize = 64;
+
+impl Batch {
+    /// Acquires the granule at `start` at the latest when the batch is finished.
+    #[inline(always)]
+    unsafe fn write(&mut self, thread: &mut Thread, start: usize, pc: u64) {
+        let g = granule(start);
+        if *thread.mark(g) > thread.me.ver {
+            return;
+        }
+        if special(thread, start) || start >= stacks_low() {
+            // SAFETY: the caller's promise.
+            return unsafe { write(thread, start, pc) };
+        }
+        let other_region = (g ^ self.granules[0]) >> tables::REGION_SHIFT != 0;
+        if self.n == BATCH || (self.n != 0 && other_region) {
+            // SAFETY: the caller's promise.
+            unsafe { self.finish(thread, pc) };
+        }
+        self.addresses[self.n] = start;
+        self.granules[self.n] = g;
+        self.n += 1;
+    }
+
+    /// May roll back: all that is locked is in the log before anything can fail.
+    #[inline(never)]
+    unsafe fn finish(&mut self, thread: &mut Thread, pc: u64) {
+        let n = std::mem::take(&mut self.n);
+        let (addresses, granules) = (&self.addresses[..n], &self.granules[..n]);
+        let me = thread.me;
+        let all = match n {
+            BATCH => u64::MAX,
+            _ => (1 << n) - 1,
+        };
+        // A few are not worth the fence.
+        let got = match n {
+            0..4 => 0,
+            _ => protocol::lock_together(me, granules),
+        };
+        for (i, &start) in addresses.iter().enumerate() {
+            if got >> i & 1 != 0 {
+                // SAFETY: the promise of `write`'s caller, and the granule is locked.
+                unsafe { thread.undo.push_granule(start, pc) };
+            }
+        }
+        if got == all && protocol::alone_on_all(me, granules.iter().copied()) {
+            for &g in granules {
+                *thread.mark(g) = me.ver + 1;
+            }
+        } else {
+            for (i, &start) in addresses.iter().enumerate() {
+                if got >> i & 1 != 0 {
+                    finish_write(thread, start, pc);
+                }
+            }
+            for &start in addresses {
+                if *thread.mark(granule(start)) <= me.ver {
+                    // SAFETY: the promise of `write`'s caller.
+                    unsafe { write(thread, start, pc) };
+                }
+            }
+        }
+        // A long range must not outlive a wound.
+        crate::transaction::enter_slow_path(thread, pc);
     }
 }
 

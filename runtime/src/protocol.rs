@@ -165,10 +165,76 @@ fn handshake(me: Me, slot: u32) {
 /// [`expel_readers`], or find [`alone`], before it writes.
 #[inline(always)]
 pub fn try_lock(me: Me, g: u32) -> Result<(), u16> {
-    // SeqCst: pairs with the swap in `read`.
+    // SeqCst: pairs with the swap in `read`, and with that in `lock_together`.
     lock(g)
         .compare_exchange(0, me.lock_word(), Ordering::SeqCst, Ordering::Acquire)
-        .map(|_| ())
+        .map(|_| ())?;
+    if undisturbed(me, g) {
+        return Ok(());
+    }
+    lock_disturbed(me, g)
+}
+
+/// After taking lock[g] with an atomic instruction: whether nobody locks the region by plain stores,
+/// nor has overwritten ours by one. If it has, it is over with the region, or we see it there.
+#[inline(always)]
+fn undisturbed(me: Me, g: u32) -> bool {
+    region(g).load(Ordering::SeqCst) == 0 && lock(g).load(Ordering::Acquire) == me.lock_word()
+}
+
+#[cold]
+#[inline(never)]
+fn lock_disturbed(me: Me, g: u32) -> Result<(), u16> {
+    loop {
+        let mine = me.lock_word();
+        let back = lock(g).compare_exchange(mine, 0, Ordering::SeqCst, Ordering::Relaxed);
+        if back.is_ok() {
+            wake_waiters(me);
+        }
+        let mut step = 0;
+        while region(g).load(Ordering::SeqCst) != 0 {
+            step += 1;
+            if step < SPINS {
+                spin();
+            } else {
+                give_way_to_owner();
+            }
+        }
+        lock(g)
+            .compare_exchange(0, mine, Ordering::SeqCst, Ordering::Acquire)
+            .map(|_| ())?;
+        if undisturbed(me, g) {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes those locks of some granules of one region that are free; returns which, as bits. Otherwise
+/// as [`try_lock`]. One atomic instruction and one fence for all of them.
+///
+/// While it has the region, others that take a lock there by an atomic instruction give it back. One
+/// that was taken before is seen here.
+pub fn lock_together(me: Me, granules: &[u32]) -> u64 {
+    debug_assert!(granules.len() <= 64);
+    let Some(&first) = granules.first() else {
+        return 0;
+    };
+    let taken =
+        region(first).compare_exchange(0, me.lock_word(), Ordering::SeqCst, Ordering::Relaxed);
+    if taken.is_err() {
+        return 0;
+    }
+    let mut got = 0;
+    for (i, &g) in granules.iter().enumerate() {
+        if lock(g).load(Ordering::Acquire) == 0 {
+            lock(g).store(me.lock_word(), Ordering::Relaxed);
+            got |= 1 << i;
+        }
+    }
+    region(first).store(0, Ordering::Release);
+    // Pairs with the swap in `read`, as the atomic instruction in `try_lock` does.
+    fence(Ordering::SeqCst);
+    got
 }
 
 /// Takes lock[g], waiting for another writer; otherwise as [`try_lock`].
@@ -201,6 +267,17 @@ pub fn alone(me: Me, g: u32) -> bool {
     (0..peer_count().load(Ordering::SeqCst)).all(|slot| {
         slot == me.slot || (peer(slot).unfenced.load(Ordering::SeqCst) == 0 && !reads(me, slot, g))
     })
+}
+
+/// [`alone`] on each of some granules, all of whose locks are held.
+#[inline(always)]
+pub fn alone_on_all(me: Me, granules: impl Iterator<Item = u32> + Clone) -> bool {
+    (0..peer_count().load(Ordering::SeqCst))
+        .filter(|&slot| slot != me.slot)
+        .all(|slot| {
+            peer(slot).unfenced.load(Ordering::SeqCst) == 0
+                && granules.clone().all(|g| !reads(me, slot, g))
+        })
 }
 
 /// With lock[g] held: waits until no other transaction holds `g` for reading.

@@ -178,7 +178,9 @@ fn read_ahead(thread: &mut Thread, g: u32, address: usize, pc: u64) {
 }
 
 /// Most granules acquired with one fence.
-const BLOCK: usize = 128;
+const BLOCK: usize = 512;
+/// For the rest of a range.
+const SMALL_BLOCK: usize = 128;
 
 /// Acquires up to [`BLOCK`] consecutive granules for reading with at most one fence; returns how
 /// many from the start it got before one that another transaction has locked.
@@ -187,18 +189,34 @@ const BLOCK: usize = 128;
 /// mark and lock is ordered as in [`protocol::read`]. A mark whose lock is taken is retracted; its
 /// data was not read.
 fn read_block(thread: &mut Thread, g: u32, n: usize) -> usize {
-    match (n == BLOCK, is_x86_feature_detected!("avx2")) {
-        // SAFETY: the processor has AVX2.
-        (true, true) => unsafe { read_whole_block_avx2(thread, g) },
-        (true, false) => read_block_of(thread, g, BLOCK),
-        (false, _) => read_block_of(thread, g, n),
+    match n {
+        BLOCK => read_whole_block::<BLOCK>(thread, g),
+        SMALL_BLOCK => read_whole_block::<SMALL_BLOCK>(thread, g),
+        _ => read_block_of(thread, g, n),
     }
 }
 
-/// The body for a constant length and wider vectors: twice as fast on long ranges.
+/// The body for constant lengths and wider vectors: twice as fast on long ranges.
+fn read_whole_block<const N: usize>(thread: &mut Thread, g: u32) -> usize {
+    if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
+        // SAFETY: the processor has them.
+        unsafe { read_whole_block_avx512::<N>(thread, g) }
+    } else if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has it.
+        unsafe { read_whole_block_avx2::<N>(thread, g) }
+    } else {
+        read_block_of(thread, g, N)
+    }
+}
+
+#[target_feature(enable = "avx512bw,avx512vl")]
+fn read_whole_block_avx512<const N: usize>(thread: &mut Thread, g: u32) -> usize {
+    read_block_of(thread, g, N)
+}
+
 #[target_feature(enable = "avx2")]
-fn read_whole_block_avx2(thread: &mut Thread, g: u32) -> usize {
-    read_block_of(thread, g, BLOCK)
+fn read_whole_block_avx2<const N: usize>(thread: &mut Thread, g: u32) -> usize {
+    read_block_of(thread, g, N)
 }
 
 #[inline(always)]
@@ -366,9 +384,13 @@ pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
     let end = address + length;
     while at < end {
         let g = granule(at);
-        let n = (end - at).div_ceil(GRANULE).min(BLOCK);
+        let n = match (end - at).div_ceil(GRANULE) {
+            BLOCK.. => BLOCK,
+            SMALL_BLOCK.. => SMALL_BLOCK,
+            n => n,
+        };
         // Blocks need shared memory, and indices that do not wrap around.
-        let acquired = if n < 4 || g > u32::MAX - BLOCK as u32 || special(thread, at) {
+        let acquired = if n < 4 || g > u32::MAX - n as u32 || special(thread, at) {
             0
         } else {
             read_block(thread, g, n)
@@ -440,6 +462,22 @@ pub unsafe fn write_steps(
     unsafe { batch.finish(thread, pc) };
 }
 
+/// Has the cache fetch what writing to a granule needs.
+#[inline(always)]
+fn fetch(start: usize, g: u32) {
+    let lock = ame_abi::LOCK_TABLE as usize + g as usize * 2;
+    // SAFETY: hints, which access nothing.
+    unsafe {
+        std::arch::asm!(
+            "prefetchw [{lock}]",
+            "prefetchw [{start}]",
+            lock = in(reg) lock,
+            start = in(reg) start,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+}
+
 /// Granules of one region that are going to be locked together.
 struct Batch {
     addresses: [usize; BATCH],
@@ -466,6 +504,7 @@ impl Batch {
             // SAFETY: the caller's promise.
             unsafe { self.finish(thread, pc) };
         }
+        fetch(start, g);
         self.addresses[self.n] = start;
         self.granules[self.n] = g;
         self.n += 1;

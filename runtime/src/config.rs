@@ -68,7 +68,7 @@ pub fn config() -> &'static Config {
             stats: flag("AME_STATS"),
             warn: flag("AME_WARN"),
             stamp_ahead: number("AME_STAMP", 64, "from 0 to 256", |n| *n <= 256),
-            turn: 2600 * number("AME_TURN", 2000, "from 0 to 100000", |n| *n <= 100_000),
+            turn: 2600 * number("AME_TURN", 4000, "from 0 to 100000", |n| *n <= 100_000),
             max_version: number("AME_MAX_VERSION", MAX_VERSION, "from 8 to 65528", |n| {
                 (8..=MAX_VERSION).contains(n)
             }),

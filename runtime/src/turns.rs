@@ -28,12 +28,12 @@ const IN_TURNS: u32 = 2;
 /// Cycles of the time stamp counter (2 to 4 in a nanosecond) between two looks at it.
 const LOOK: u64 = 200_000;
 /// Longest wait for a turn, in turns of each thread.
-const PATIENCE: u64 = 4;
+const PATIENCE: u64 = 2;
 /// Running together is measured over at least so many cycles.
 const WINDOW: u64 = 1_000_000;
 /// How long threads run together before the first trial, and at most.
 const FIRST_GAP: u64 = 20_000_000;
-const LONGEST_GAP: u64 = 1_300_000_000;
+const LONGEST_GAP: u64 = 2_600_000_000;
 /// How long they run together to be compared with before another trial.
 const COMPARISON: u64 = 4_000_000;
 /// How long they take turns after the first successful trial, and at most.
@@ -199,7 +199,7 @@ fn together(share: &mut Share, slot: u32, now: u64) {
 
 fn in_turns(share: &mut Share, slot: u32, now: u64, mode: u32, longest: u64) {
     let turn = match RECORD.turn.load(Relaxed) {
-        0 => longest / 2,
+        0 => longest / 8,
         turn => turn,
     };
     if share.holds && TURN.holder.load(Relaxed) == slot + 1 {
@@ -331,7 +331,7 @@ fn await_turn(slot: u32, start: u64, turn: u64) -> bool {
             break true;
         }
         step += 1;
-        if step.is_multiple_of(64) {
+        if step.is_multiple_of(16) {
             let now = clock::cycles();
             if now.saturating_sub(start) > most {
                 // Whoever has it does not begin transactions.
@@ -339,7 +339,10 @@ fn await_turn(slot: u32, start: u64, turn: u64) -> bool {
                 break false;
             }
         }
-        spin();
+        // Seldom: the processor may share its core with the one whose turn it is.
+        for _ in 0..8 {
+            spin();
+        }
     };
     wanted.store(0, Relaxed);
     got

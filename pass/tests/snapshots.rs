@@ -73,6 +73,43 @@ fn granule() {
     assert_eq!(off.matches("icmp ult").count(), 2);
 }
 
+/// A loop that writes every hundredth word, as it is and unrolled; a factor that is not constant.
+#[test]
+fn writes_in_steps_are_acquired_before_the_loop() {
+    let ir = |body: &str| {
+        format!("define void @f(ptr %p, i64 %n) {{ br label %l\nl: %i = phi i64 [0, %0], [%j, %l]\n {body} br i1 %c, label %e, label %l\ne: ret void }}")
+    };
+    let once = ir("%x = mul i64 %i, 100\n %q = getelementptr inbounds i64, ptr %p, i64 %x\n %v = load i64, ptr %q, align 8\n %w = add i64 %v, 1\n store i64 %w, ptr %q, align 8\n %j = add nuw nsw i64 %i, 1\n %c = icmp eq i64 %j, %n\n");
+    let out = opt(&once, BOTH, &[]);
+    assert!(out.contains("ame_write_steps_stub"), "{out}");
+    assert!(out.contains("i64 800, i64 8)"), "{out}");
+    assert!(
+        !out.contains("ame_write_slow") && !out.contains("ame_read_slow"),
+        "{out}"
+    );
+    let unrolled = ir("%x = mul i64 %i, 800\n %q = getelementptr inbounds i8, ptr %p, i64 %x\n store i64 1, ptr %q, align 8\n %h = or disjoint i64 %i, 1\n %y = mul i64 %h, 800\n %r = getelementptr inbounds i8, ptr %p, i64 %y\n store i64 1, ptr %r, align 8\n %j = add nuw nsw i64 %i, 2\n %d = icmp ult i64 %h, 9999\n");
+    let unrolled = unrolled.replace(
+        "br i1 %c, label %e, label %l",
+        "br i1 %d, label %l, label %e",
+    );
+    let out = opt(&unrolled, BOTH, &[]);
+    // 5,000 rounds of 2: up to where the next would be.
+    assert!(out.contains("i64 8000000, i64 800, i64 8)"), "{out}");
+    assert!(!out.contains("ame_write_slow"), "{out}");
+    let any = once.replace("mul i64 %i, 100", "mul i64 %i, %n");
+    let out = opt(&any, BOTH, &[]);
+    assert!(
+        !out.contains("ame_write_steps") && out.contains("ame_write_slow"),
+        "{out}"
+    );
+    let odd = unrolled.replace("[0, %0]", "[1, %0]");
+    let out = opt(&odd, BOTH, &[]);
+    assert!(
+        !out.contains("ame_write_steps"),
+        "an `or` that is no addition: {out}"
+    );
+}
+
 #[test]
 fn fresh_memory_needs_no_barrier() {
     let ir = "declare ptr @malloc(i64)\ndefine ptr @f() { %p = call ptr @malloc(i64 16)\n store i64 1, ptr %p, align 8\n ret ptr %p }";

@@ -63,6 +63,8 @@ void ame_call_slow(const void *target);    /* in a transaction, before a call to
 /* --- ordinary C calls (standard calling convention) ------------------------------------------- */
 void ame_read_range(const void *addr, size_t len);   /* before reading len bytes; len may be 0 */
 void ame_write_range(void *addr, size_t len);        /* before writing len bytes */
+/* before writing size bytes at addr, addr + step and so on, below addr + len */
+void ame_write_steps(void *addr, size_t len, size_t step, size_t size);
 void ame_private_range(void *addr, size_t len);      /* log len bytes for undo, exactly, no lock */
 void ame_make_inevitable(void);            /* before a call of kind `inevitable`; no-op outside */
 void ame_unbalanced(const char *function); /* stops the program: a call left the plain clone of this
@@ -87,6 +89,7 @@ int64_t ame_counter_read64(const int64_t *field);
  * arguments in %rdi and %rsi, result in %rax, and every other general-purpose register is kept. */
 void ame_read_range_stub(void);
 void ame_write_range_stub(void);
+void ame_write_steps_stub(void);
 void ame_private_range_stub(void);
 void ame_make_inevitable_stub(void);
 void ame_make_exclusive_stub(void);

@@ -178,7 +178,9 @@ fn read_ahead(thread: &mut Thread, g: u32, address: usize, pc: u64) {
 }
 
 /// Most granules acquired with one fence.
-const BLOCK: usize = 128;
+const BLOCK: usize = 512;
+/// For the rest of a range.
+const SMALL_BLOCK: usize = 128;
 
 /// Acquires up to [`BLOCK`] consecutive granules for reading with at most one fence; returns how
 /// many from the start it got before one that another transaction has locked.
@@ -187,18 +189,34 @@ const BLOCK: usize = 128;
 /// mark and lock is ordered as in [`protocol::read`]. A mark whose lock is taken is retracted; its
 /// data was not read.
 fn read_block(thread: &mut Thread, g: u32, n: usize) -> usize {
-    match (n == BLOCK, is_x86_feature_detected!("avx2")) {
-        // SAFETY: the processor has AVX2.
-        (true, true) => unsafe { read_whole_block_avx2(thread, g) },
-        (true, false) => read_block_of(thread, g, BLOCK),
-        (false, _) => read_block_of(thread, g, n),
+    match n {
+        BLOCK => read_whole_block::<BLOCK>(thread, g),
+        SMALL_BLOCK => read_whole_block::<SMALL_BLOCK>(thread, g),
+        _ => read_block_of(thread, g, n),
     }
 }
 
-/// The body for a constant length and wider vectors: twice as fast on long ranges.
+/// The body for constant lengths and wider vectors: twice as fast on long ranges.
+fn read_whole_block<const N: usize>(thread: &mut Thread, g: u32) -> usize {
+    if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
+        // SAFETY: the processor has them.
+        unsafe { read_whole_block_avx512::<N>(thread, g) }
+    } else if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has it.
+        unsafe { read_whole_block_avx2::<N>(thread, g) }
+    } else {
+        read_block_of(thread, g, N)
+    }
+}
+
+#[target_feature(enable = "avx512bw,avx512vl")]
+fn read_whole_block_avx512<const N: usize>(thread: &mut Thread, g: u32) -> usize {
+    read_block_of(thread, g, N)
+}
+
 #[target_feature(enable = "avx2")]
-fn read_whole_block_avx2(thread: &mut Thread, g: u32) -> usize {
-    read_block_of(thread, g, BLOCK)
+fn read_whole_block_avx2<const N: usize>(thread: &mut Thread, g: u32) -> usize {
+    read_block_of(thread, g, N)
 }
 
 #[inline(always)]
@@ -215,14 +233,13 @@ fn read_block_of(thread: &mut Thread, g: u32, n: usize) -> usize {
         )
     };
     let ver = me.ver;
-    if marks.iter().fold(true, |all, &m| all & (m >= ver)) {
-        return n;
+    if !marks.iter().fold(true, |all, &m| all & (m < ver)) {
+        return match marks.iter().fold(true, |all, &m| all & (m >= ver)) {
+            true => n,
+            false => read_marked_block(thread, g, n),
+        };
     }
-    let mut old = [0u16; BLOCK];
-    old[..n].copy_from_slice(marks);
-    for mark in marks.iter_mut() {
-        *mark = (*mark).max(ver);
-    }
+    marks.fill(ver);
     if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
         fence(Ordering::SeqCst);
     } else {
@@ -230,21 +247,46 @@ fn read_block_of(thread: &mut Thread, g: u32, n: usize) -> usize {
     }
     let free = locks.iter().fold(0, |any, &lock| any | lock) == 0;
     compiler_fence(Ordering::SeqCst);
-    if free {
-        return n;
+    match free {
+        true => n,
+        false => read_free_part(me, g, n),
     }
-    let mut acquired = None;
-    for i in 0..n {
-        let holder = tables::lock(g + i as u32).load(Ordering::Acquire);
-        if old[i] < ver && holder != 0 && acquired.is_none() {
-            acquired = Some(i);
-        }
-        // Marks behind the first contended one are retracted as well: nothing asked for them yet.
-        if old[i] < ver && acquired.is_some() {
-            tables::mark(me.slot, g + i as u32).store(old[i], Ordering::Release);
-        }
+}
+
+/// Of a block that was just marked and had no marks before: keeps the marks up to the first granule
+/// that another transaction has locked. Those behind it are retracted as well: nothing asked for
+/// them yet.
+#[cold]
+#[inline(never)]
+fn read_free_part(me: Me, g: u32, n: usize) -> usize {
+    let free = |i: &usize| tables::lock(g + *i as u32).load(Ordering::Acquire) == 0;
+    let acquired = (0..n).take_while(free).count();
+    for i in acquired..n {
+        tables::mark(me.slot, g + i as u32).store(0, Ordering::Release);
     }
-    acquired.unwrap_or(n)
+    acquired
+}
+
+/// The same for a block in which some granules are held already, whose marks stay.
+#[inline(never)]
+fn read_marked_block(thread: &mut Thread, g: u32, n: usize) -> usize {
+    let me = thread.me;
+    let mut missing = [false; BLOCK];
+    for (i, missing) in missing[..n].iter_mut().enumerate() {
+        let mark = thread.mark(g + i as u32);
+        *missing = *mark < me.ver;
+        *mark = (*mark).max(me.ver);
+    }
+    if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
+        fence(Ordering::SeqCst);
+    }
+    compiler_fence(Ordering::SeqCst);
+    let taken = |i: &usize| missing[*i] && tables::lock(g + *i as u32).load(Ordering::Acquire) != 0;
+    let acquired = (0..n).find(taken).unwrap_or(n);
+    for i in (acquired..n).filter(|&i| missing[i]) {
+        tables::mark(me.slot, g + i as u32).store(0, Ordering::Release);
+    }
+    acquired
 }
 
 /// Acquires the granule of `address` for writing and logs it: the usual case, in a transaction that
@@ -342,9 +384,13 @@ pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
     let end = address + length;
     while at < end {
         let g = granule(at);
-        let n = (end - at).div_ceil(GRANULE).min(BLOCK);
+        let n = match (end - at).div_ceil(GRANULE) {
+            BLOCK.. => BLOCK,
+            SMALL_BLOCK.. => SMALL_BLOCK,
+            n => n,
+        };
         // Blocks need shared memory, and indices that do not wrap around.
-        let acquired = if n < 4 || g > u32::MAX - BLOCK as u32 || special(thread, at) {
+        let acquired = if n < 4 || g > u32::MAX - n as u32 || special(thread, at) {
             0
         } else {
             read_block(thread, g, n)
@@ -378,13 +424,132 @@ fn special(thread: &Thread, address: usize) -> bool {
 /// # Safety
 /// The range is writable memory of the program.
 pub unsafe fn write_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
-    let mut at = address & !(GRANULE - 1);
-    while at < address + length {
-        if *thread.mark(granule(at)) <= thread.me.ver {
-            // SAFETY: a granule never crosses a page, so it is writable when a byte of it is.
-            unsafe { write(thread, at, pc) };
+    let start = address & !(GRANULE - 1);
+    // SAFETY: a granule never crosses a page, so it is writable when a byte of it is.
+    unsafe { write_steps(thread, start, address + length - start, GRANULE, 1, pc) }
+}
+
+/// Acquires for writing what a loop writes: `size` bytes at `address`, `address + step` and so on,
+/// below `address + length`.
+///
+/// # Safety
+/// These bytes are writable memory of the program, and `step` is not 0.
+pub unsafe fn write_steps(
+    thread: &mut Thread,
+    address: usize,
+    length: usize,
+    step: usize,
+    size: usize,
+    pc: u64,
+) {
+    let end = address + length;
+    let mut batch = Batch {
+        addresses: [0; BATCH],
+        granules: [0; BATCH],
+        n: 0,
+    };
+    let mut at = address;
+    while at < end {
+        let mut start = at & !(GRANULE - 1);
+        while start < at + size {
+            // SAFETY: the caller's promise.
+            unsafe { batch.write(thread, start, pc) };
+            start += GRANULE;
         }
-        at += GRANULE;
+        at += step;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { batch.finish(thread, pc) };
+}
+
+/// Has the cache fetch what writing to a granule needs.
+#[inline(always)]
+fn fetch(start: usize, g: u32) {
+    let lock = ame_abi::LOCK_TABLE as usize + g as usize * 2;
+    // SAFETY: hints, which access nothing.
+    unsafe {
+        std::arch::asm!(
+            "prefetchw [{lock}]",
+            "prefetchw [{start}]",
+            lock = in(reg) lock,
+            start = in(reg) start,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+}
+
+/// Granules of one region that are going to be locked together.
+struct Batch {
+    addresses: [usize; BATCH],
+    granules: [u32; BATCH],
+    n: usize,
+}
+
+const BATCH: usize = 64;
+
+impl Batch {
+    /// Acquires the granule at `start` at the latest when the batch is finished.
+    #[inline(always)]
+    unsafe fn write(&mut self, thread: &mut Thread, start: usize, pc: u64) {
+        let g = granule(start);
+        if *thread.mark(g) > thread.me.ver {
+            return;
+        }
+        if special(thread, start) || start >= stacks_low() {
+            // SAFETY: the caller's promise.
+            return unsafe { write(thread, start, pc) };
+        }
+        let other_region = (g ^ self.granules[0]) >> tables::REGION_SHIFT != 0;
+        if self.n == BATCH || (self.n != 0 && other_region) {
+            // SAFETY: the caller's promise.
+            unsafe { self.finish(thread, pc) };
+        }
+        fetch(start, g);
+        self.addresses[self.n] = start;
+        self.granules[self.n] = g;
+        self.n += 1;
+    }
+
+    /// May roll back: all that is locked is in the log before anything can fail.
+    #[inline(never)]
+    unsafe fn finish(&mut self, thread: &mut Thread, pc: u64) {
+        let n = std::mem::take(&mut self.n);
+        let (addresses, granules) = (&self.addresses[..n], &self.granules[..n]);
+        let me = thread.me;
+        let all = match n {
+            BATCH => u64::MAX,
+            _ => (1 << n) - 1,
+        };
+        // A few are not worth the fence.
+        let got = match n {
+            0..4 => 0,
+            _ => protocol::lock_together(me, granules),
+        };
+        for (i, &start) in addresses.iter().enumerate() {
+            if got >> i & 1 != 0 {
+                // SAFETY: the promise of `write`'s caller, and the granule is locked.
+                unsafe { thread.undo.push_granule(start, pc) };
+            }
+        }
+        if got == all && protocol::alone_on_all(me, granules.iter().copied()) {
+            for &g in granules {
+                *thread.mark(g) = me.ver + 1;
+            }
+        } else {
+            for (i, &start) in addresses.iter().enumerate() {
+                if got >> i & 1 != 0 {
+                    finish_write(thread, start, pc);
+                }
+            }
+            for &start in addresses {
+                if *thread.mark(granule(start)) <= me.ver {
+                    // SAFETY: the promise of `write`'s caller.
+                    unsafe { write(thread, start, pc) };
+                }
+            }
+        }
+        // A long range must not outlive a wound.
+        crate::transaction::enter_slow_path(thread, pc);
     }
 }
 

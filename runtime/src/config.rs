@@ -7,6 +7,7 @@
 //! | `AME_STATS=1` | print totals to stderr at exit |
 //! | `AME_WARN=1` | say which uninstrumented function made a transaction exclusive (once each) |
 //! | `AME_STAMP=n` | longest run of granules stamped ahead of a sequential reader (0: off) |
+//! | `AME_TURN=n` | longest turn where threads take turns, in microseconds (0: they never do) |
 //! | `AME_MAX_VERSION=n` | wrap versions at n (tests) |
 
 use crate::fatal;
@@ -20,6 +21,8 @@ pub struct Config {
     pub stats: bool,
     pub warn: bool,
     pub stamp_ahead: u32,
+    /// In cycles of the time stamp counter.
+    pub turn: u64,
     pub max_version: u16,
 }
 
@@ -65,6 +68,7 @@ pub fn config() -> &'static Config {
             stats: flag("AME_STATS"),
             warn: flag("AME_WARN"),
             stamp_ahead: number("AME_STAMP", 64, "from 0 to 256", |n| *n <= 256),
+            turn: 2600 * number("AME_TURN", 4000, "from 0 to 100000", |n| *n <= 100_000),
             max_version: number("AME_MAX_VERSION", MAX_VERSION, "from 8 to 65528", |n| {
                 (8..=MAX_VERSION).contains(n)
             }),

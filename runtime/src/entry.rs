@@ -238,7 +238,8 @@ stub! {
     ame_call_slow => call_slow
 }
 
-/// The same for an ordinary function of the ABI: arguments in %rdi and %rsi, result in %rax. Code
+/// The same for an ordinary function of the ABI: arguments in %rdi, %rsi, %rdx and %rcx, result in
+/// %rax. Code
 /// that calls these in cold blocks keeps everything else in registers.
 macro_rules! function_stub {
     ($($name:ident => $inner:path,)*) => {$(
@@ -284,6 +285,7 @@ macro_rules! function_stub {
 function_stub! {
     ame_read_range_stub => ame_read_range,
     ame_write_range_stub => ame_write_range,
+    ame_write_steps_stub => ame_write_steps,
     ame_private_range_stub => ame_private_range,
     ame_make_inevitable_stub => ame_make_inevitable,
     ame_make_exclusive_stub => ame_make_exclusive,
@@ -394,6 +396,21 @@ pub unsafe extern "C" fn ame_write_range(address: *mut c_void, length: usize) {
     if let Some(thread) = speculative() {
         // SAFETY: the caller's promise.
         unsafe { access::write_range(thread, address as usize, length, caller!()) };
+    }
+}
+
+/// # Safety
+/// `size` bytes are writable at each step.
+#[no_mangle]
+pub unsafe extern "C" fn ame_write_steps(
+    address: *mut c_void,
+    length: usize,
+    step: usize,
+    size: usize,
+) {
+    if let Some(thread) = speculative() {
+        // SAFETY: the caller's promise.
+        unsafe { access::write_steps(thread, address as usize, length, step, size, caller!()) };
     }
 }
 

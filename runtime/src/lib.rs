@@ -47,6 +47,8 @@ pub mod trace;
 #[cfg(not(loom))]
 pub mod transaction;
 #[cfg(not(loom))]
+pub mod turns;
+#[cfg(not(loom))]
 pub mod undo;
 #[cfg(not(loom))]
 pub mod window;
@@ -65,7 +67,7 @@ macro_rules! fatal {
 
 #[cfg(not(loom))]
 mod start {
-    use crate::{clock, config, fork, heap, module, stats, tables, trace, window};
+    use crate::{clock, config, fork, heap, module, primitive, stats, tables, trace, window};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::Once;
 
@@ -98,6 +100,8 @@ mod start {
         START.call_once(|| {
             heap::init(window::place_arena());
             clock::init();
+            // Now, by a thread that nobody has bound to one processor yet.
+            primitive::processors();
             tables::init();
             let config = config::config();
             CHAOS.store(config.chaos_rate != 0, Ordering::Relaxed);

@@ -27,7 +27,10 @@ pub const YOUNGEST: u64 = u64::MAX;
 /// | (v, ACTIVE) | (v, IDLE) | owner, store | begin that met a closed gate |
 ///
 /// A mark m of this thread is live while `m & !1 == version` and the status is not IDLE.
-#[repr(align(128))]
+///
+/// The words that every begin and commit of the owner write come first. Those that every writer looks
+/// at lie apart: on a line of their own they stay in all caches.
+#[repr(C, align(128))]
 pub struct Peer {
     pub state: AtomicU32,
     /// How many threads wait for this one to let go of something.
@@ -41,12 +44,17 @@ pub struct Peer {
     /// Who doomed this thread's latest transaction: slot + 1, and the version of its own then,
     /// as `version << 16 | slot + 1`.
     pub wounded_by: AtomicU32,
+    apart: [u64; 12],
     /// 1 while this thread marks reads without a fence of its own.
     pub unfenced: AtomicU32,
     /// How often others asked this thread for a fence.
     pub fence_request: AtomicU32,
     /// Up to which request it has run one. Never ahead of `fence_request`.
     pub fence_answer: AtomicU32,
+    /// How often this slot has begun again with version 2. Ticks before the first such transaction.
+    pub wraps: AtomicU32,
+    /// 1 while this thread waits for its turn (`turns`).
+    pub wants_turn: AtomicU32,
     #[cfg(not(loom))]
     pub os: crate::foreign::Foreign,
 }
@@ -61,9 +69,12 @@ impl Peer {
             waiting_for: AtomicU32::new(0),
             park: AtomicU32::new(0),
             wounded_by: AtomicU32::new(0),
+            apart: [0; 12],
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),
+            wraps: AtomicU32::new(0),
+            wants_turn: AtomicU32::new(0),
             os: crate::foreign::Foreign::new(),
         }
     }
@@ -77,9 +88,12 @@ impl Peer {
             waiting_for: AtomicU32::new(0),
             park: AtomicU32::new(0),
             wounded_by: AtomicU32::new(0),
+            apart: [0; 12],
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),
+            wraps: AtomicU32::new(0),
+            wants_turn: AtomicU32::new(0),
         }
     }
 }

@@ -154,6 +154,15 @@ pub fn spin() {
     loom::thread::yield_now();
 }
 
+/// Lets another thread run that has no processor.
+#[cold]
+pub fn give_way_to_owner() {
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
 /// Processors that the process may use.
 #[cfg(not(loom))]
 pub fn processors() -> u32 {

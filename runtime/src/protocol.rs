@@ -165,10 +165,76 @@ fn handshake(me: Me, slot: u32) {
 /// [`expel_readers`], or find [`alone`], before it writes.
 #[inline(always)]
 pub fn try_lock(me: Me, g: u32) -> Result<(), u16> {
-    // SeqCst: pairs with the swap in `read`.
+    // SeqCst: pairs with the swap in `read`, and with that in `lock_together`.
     lock(g)
         .compare_exchange(0, me.lock_word(), Ordering::SeqCst, Ordering::Acquire)
-        .map(|_| ())
+        .map(|_| ())?;
+    if undisturbed(me, g) {
+        return Ok(());
+    }
+    lock_disturbed(me, g)
+}
+
+/// After taking lock[g] with an atomic instruction: whether nobody locks the region by plain stores,
+/// nor has overwritten ours by one. If it has, it is over with the region, or we see it there.
+#[inline(always)]
+fn undisturbed(me: Me, g: u32) -> bool {
+    region(g).load(Ordering::SeqCst) == 0 && lock(g).load(Ordering::Acquire) == me.lock_word()
+}
+
+#[cold]
+#[inline(never)]
+fn lock_disturbed(me: Me, g: u32) -> Result<(), u16> {
+    loop {
+        let mine = me.lock_word();
+        let back = lock(g).compare_exchange(mine, 0, Ordering::SeqCst, Ordering::Relaxed);
+        if back.is_ok() {
+            wake_waiters(me);
+        }
+        let mut step = 0;
+        while region(g).load(Ordering::SeqCst) != 0 {
+            step += 1;
+            if step < SPINS {
+                spin();
+            } else {
+                give_way_to_owner();
+            }
+        }
+        lock(g)
+            .compare_exchange(0, mine, Ordering::SeqCst, Ordering::Acquire)
+            .map(|_| ())?;
+        if undisturbed(me, g) {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes those locks of some granules of one region that are free; returns which, as bits. Otherwise
+/// as [`try_lock`]. One atomic instruction and one fence for all of them.
+///
+/// While it has the region, others that take a lock there by an atomic instruction give it back. One
+/// that was taken before is seen here.
+pub fn lock_together(me: Me, granules: &[u32]) -> u64 {
+    debug_assert!(granules.len() <= 64);
+    let Some(&first) = granules.first() else {
+        return 0;
+    };
+    let taken =
+        region(first).compare_exchange(0, me.lock_word(), Ordering::SeqCst, Ordering::Relaxed);
+    if taken.is_err() {
+        return 0;
+    }
+    let mut got = 0;
+    for (i, &g) in granules.iter().enumerate() {
+        if lock(g).load(Ordering::Acquire) == 0 {
+            lock(g).store(me.lock_word(), Ordering::Relaxed);
+            got |= 1 << i;
+        }
+    }
+    region(first).store(0, Ordering::Release);
+    // Pairs with the swap in `read`, as the atomic instruction in `try_lock` does.
+    fence(Ordering::SeqCst);
+    got
 }
 
 /// Takes lock[g], waiting for another writer; otherwise as [`try_lock`].
@@ -199,8 +265,19 @@ fn lock_contended(me: Me, g: u32, mut holder: u16, want: Want) -> Result<(), Doo
 #[inline(always)]
 pub fn alone(me: Me, g: u32) -> bool {
     (0..peer_count().load(Ordering::SeqCst)).all(|slot| {
-        slot == me.slot || (peer(slot).unfenced.load(Ordering::SeqCst) == 0 && !reads(slot, g))
+        slot == me.slot || (peer(slot).unfenced.load(Ordering::SeqCst) == 0 && !reads(me, slot, g))
     })
+}
+
+/// [`alone`] on each of some granules, all of whose locks are held.
+#[inline(always)]
+pub fn alone_on_all(me: Me, granules: impl Iterator<Item = u32> + Clone) -> bool {
+    (0..peer_count().load(Ordering::SeqCst))
+        .filter(|&slot| slot != me.slot)
+        .all(|slot| {
+            peer(slot).unfenced.load(Ordering::SeqCst) == 0
+                && granules.clone().all(|g| !reads(me, slot, g))
+        })
 }
 
 /// With lock[g] held: waits until no other transaction holds `g` for reading.
@@ -217,7 +294,7 @@ pub fn expel_readers(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doom
         if peer(slot).unfenced.load(Ordering::SeqCst) != 0 {
             handshake(me, slot);
         }
-        if reads(slot, g) {
+        if reads(me, slot, g) {
             expel_reader(me, g, slot, want())?;
         }
     }
@@ -227,19 +304,33 @@ pub fn expel_readers(me: Me, g: u32, want: impl Fn() -> Want) -> Result<(), Doom
 #[cold]
 #[inline(never)]
 fn expel_reader(me: Me, g: u32, slot: u32, want: Want) -> Result<(), Doomed> {
-    await_release(me, slot, want, || reads(slot, g))
+    await_release(me, slot, want, || reads(me, slot, g))
 }
 
 /// Whether `slot` has a live mark on `g`.
 #[inline(always)]
-fn reads(slot: u32, g: u32) -> bool {
-    // The mark is loaded first: its transaction published its state before its mark, so the state
-    // loaded afterwards belongs to that transaction or to a later one.
+fn reads(me: Me, slot: u32, g: u32) -> bool {
+    // The mark is loaded first: its transaction published its state and count of wraps before its
+    // mark, so what is loaded afterwards belongs to that transaction or to a later one.
     let mark = mark(slot, g).load(Ordering::SeqCst);
-    if mark == 0 {
+    // Most marks are older than what was last seen of the thread, whose state, written all the
+    // time, then need not be fetched.
+    let wraps = peer(slot).wraps.load(Ordering::Acquire);
+    let seen = seen(me.slot, slot).load(Ordering::Relaxed);
+    if mark == 0 || (mark < seen as u16 && (seen >> 32) as u32 == wraps) {
         return false;
     }
+    marks_live(me, slot, mark, wraps)
+}
+
+#[inline(never)]
+fn marks_live(me: Me, slot: u32, mark: u16, wraps: u32) -> bool {
     let state = peer(slot).state.load(Ordering::Acquire);
+    // If the version wrapped between the two loads, this is never consulted: the count has changed.
+    seen(me.slot, slot).store(
+        (wraps as u64) << 32 | version(state) as u64,
+        Ordering::Relaxed,
+    );
     mark & !1 == version(state) && status(state) != IDLE
 }
 
@@ -305,6 +396,11 @@ pub fn await_gate(me: Me) {
             futex_wait(gate(), holder, PARK_NS);
         }
     }
+}
+
+/// Before [`finish`] with a version that starts over: the slot's marks have been cleared.
+pub fn wrap(me: Me) {
+    peer(me.slot).wraps.fetch_add(1, Ordering::SeqCst);
 }
 
 /// Publishes the end of a transaction: its marks are dead from here on. Its locks must have been

@@ -111,7 +111,7 @@ pub fn print_totals() {
     eprintln!(
         "ame: {} commits, {} aborts ({} conflict, {} chaos, {} retry), {} inevitable, {} exclusive, \
          {} waits ({:.3} ms), {:.3} ms aborted, first touches: {} reads, {} writes, largest undo \
-         log {} bytes",
+         log {} bytes, {} turns",
         s.commits.get(),
         s.aborts_conflict.get() + s.aborts_chaos.get() + s.retries.get(),
         s.aborts_conflict.get(),
@@ -125,5 +125,6 @@ pub fn print_totals() {
         s.reads_first.get(),
         s.writes_first.get(),
         s.log_bytes_max.get(),
+        crate::turns::total(),
     );
 }

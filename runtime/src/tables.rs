@@ -23,6 +23,9 @@ pub const MAX_THREADS: usize = 1000;
 #[cfg(loom)]
 pub const MAX_THREADS: usize = 3;
 
+/// log2 of the granules of a region, which one thread can lock without an atomic instruction each.
+pub const REGION_SHIFT: u32 = 12;
+
 #[cfg(not(loom))]
 pub use fixed::*;
 #[cfg(loom)]
@@ -44,16 +47,42 @@ mod fixed {
     pub const LOG_BYTES: usize = 16 << 30;
 
     static PEERS: [Peer; MAX_THREADS] = [const { Peer::new() }; MAX_THREADS];
+    static SEEN: [Row; MAX_THREADS] =
+        [const { Row([const { AtomicU64::new(0) }; MAX_THREADS]) }; MAX_THREADS];
+    static REGIONS: [AtomicU16; (GRANULE_MASK as usize >> REGION_SHIFT) + 1] =
+        [const { AtomicU16::new(0) }; (GRANULE_MASK as usize >> REGION_SHIFT) + 1];
     static PEER_COUNT: AtomicU32 = AtomicU32::new(0);
     static GATE: AtomicU32 = AtomicU32::new(0);
     static TOKEN: AtomicU32 = AtomicU32::new(0);
     static EPOCH: AtomicU64 = AtomicU64::new(1);
     static PARTICIPANTS: AtomicU32 = AtomicU32::new(0);
 
+    #[repr(align(128))]
+    struct Row([AtomicU64; MAX_THREADS]);
+
+    /// Up to which version `mine` knows the transactions of `slot` to have ended, as
+    /// `Peer::wraps << 32 | version`. Only used by the thread in `mine`.
+    #[inline(always)]
+    pub fn seen(mine: u32, slot: u32) -> &'static AtomicU64 {
+        debug_assert!((mine as usize) < MAX_THREADS && (slot as usize) < MAX_THREADS);
+        // SAFETY: as for `peer`.
+        unsafe {
+            SEEN.get_unchecked(mine as usize)
+                .0
+                .get_unchecked(slot as usize)
+        }
+    }
+
     #[inline(always)]
     pub fn lock(g: u32) -> &'static AtomicU16 {
         // SAFETY: `init` mapped the whole table before any transaction could start.
         unsafe { &*((LOCKS + g as usize * 2) as *const AtomicU16) }
+    }
+
+    /// 0, or the slot + 1 of the thread that locks granules of `g`'s region by plain stores.
+    #[inline(always)]
+    pub fn region(g: u32) -> &'static AtomicU16 {
+        &REGIONS[(g >> REGION_SHIFT) as usize]
     }
 
     #[inline(always)]
@@ -219,9 +248,13 @@ mod modelled {
 
     loom::lazy_static! {
         static ref LOCKS: Vec<AtomicU16> = (0..GRANULES).map(|_| AtomicU16::new(0)).collect();
+        static ref REGIONS: Vec<AtomicU16> =
+            (0..=GRANULES >> REGION_SHIFT).map(|_| AtomicU16::new(0)).collect();
         static ref MARKS: Vec<AtomicU16> =
             (0..GRANULES * MAX_THREADS).map(|_| AtomicU16::new(0)).collect();
         static ref PEERS: Vec<Peer> = (0..MAX_THREADS).map(|_| Peer::new()).collect();
+        static ref SEEN: Vec<AtomicU64> =
+            (0..MAX_THREADS * MAX_THREADS).map(|_| AtomicU64::new(0)).collect();
         static ref PEER_COUNT: AtomicU32 = AtomicU32::new(0);
         static ref GATE: AtomicU32 = AtomicU32::new(0);
         static ref TOKEN: AtomicU32 = AtomicU32::new(0);
@@ -231,8 +264,14 @@ mod modelled {
     pub fn lock(g: u32) -> &'static AtomicU16 {
         &LOCKS[g as usize]
     }
+    pub fn region(g: u32) -> &'static AtomicU16 {
+        &REGIONS[g as usize >> REGION_SHIFT]
+    }
     pub fn mark(slot: u32, g: u32) -> &'static AtomicU16 {
         &MARKS[slot as usize * GRANULES + g as usize]
+    }
+    pub fn seen(mine: u32, slot: u32) -> &'static AtomicU64 {
+        &SEEN[mine as usize * MAX_THREADS + slot as usize]
     }
     pub fn peer(slot: u32) -> &'static Peer {
         &PEERS[slot as usize]

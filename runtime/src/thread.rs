@@ -7,11 +7,12 @@ use crate::delta::Deltas;
 use crate::fatal;
 use crate::heap::Allocations;
 use crate::peer::{self, Peer};
-use crate::protocol::Me;
+use crate::protocol::{self, Me};
 use crate::stack::{self, Snapshot};
 use crate::stats::Stats;
 use crate::tables;
 use crate::tls::{tls, Tls};
+use crate::turns::{self, Share};
 use crate::undo::UndoLog;
 use crate::wrappers::effects::Effects;
 use std::sync::atomic::Ordering;
@@ -79,6 +80,7 @@ pub struct Thread {
     /// The assembly of `ame_read_slow` may do a read by itself: a transaction that can fail runs,
     /// and neither chaos, nor a trace, nor lazily stamped blocks want to see its reads.
     pub quick: bool,
+    pub share: Share,
     pub chaos: u64,
     pub actions: Actions,
     pub allocations: Allocations,
@@ -161,6 +163,7 @@ impl Thread {
     #[inline(never)]
     fn wrap(&mut self) -> u16 {
         tables::clear_marks(self.me.slot);
+        protocol::wrap(self.me);
         // So are the stamps in here, which have versions in them.
         self.private_seen.fill((0, 0));
         2
@@ -271,6 +274,7 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         unfenced_since: 0,
         participates: false,
         quick: false,
+        share: Share::new(),
         chaos: config().chaos_seed ^ (slot as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         actions: Actions::default(),
         allocations: Allocations::default(),
@@ -302,7 +306,8 @@ fn unregister() {
         return;
     }
     // SAFETY: made by `register` for this thread, and freed only here.
-    let owned = unsafe { Box::from_raw(thread) };
+    let mut owned = unsafe { Box::from_raw(thread) };
+    turns::leave(&mut owned);
     if owned.depth != 0 {
         fatal!("a thread ended inside a transaction: every ame_begin() needs its ame_commit()");
     }

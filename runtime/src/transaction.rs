@@ -20,6 +20,10 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     // SAFETY: the thread's own state, used by no other Rust frame now.
     let thread = unsafe { &mut *thread };
     let sp = thread.saved.sp as usize;
+    thread.share.left -= 1;
+    if thread.share.left < 0 {
+        crate::turns::look(thread);
+    }
     thread.attempts = 0;
     thread.stats.begins.add(1);
     thread.peer().os.forget_stack_writes();
@@ -238,6 +242,7 @@ fn undo_memory(thread: &mut Thread) {
 
 /// `ame_retry`: the marks are kept, so that whoever wants to write what was read must wound us.
 fn await_change(thread: &mut Thread) {
+    crate::turns::leave(thread);
     let mine = thread.peer();
     mine.age.store(peer::YOUNGEST, Ordering::Release);
     while !thread.me.doomed() {

@@ -87,6 +87,21 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Writes both granules as a loop does.
+    fn write_both(&mut self, value: i32) -> Result<(), Doomed> {
+        let got = protocol::lock_together(self.me, &[0, 1]);
+        for g in (0..2).filter(|g| got >> g & 1 != 0) {
+            self.held[g as usize] = true;
+        }
+        for g in (0..2).filter(|g| got >> g & 1 != 0) {
+            protocol::expel_readers(self.me, g, want)?;
+            tables::mark(self.me.slot, g).store(self.me.ver + 1, Ordering::Relaxed);
+            self.old.push((g, self.memory.get(g)));
+        }
+        self.write(0, value)?;
+        self.write(1, value)
+    }
+
     /// What instrumented code does between accesses.
     fn poll(&mut self) -> Result<(), Doomed> {
         if protocol::answer_fence(self.me) {
@@ -231,6 +246,99 @@ fn increments(older: u64, younger: u64) {
 #[test]
 fn write_against_write() {
     increments(1, 2);
+}
+
+/// One locks both granules by plain stores, another one of them by an atomic instruction.
+#[test]
+fn together_against_one() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let other = thread::spawn(move || {
+            atomic(&theirs, 1, 2, false, |t| t.write(0, 10));
+        });
+        atomic(&memory, 0, 1, false, |t| t.write_both(20));
+        other.join().unwrap();
+        assert!([10, 20].contains(&memory.get(0)));
+        assert_eq!(memory.get(1), 20);
+    });
+}
+
+#[test]
+fn together_against_together() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let other = thread::spawn(move || {
+            atomic(&theirs, 1, 2, false, |t| t.write_both(10));
+        });
+        atomic(&memory, 0, 1, false, |t| t.write_both(20));
+        other.join().unwrap();
+        assert_eq!(memory.get(0), memory.get(1));
+    });
+}
+
+fn together_against_reader(reader_unfenced: bool) {
+    model(3, move || {
+        slots(2);
+        if reader_unfenced {
+            unfenced(1);
+        }
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let reader = thread::spawn(move || {
+            atomic(&theirs, 1, 9, reader_unfenced, |t| {
+                let x = t.read(0)?;
+                t.poll()?;
+                let y = t.read(1)?;
+                assert_eq!(x, y, "a state that no serial order produces");
+                Ok(())
+            });
+        });
+        atomic(&memory, 0, 5, false, |t| t.write_both(1));
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn together_against_fenced_reader() {
+    together_against_reader(false);
+}
+
+#[test]
+fn together_against_unfenced_reader() {
+    together_against_reader(true);
+}
+
+/// The reader's version starts over between two looks of a writer at its marks.
+#[test]
+fn wrap_between_looks() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        // The writer has seen the reader at a high version.
+        let state = &peer(1).state;
+        state.store(state_of(40, IDLE), Ordering::SeqCst);
+        tables::mark(1, 1).store(40, Ordering::SeqCst);
+        atomic(&memory, 0, 1, false, |t| t.write(1, 1));
+        tables::mark(1, 1).store(0, Ordering::SeqCst);
+        let theirs = memory.clone();
+        let reader = thread::spawn(move || {
+            let me = Me { slot: 1, ver: 40 };
+            protocol::wrap(me);
+            protocol::finish(me, 2);
+            atomic(&theirs, 1, 9, false, |t| {
+                let first = t.read(0)?;
+                t.poll()?;
+                assert_eq!(t.read(0)?, first);
+                Ok(())
+            });
+        });
+        atomic(&memory, 0, 5, false, |t| t.write(0, 1));
+        reader.join().unwrap();
+    });
 }
 
 /// Both read, then both want to write: the younger must give way, and no update is lost.

@@ -23,7 +23,7 @@ cp "$protocol" "$original"
 mutations=(
   'read_without_fence'      's/(pub fn read\(.*?)mark\.swap\(me\.ver, Ordering::SeqCst\)/$1mark.store(me.ver, Ordering::Release)/s'
   'lock_without_fence'      's/(0, me\.lock_word\(\), )Ordering::SeqCst/$1Ordering::Acquire/g'
-  'no_expulsion'            's/if reads\(slot, g\) \{/if false \&\& reads(slot, g) {/'
+  'no_expulsion'            's/if reads\(me, slot, g\) \{/if false \&\& reads(me, slot, g) {/'
   'no_handshake'            's/handshake\(me, slot\);/let _ = handshake;/'
   'any_change_is_an_answer' 's/version\(now\) != version\(state\)/now != state/'
   'answer_without_fence'    's/(pub fn answer_fence.*?)fence\(Ordering::SeqCst\);/$1/s'
@@ -34,6 +34,11 @@ mutations=(
   'inevitable_by_store'     's/if mine\s*\.state\s*\.compare_exchange\(from, to, Ordering::SeqCst, Ordering::Acquire\)\s*\.is_err\(\)/mine.state.store(to, Ordering::SeqCst);\n    let _ = from;\n    if false/s'
   'token_is_not_exclusive'  's/while let Err\(holder\) = token\(\)/if let Err(holder) = token()/; s/await_release\(me, holder - 1, want, \|\| \{\s*token\(\).load\(Ordering::Acquire\) == holder\s*\}\)\?;/let _ = holder;/s'
   'dead_marks_count'        's/mark & !1 == version\(state\) && status\(state\) != IDLE/mark \& !1 == version(state) || mark != 0/'
+  'seen_marks_are_dead'     's/mark < seen as u16/mark <= seen as u16 + 1/'
+  'wraps_do_not_count'      's/ && \(seen >> 32\) as u32 == wraps//'
+  'region_is_no_matter'     's/region\(g\)\.load\(Ordering::SeqCst\) == 0 && lock/lock/; s/while region\(g\).*? != 0 /while false /'
+  'overwritten_unnoticed'   's/ && lock\(g\)\.load\(Ordering::Acquire\) == me\.lock_word\(\)//'
+  'together_without_fence'  's/(in `try_lock` does\.\n\s*)fence\(Ordering::SeqCst\);/$1/'
   'live_marks_do_not_count' 's/mark & !1 == version\(state\)/mark == version(state) + 2/'
 )
 missed=0

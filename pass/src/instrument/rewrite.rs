@@ -202,8 +202,12 @@ impl Rewriter<'_> {
                 let thread = self.thread;
                 let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
                 let (start, length) = stream::build(self.runtime, stream);
-                self.runtime
-                    .range_stub(range_name(mode), start, length, self.vectors);
+                match stream.steps() {
+                    Some(steps) => self.runtime.write_steps(start, length, steps, self.vectors),
+                    None => self
+                        .runtime
+                        .range_stub(range_name(mode), start, length, self.vectors),
+                }
                 self.runtime.builder.branch(rest);
             }
             Action::Poll => {

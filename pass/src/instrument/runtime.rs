@@ -450,6 +450,22 @@ impl Runtime {
         }
     }
 
+    /// Calls the stub that acquires for writing what a loop writes in steps.
+    pub fn write_steps(&self, address: Value, length: Value, steps: (u64, u64), vectors: Vectors) {
+        let (step, size) = (self.i64.int(steps.0), self.i64.int(steps.1));
+        let ty = self
+            .void
+            .function(&[self.ptr, self.i64, self.i64, self.i64], false);
+        let constraints = format!("{{rdi}},{{rsi}},{{rdx}},{{rcx}},{}", self.clobbers(vectors));
+        let stub = call_text(&format!("{}{}", sym::WRITE_STEPS, sym::STUB_SUFFIX));
+        self.builder.assembly(
+            ty,
+            &keeping_rax(&stub),
+            &constraints,
+            &[address, length, step, size],
+        );
+    }
+
     /// Calls the stub of a function without arguments.
     pub fn plain_stub(&self, name: &str, vectors: Vectors) {
         let call = call_text(&format!("{name}{}", sym::STUB_SUFFIX));

@@ -29,9 +29,18 @@ pub struct Stream {
     stride: i64,
     low: i64,
     high: i64,
+    /// Of writes that leave granules out: bytes from one to the next, and of each.
+    steps: Option<(u64, u64)>,
 }
 
-/// Builds the first address and the length in bytes.
+impl Stream {
+    pub fn steps(&self) -> Option<(u64, u64)> {
+        self.steps
+    }
+}
+
+/// Builds the first address and the length in bytes: up to the end of the last access, or, of writes
+/// in steps, up to where the next would be.
 pub fn build(runtime: &mut Runtime, stream: &Stream) -> (Value, Value) {
     let (b, i8t, i64t) = (&runtime.builder, runtime.i8, runtime.i64);
     let (first, distance) = match stream.base {
@@ -51,6 +60,9 @@ pub fn build(runtime: &mut Runtime, stream: &Stream) -> (Value, Value) {
         }
     };
     let first = b.gep(i8t, first, i64t.int(stream.low as u64));
+    if stream.steps.is_some() {
+        return (first, distance);
+    }
     let rest = stream.high - stream.low - stream.stride;
     (
         first,
@@ -121,38 +133,63 @@ pub fn run(module: Module, cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut
                 }),
             }
         }
+        // Writes first: reads of the same bytes then need nothing.
+        groups.sort_by_key(|group| group.mode != Mode::Write);
+        let mut written: Vec<(Option<Value>, u64, i64, i64)> = Vec::new();
         for mut group in groups {
-            let stride = counter.step * group.unit as i64;
-            let Some((low, high)) = dense(&mut group.members, stride, group.mode) else {
-                continue;
+            let covered = |&(from, to, _): &(i64, i64, usize)| {
+                let on =
+                    |w: &&(Option<Value>, u64, i64, i64)| (w.0, w.1) == (group.base, group.unit);
+                written.iter().filter(on).any(|w| w.2 <= from && to <= w.3)
             };
-            for &(_, _, i) in &group.members {
+            for &(_, _, i) in group.members.iter().filter(|m| covered(m)) {
                 plan.barriers[i].dropped = Some(Skip::Ranged);
                 replaced += 1;
             }
-            let (start, bound) = (counter.start, counter.bound);
-            let Group {
-                base, mode, unit, ..
-            } = group;
-            plan.steps.push(Step {
-                place: Place {
-                    block: preheader,
-                    position: u32::MAX - 1,
-                    at,
-                },
-                action: Action::Stream {
-                    mode,
-                    stream: Stream {
-                        base,
-                        start,
-                        bound,
-                        unit,
-                        stride,
-                        low,
-                        high,
+            group.members = group
+                .members
+                .iter()
+                .filter(|m| !covered(m))
+                .copied()
+                .collect();
+            if group.members.is_empty() {
+                continue;
+            }
+            let stride = counter.step * group.unit as i64;
+            let walks = match dense(&mut group.members, stride, group.mode) {
+                Some((low, high)) => vec![(low, high, None)],
+                None if group.mode == Mode::Write => steps(&group.members, stride),
+                None => continue,
+            };
+            for &(from, to, i) in &group.members {
+                plan.barriers[i].dropped = Some(Skip::Ranged);
+                replaced += 1;
+                if group.mode == Mode::Write {
+                    written.push((group.base, group.unit, from, to));
+                }
+            }
+            for (low, high, steps) in walks {
+                plan.steps.push(Step {
+                    place: Place {
+                        block: preheader,
+                        position: u32::MAX - 1,
+                        at,
                     },
-                },
-            });
+                    action: Action::Stream {
+                        mode: group.mode,
+                        stream: Stream {
+                            base: group.base,
+                            start: counter.start,
+                            bound: counter.bound,
+                            unit: group.unit,
+                            stride,
+                            low,
+                            high,
+                            steps,
+                        },
+                    },
+                });
+            }
         }
     }
     replaced
@@ -174,8 +211,11 @@ fn counter(cfg: &Cfg, loops: &Loops, id: u32, l: &Loop, preheader: u32) -> Optio
     if compare.opcode() != Some(Opcode::LLVMICmp) {
         return None;
     }
-    // Leaves when the counter equals the bound.
     let leaves = branch.successors().first().map(|b| cfg.index[b]) != Some(l.header);
+    if !leaves && compare.predicate() == LLVMIntPredicate::LLVMIntULT {
+        return constant_counter(cfg, l, preheader, compare);
+    }
+    // Leaves when the counter equals the bound.
     let wanted = if leaves {
         LLVMIntPredicate::LLVMIntEQ
     } else {
@@ -224,6 +264,85 @@ fn counter(cfg: &Cfg, loops: &Loops, id: u32, l: &Loop, preheader: u32) -> Optio
     })
 }
 
+/// The counter of an unrolled loop, which goes on while it is, plus a constant, below another.
+fn constant_counter(cfg: &Cfg, l: &Loop, preheader: u32, compare: Value) -> Option<Counter> {
+    let phi = addition(compare.operand(0)).map_or(compare.operand(0), |(root, _)| root);
+    if phi.opcode() != Some(Opcode::LLVMPHI)
+        || phi.block() != cfg.blocks[l.header as usize]
+        || phi.ty().int_width() != Some(64)
+    {
+        return None;
+    }
+    let (mut start, mut step) = (None, None);
+    for (value, from) in phi.incoming() {
+        if cfg.index[&from] == preheader {
+            start = Some(value);
+        } else if value.opcode() == Some(Opcode::LLVMAdd) && value.operand(0) == phi {
+            step = value.operand(1).as_i64();
+        } else {
+            return None;
+        }
+    }
+    let (start, step) = (start?, step.filter(|&step| step > 0)?);
+    let mut counter = Counter {
+        phi,
+        start,
+        bound: start,
+        step,
+    };
+    let first = start.as_i64().filter(|&first| first >= 0)?;
+    let ahead = plus(&counter, compare.operand(0)).filter(|&ahead| ahead >= 0)?;
+    let limit = compare.operand(1).as_i64().filter(|&limit| limit >= 0)?;
+    let left = limit.checked_sub(first.checked_add(ahead)?)?.max(0);
+    // The comparison comes after the body: once more than it holds.
+    let rounds = 1 + left / step + i64::from(left % step != 0);
+    let bound = rounds.checked_mul(step)?.checked_add(first)?;
+    // Nothing wraps on the way, neither the counter nor what is compared.
+    bound.checked_add(ahead)?;
+    counter.bound = phi.ty().int(bound as u64);
+    Some(counter)
+}
+
+/// A sum, or what may be written as one, with a constant.
+fn addition(value: Value) -> Option<(Value, i64)> {
+    match value.opcode()? {
+        Opcode::LLVMAdd | Opcode::LLVMOr => Some((value.operand(0), value.operand(1).as_i64()?)),
+        _ => None,
+    }
+}
+
+/// The constant that is added to the counter to make `value`.
+fn plus(counter: &Counter, value: Value) -> Option<i64> {
+    if value == counter.phi {
+        return Some(0);
+    }
+    let (root, n) = addition(value)?;
+    if root != counter.phi {
+        return None;
+    }
+    if value.opcode() == Some(Opcode::LLVMOr) {
+        // An addition when the counter never has these bits.
+        let zeros = (counter.start.as_i64()? | counter.step).trailing_zeros();
+        if n < 0 || zeros >= 63 || n >> zeros != 0 {
+            return None;
+        }
+    }
+    Some(n)
+}
+
+/// Factor and constant of an index `(counter + constant) * factor`.
+fn scaled(counter: &Counter, index: Value) -> Option<(i64, i64)> {
+    if let Some(n) = plus(counter, index) {
+        return Some((1, n));
+    }
+    let factor = match index.opcode()? {
+        Opcode::LLVMMul => index.operand(1).as_i64()?,
+        Opcode::LLVMShl => 1 << index.operand(1).as_i64().filter(|n| (0..12).contains(n))?,
+        _ => return None,
+    };
+    (factor > 0).then_some((factor, plus(counter, index.operand(0))?))
+}
+
 /// Size of the element that a GEP with one index counts in, for sizes that need no data layout.
 fn cfg_size(gep: Value) -> Option<i64> {
     gep.gep_source().int_width().map(|bits| i64::from(bits / 8))
@@ -247,13 +366,18 @@ fn walk(
         || !base.is_instruction()
         || base.operands() != 2
         || base.ty().is_vector()
-        || base.operand(1) != counter.phi
         || !invariant(cfg, loops, id, base.operand(0))
     {
         return None;
     }
-    let unit = module.alloc_size(base.gep_source());
-    (unit > 0 && unit <= 4096).then_some((Some(base.operand(0)), unit, barrier.address.offset))
+    let (factor, constant) = scaled(counter, base.operand(1))?;
+    let unit = module
+        .alloc_size(base.gep_source())
+        .checked_mul(factor as u64)
+        .filter(|unit| (1..=4096).contains(unit))?;
+    let offset = constant.checked_mul(unit as i64)?;
+    let offset = offset.checked_add(barrier.address.offset)?;
+    Some((Some(base.operand(0)), unit, offset))
 }
 
 /// First and last byte that the members touch per iteration, if the loop leaves no gap in which a
@@ -274,4 +398,20 @@ fn dense(members: &mut [(i64, i64, usize)], stride: i64, mode: Mode) -> Option<(
         high = high.max(to);
     }
     (low + stride <= high + slack).then_some((low, high))
+}
+
+/// The same for writes with gaps: one walk in even steps if they make one, else one for each.
+fn steps(members: &[(i64, i64, usize)], stride: i64) -> Vec<(i64, i64, Option<(u64, u64)>)> {
+    let size = |&(from, to, _): &(i64, i64, usize)| (to - from) as u64;
+    let n = members.len() as i64;
+    let step = stride / n;
+    let first = &members[0];
+    let even = stride % n == 0
+        && (members.iter().zip(0..))
+            .all(|(m, i)| m.0 == first.0 + i * step && size(m) == size(first));
+    if even {
+        return vec![(first.0, first.1, Some((step as u64, size(first))))];
+    }
+    let walk = |m: &(i64, i64, usize)| (m.0, m.1, Some((stride as u64, size(m))));
+    members.iter().map(walk).collect()
 }

@@ -52,6 +52,7 @@ pub mod sym {
     pub const CALL_SLOW: &str = "ame_call_slow";
     pub const READ_RANGE: &str = "ame_read_range";
     pub const WRITE_RANGE: &str = "ame_write_range";
+    pub const WRITE_STEPS: &str = "ame_write_steps";
     pub const PRIVATE_RANGE: &str = "ame_private_range";
     pub const MAKE_INEVITABLE: &str = "ame_make_inevitable";
     pub const MAKE_EXCLUSIVE: &str = "ame_make_exclusive";

@@ -44,6 +44,14 @@ impl Module {
             Value::wrap(unsafe { LLVMGetNextGlobal(g.0) })
         })
     }
+    /// Functions that the dynamic loader calls to choose the target of an ifunc.
+    pub fn ifunc_resolvers(self) -> impl Iterator<Item = Value> {
+        std::iter::successors(
+            Value::wrap(unsafe { LLVMGetFirstGlobalIFunc(self.0) }),
+            |i| Value::wrap(unsafe { LLVMGetNextGlobalIFunc(i.0) }),
+        )
+        .filter_map(|i| Value::wrap(unsafe { LLVMGetGlobalIFuncResolver(i.0) }))
+    }
     pub fn function(self, name: &str) -> Option<Value> {
         let name = CString::new(name).ok()?;
         Value::wrap(unsafe { LLVMGetNamedFunction(self.0, name.as_ptr()) })

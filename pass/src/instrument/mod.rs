@@ -54,10 +54,15 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
     }
     let mut report = Report::new(module, options);
     functions::replace_external(module, sets);
+    // They run before thread-local data are in place, on which barriers rely.
+    let early: Vec<Value> = module.ifunc_resolvers().collect();
     let bodies: Vec<(Value, Body)> = module
         .functions()
         .filter(|f| !f.is_declaration())
-        .map(|f| (f, body(f, sets)))
+        .map(|f| match early.contains(&f) {
+            true => (f, Body::LeaveAlone),
+            false => (f, body(f, sets)),
+        })
         .collect();
     if !bodies.is_empty() {
         let mut callees = Callees::new(sets);

@@ -61,6 +61,9 @@ pub struct Thread {
     pub age: u64,
     /// Rollbacks of the current transaction so far.
     pub attempts: u32,
+    /// Where this thread's errno is, and what a rollback sets it to.
+    pub errno: *mut i32,
+    pub errno_at_begin: i32,
     /// Time stamp counter at the start of this attempt.
     pub started: u64,
     /// Time stamp counter cycles this attempt spent waiting.
@@ -265,6 +268,9 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         snapshot: Snapshot::new(end_of_frames, logs + undo_bytes, SNAPSHOT_BYTES),
         age: 0,
         attempts: 0,
+        // SAFETY: a plain query; the address is the same for the thread's life.
+        errno: unsafe { libc::__errno_location() },
+        errno_at_begin: 0,
         started: 0,
         waited: 0,
         last_read: 0,

@@ -33,6 +33,8 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     // The time stamp counter costs as much as the rest of a begin: only read when asked for.
     thread.started = if timing() { clock::cycles() } else { 0 };
     thread.age = age_now(thread.me.slot);
+    // SAFETY: the calling thread's own errno, which lives as long as the thread.
+    thread.errno_at_begin = unsafe { *thread.errno };
     start(thread);
     0
 }
@@ -209,28 +211,37 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     unsafe { thread.snapshot.take(sp) };
     thread.depth = 1;
     start(thread);
-    // SAFETY: `ame_begin` saved them, and the stack is what it was then.
-    unsafe { stack::resume(&thread.saved, thread.attempts) }
+    // The C library writes it without a barrier, and so may what a rollback does.
+    // SAFETY: the thread's own errno. `ame_begin` saved the registers, and the stack is what it was
+    // then.
+    unsafe {
+        *thread.errno = thread.errno_at_begin;
+        stack::resume(&thread.saved, thread.attempts)
+    }
 }
 
-/// Puts stack and memory back and unlocks what was written.
+/// Puts memory and stack back and unlocks what was written.
+///
+/// Memory first: a frame that was entered after begin may lie where frames of begin had returned,
+/// and what the log says of its variables is not what was there at begin. The snapshot is. (Only
+/// what others have written to our stack is left to the log, if we wrote there after them.)
 fn undo_memory(thread: &mut Thread) {
     let locks = thread.effects.held.ranges();
+    let (low, fresh) = (thread.stack_low, thread.fresh_stack);
+    for entry in thread.undo.entries().iter().rev() {
+        // Frames below begin are gone; what lies there now is not theirs.
+        if entry.address().wrapping_sub(low) >= fresh {
+            // SAFETY: frees are deferred, so what the transaction wrote to is still mapped, and
+            // it holds the lock, or the memory is private. We run on the rollback stack.
+            unsafe { entry.restore(&locks) };
+        }
+    }
     thread.peer().os.with_stack_writes(|writes| {
         let mut keep: Vec<_> = writes.chain(locks.iter().cloned()).collect();
         keep.sort_unstable_by_key(|range| range.start);
         // SAFETY: we run on the rollback stack.
         unsafe { thread.snapshot.restore(&keep) };
     });
-    let (low, fresh) = (thread.stack_low, thread.fresh_stack);
-    for entry in thread.undo.entries().iter().rev() {
-        // Frames below begin are gone; what lies there now is not theirs.
-        if entry.address().wrapping_sub(low) >= fresh {
-            // SAFETY: frees are deferred, so what the transaction wrote to is still mapped, and
-            // it holds the lock, or the memory is private.
-            unsafe { entry.restore(&locks) };
-        }
-    }
     for entry in thread.undo.entries() {
         if entry.locked() {
             protocol::unlock(heap::granule(entry.address()));

@@ -12,8 +12,12 @@ fn litmus_with(name: &str, plain: &[&str], check: impl Fn(&Output)) {
         plain_sources: plain.iter().map(|file| c.join(file)).collect(),
         ..Unit::default()
     };
+    litmus_unit(name, &unit, check);
+}
+
+fn litmus_unit(name: &str, unit: &Unit, check: impl Fn(&Output)) {
     for level in Level::ALL {
-        let program = compile(name, &unit, level);
+        let program = compile(name, unit, level);
         for threads in [2, 8] {
             for chaos in [None, Some("1,0.01")] {
                 let mut run = Run::new(&program).arg(threads);
@@ -37,9 +41,34 @@ macro_rules! litmus_tests {
 }
 
 litmus_tests! {
-    actions allocation api atomics big_abort callbacks computed_goto counter counters fork frames hot inevitable jumps locks
-    language memory_functions nested new_threads privatisation progress publication recursion retry shared_stack undo varargs write_skew
-    zombie
+    actions allocation api atomics big_abort callbacks computed_goto constructors conversions counter counters
+    deep_stack fork frames hot ifunc inevitable jump_out jumps language layouts locks memory_functions nested
+    new_threads privatisation progress publication realloc_chain recursion retry shared_stack sort_rollback
+    thread_lives undo varargs write_skew zombie
+}
+
+#[test]
+fn errno() {
+    let unit = Unit {
+        sources: vec![root().join("tests/c/errno.c")],
+        flags: vec!["-lm".into()],
+        ..Unit::default()
+    };
+    litmus_unit("errno", &unit, |output| {
+        assert!(output.stdout.starts_with("ok"))
+    });
+}
+
+#[test]
+fn exceptions() {
+    let unit = Unit {
+        sources: vec![root().join("tests/c/exceptions.cc")],
+        flags: vec!["-lstdc++".into()],
+        ..Unit::default()
+    };
+    litmus_unit("exceptions", &unit, |output| {
+        assert!(output.stdout.starts_with("ok"))
+    });
 }
 
 #[test]

@@ -5,8 +5,9 @@
 //! and either marks accesses with `!ame` metadata or rewrites them. [`instrument`] runs at the end of
 //! the optimiser: it chooses barriers, drops those that others cover, and inserts the rest.
 //!
-//! Options are environment variables. `opt-19`, and clang with `-Xclang -load` in front, also take
-//! the form `-mllvm -ame-...`.
+//! Options are environment variables. They can also be given as `-ame-...` to `opt-19`, and as
+//! `-mllvm -ame-...` to clang when the plugin is loaded with `-fplugin=` as well: clang reads its
+//! options before `-fpass-plugin=` loads anything. Options of the command line win.
 //!
 //! | variable | option | |
 //! | --- | --- | --- |

@@ -82,6 +82,10 @@ impl Limits {
                 "safe-stack" | "shadow-call-stack" => {
                     "it keeps a second stack, which a rollback would not restore"
                 }
+                "address" | "kernel-address" | "hwaddress" | "kernel-hwaddress" | "thread"
+                | "memory" | "leak" | "dataflow" | "memtag" | "memtag-heap" => {
+                    "its shadow memory or its allocator would take the place of the runtime's"
+                }
                 _ if name == "cfi" || name.starts_with("cfi-") => {
                     "it needs link-time optimisation and redirects the calls that the pass checks"
                 }

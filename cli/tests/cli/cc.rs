@@ -302,6 +302,7 @@ fn refusals_say_why_and_what_to_do() {
         ("-m32", "64-bit"),
         ("-flto", "-fno-lto"),
         ("-fsanitize=kcfi", "-fno-ame"),
+        ("-fsanitize=address", "-fno-ame"),
     ] {
         project
             .cc(&format!("{flags} -c hello.c"))

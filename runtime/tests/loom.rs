@@ -432,6 +432,28 @@ fn younger_unfenced_reader_sees_both_or_none() {
     both_or_none(9, true);
 }
 
+/// A reader stops fencing while a writer, which still takes it for fenced, looks for marks.
+#[test]
+fn going_unfenced_against_write() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let reader = thread::spawn(move || {
+            atomic(&theirs, 1, 1, false, |t| {
+                protocol::go_unfenced(t.me);
+                t.unfenced = true;
+                let x = t.read(0)?;
+                t.poll()?;
+                assert_eq!(t.read(0)?, x, "a writer did not see the mark");
+                Ok(())
+            });
+        });
+        atomic(&memory, 0, 5, false, |t| t.write(0, 1));
+        reader.join().unwrap();
+    });
+}
+
 fn skew(is_unfenced: bool) {
     model(3, move || {
         slots(2);
@@ -563,6 +585,24 @@ fn inevitable_against_wound() {
         });
         younger.join().unwrap();
         assert_eq!(memory.get(0), memory.get(1));
+    });
+}
+
+/// Who is told that it has wounded a transaction can rely on its rollback.
+#[test]
+fn no_wound_is_lost() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let wounder = thread::spawn(|| {
+            let state = peer(1).state.load(Ordering::Acquire);
+            protocol::wound(Me { slot: 0, ver: 2 }, 1, state)
+        });
+        let rollbacks = atomic(&memory, 1, 2, false, |t| {
+            t.inevitable()?;
+            t.write(0, 2)
+        });
+        assert!(!wounder.join().unwrap() || rollbacks > 0);
     });
 }
 

@@ -41,6 +41,9 @@ mutations=(
   'together_without_fence'  's/(in `try_lock` does\.\n\s*)fence\(Ordering::SeqCst\);/$1/'
   'live_marks_do_not_count' 's/mark & !1 == version\(state\)/mark == version(state) + 2/'
 )
+# Needs no notice: release and acquire of request and answer order marks and locks already, and a reader
+# that has answered fences its further reads.
+equivalent=answer_without_fence
 missed=0
 for ((i = 0; i < ${#mutations[@]}; i += 2)); do
   name=${mutations[i]}
@@ -56,8 +59,12 @@ for ((i = 0; i < ${#mutations[@]}; i += 2)); do
     tail -n 20 "$copy/log"
     missed=1
   elif out=$(cd "$copy" && timeout 300 cargo test --quiet --release -p ame-rt --test loom 2>&1); then
-    echo "$name: NOT NOTICED"
-    missed=1
+    if [ "$name" = "$equivalent" ]; then
+      echo "$name: not noticed, as expected: an equivalent"
+    else
+      echo "$name: NOT NOTICED"
+      missed=1
+    fi
   else
     echo "$name: noticed by $(grep -oE '^test [a-z_]+ \.\.\. FAILED|^    [a-z_]+$' <<< "$out" | sed -E 's/^test //; s/ \.\.\..*//; s/ //g' | sort -u | tr '\n' ' ')"
   fi

@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-#define AME_ABI_VERSION 1
+#define AME_ABI_VERSION 2
 
 /* Control block of the thread, initial-exec TLS. In a transaction with version v (even):
  * rver == v and wver == v + 1. Outside, both are 0, so that no check fails. Either may be poked to

@@ -12,6 +12,7 @@ fn stm_benchmarks_run_and_keep_their_invariants() {
         .arg(ame())
         .arg("--build-dir")
         .arg(&folder)
+        .env_remove("LD_LIBRARY_PATH")
         .output()
         .expect("python3 can be started");
     assert!(

@@ -8,6 +8,7 @@ fn random_programs() {
     // The last one is what found that a rollback restored frames before the log.
     for (programs, first) in [("7", "3"), ("1", "259")] {
         let out = Command::new(root().join("pass/fuzz/run"))
+            .env_remove("LD_LIBRARY_PATH")
             .args([programs, first])
             .env("AME", ame())
             .output()

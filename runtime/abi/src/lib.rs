@@ -8,7 +8,7 @@
 pub mod trace;
 
 /// Checked when an instrumented module registers; a mismatch stops the program with a message.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// log2 of the granule size in bytes: the unit of locking, marking and undo.
 pub const GRANULE_SHIFT: u32 = 4;

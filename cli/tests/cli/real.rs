@@ -69,6 +69,8 @@ fn command(dir: &Path, program: &Path) -> Command {
     command
         .current_dir(dir)
         .env_remove("AME_HOME")
+        // Else programs would load the runtime of cargo's tests, not the one they were linked with.
+        .env_remove("LD_LIBRARY_PATH")
         .timeout(std::time::Duration::from_secs(120));
     command
 }
@@ -120,6 +122,7 @@ fn a_killed_program_leaves_a_trace() {
     command(dir.path(), &ame()).args(compile).assert().success();
     let mut child = std::process::Command::new(dir.path().join("endless"))
         .env("AME_LOG", dir.path().join("endless.trace"))
+        .env_remove("LD_LIBRARY_PATH")
         .spawn()
         .unwrap();
     std::thread::sleep(std::time::Duration::from_secs(1));

@@ -101,6 +101,13 @@ void ame_counter_read64_stub(void);
  * bytes at addr. Outside and inside transactions. */
 void *ame_per_thread(void *addr, size_t len);
 
+/* For an interpreter's glue. Heirs: counts that a merge brings to zero are left at one, and
+ * receive() gets their fields right after the commit, outside of transactions, to give the last
+ * references up itself. Wait hook: called by a thread that has to wait for another transaction
+ * (inside one of its own), to ask others to commit soon. Both replace what there was. */
+void ame_set_heirs(void (*receive)(void **fields, size_t n));
+void ame_set_wait_hook(void (*hook)(void));
+
 /* Called from a constructor of every instrumented module. Stops with a message when the versions
  * differ or an address range of the module aliases another within the window. entries: addresses
  * of external functions that annotation sets declare harmless, for indirect calls

@@ -216,6 +216,10 @@ pub fn merge(thread: &mut Thread) {
         let sum = unsafe { add_in_place(d.field, d.width, d.delta) };
         if sum == 0 && d.kind == Kind::Refcount {
             thread.deltas.dead.push(d.field);
+            if has_heirs() {
+                // SAFETY: as above; the granule is still locked.
+                unsafe { add_in_place(d.field, d.width, 1) };
+            }
         }
     }
     thread.deltas.index.clear();
@@ -234,9 +238,32 @@ pub fn set_dealloc(dealloc: Option<Dealloc>) {
     );
 }
 
-/// Deallocates what the merge found dead, each in a transaction of its own.
+type Heirs = unsafe extern "C" fn(*const usize, usize);
+
+static HEIRS: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+pub fn set_heirs(heirs: Option<Heirs>) {
+    HEIRS.store(
+        heirs.map_or(std::ptr::null_mut(), |f| f as *mut c_void),
+        Ordering::Release,
+    );
+}
+
+/// Whether a merged count of zero is left at one, for `ame_set_heirs`.
+fn has_heirs() -> bool {
+    !HEIRS.load(Ordering::Acquire).is_null()
+}
+
+/// Deallocates what the merge found dead, each in a transaction of its own; or gives the references
+/// to who wants to do it.
 pub fn deallocate(dead: Vec<usize>) {
     if dead.is_empty() {
+        return;
+    }
+    let heirs = HEIRS.load(Ordering::Acquire);
+    if !heirs.is_null() {
+        // SAFETY: only `set_heirs` stores here; the slice is valid during the call.
+        unsafe { std::mem::transmute::<*mut c_void, Heirs>(heirs)(dead.as_ptr(), dead.len()) };
         return;
     }
     let dealloc = DEALLOC.load(Ordering::Acquire);

@@ -641,6 +641,16 @@ pub extern "C" fn ame_set_dealloc(dealloc: Option<unsafe extern "C" fn(*mut c_vo
     delta::set_dealloc(dealloc);
 }
 
+#[no_mangle]
+pub extern "C" fn ame_set_heirs(heirs: Option<unsafe extern "C" fn(*const usize, usize)>) {
+    delta::set_heirs(heirs);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_wait_hook(hook: Option<extern "C" fn()>) {
+    crate::protocol::set_wait_hook(hook);
+}
+
 /// # Safety
 /// `out` is valid.
 #[no_mangle]

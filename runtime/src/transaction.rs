@@ -209,24 +209,28 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     unsafe { stack::resume(&thread.saved, thread.attempts) }
 }
 
-/// Puts stack and memory back and unlocks what was written.
+/// Puts memory and stack back and unlocks what was written.
+///
+/// Memory first: a frame that was entered after begin may lie where frames of begin had returned,
+/// and what the log says of its variables is not what was there at begin. The snapshot is. (Only
+/// what others have written to our stack is left to the log, if we wrote there after them.)
 fn undo_memory(thread: &mut Thread) {
     let locks = thread.effects.held.ranges();
+    let (low, fresh) = (thread.stack_low, thread.fresh_stack);
+    for entry in thread.undo.entries().iter().rev() {
+        // Frames below begin are gone; what lies there now is not theirs.
+        if entry.address().wrapping_sub(low) >= fresh {
+            // SAFETY: frees are deferred, so what the transaction wrote to is still mapped, and
+            // it holds the lock, or the memory is private. We run on the rollback stack.
+            unsafe { entry.restore(&locks) };
+        }
+    }
     thread.peer().os.with_stack_writes(|writes| {
         let mut keep: Vec<_> = writes.chain(locks.iter().cloned()).collect();
         keep.sort_unstable_by_key(|range| range.start);
         // SAFETY: we run on the rollback stack.
         unsafe { thread.snapshot.restore(&keep) };
     });
-    let (low, fresh) = (thread.stack_low, thread.fresh_stack);
-    for entry in thread.undo.entries().iter().rev() {
-        // Frames below begin are gone; what lies there now is not theirs.
-        if entry.address().wrapping_sub(low) >= fresh {
-            // SAFETY: frees are deferred, so what the transaction wrote to is still mapped, and
-            // it holds the lock, or the memory is private.
-            unsafe { entry.restore(&locks) };
-        }
-    }
     for entry in thread.undo.entries() {
         if entry.locked() {
             protocol::unlock(heap::granule(entry.address()));

@@ -64,6 +64,8 @@ init_once(void)
     pthread_key_create(&exit_key, thread_ended);
     ame_set_heirs(received);
     ame_set_wait_hook(somebody_waits);
+    /* Beside ob_refcnt there is only ob_type. */
+    ame_set_headers(1);
 }
 
 struct ame_py_thread *
@@ -209,7 +211,10 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
 {
     pthread_mutex_lock(&mutex);
     waiting++;
+    /* Who was asked to drop the GIL wants it back: both run in parallel then. */
+    int company = 0;
     while (solo != NULL) {
+        company = 1;
         request_drop(solo);
         wait_for_change();
         if (_PyThreadState_MustExit(tstate)) {
@@ -221,7 +226,7 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     waiting--;
     attached++;
     enum ame_py_mode mode;
-    if (attached == 1 && waiting == 0 && !always) {
+    if (attached == 1 && waiting == 0 && !company && !always) {
         mode = AME_PY_SOLO;
         solo = self;
     }
@@ -233,9 +238,26 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
         pthread_cond_signal(&clock_wanted);
     }
     self->mode = mode;
-    self->tstate = tstate;
+    self->epoch = atomic_load(&ame_py_epoch);
+    __atomic_store_n(&self->tstate, tstate, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&mutex);
     return mode;
+}
+
+/* Before a transaction begins: the memory that nobody but this thread uses. */
+static void
+own_memory(PyThreadState *tstate)
+{
+    _PyStackChunk *chunk = tstate->datastack_chunk;
+    size_t size = chunk != NULL ? chunk->size : 0;
+    ame_own_region(0, chunk, size, tstate->datastack_top);
+    /* Not its links, the evaluation loop's request bits, nor the exception that others send. */
+    char *start = (char *)tstate;
+    size_t first = (offsetof(PyThreadState, eval_breaker) + 8 + 15) & ~(size_t)15;
+    size_t second = offsetof(PyThreadState, async_exc) & ~(size_t)15;
+    ame_own_region(1, start + first, second - first, start + second);
+    size_t end = sizeof(_PyThreadStateImpl) & ~(size_t)15;
+    ame_own_region(2, start + second + 16, end - second - 16, start + end);
 }
 
 void
@@ -255,6 +277,7 @@ ame_py_take_gil(PyThreadState *tstate)
         self->tstate = tstate;
     }
     else if (join_in(self, tstate) == AME_PY_PARALLEL) {
+        own_memory(tstate);
         /* Returns again after a rollback, with this frame as it is now. */
         ame_begin();
     }
@@ -319,6 +342,7 @@ bury(struct ame_py_thread *self, PyThreadState *tstate)
     /* What this plain code stores is not undone: all that is restored later is read before begin. */
     int state = tstate->state;
     PyObject *exception = tstate->current_exception;
+    own_memory(tstate);
     ame_begin();
     _Py_tss_tstate = tstate;
     tstate->state = _Py_THREAD_ATTACHED;

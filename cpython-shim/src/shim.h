@@ -19,6 +19,7 @@
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
 #include <ame.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 /* How the calling thread runs while its thread state is attached. */
@@ -44,11 +45,15 @@ struct ame_py_thread {
     /* One reference each, left over by merged counts. */
     PyObject **dead;
     size_t n_dead, room_for_dead;
+    /* ame_py_epoch when the thread last began (specialise.c). */
+    unsigned long epoch;
+    struct type_cache *type_cache;
     struct ame_py_thread *next, *next_free;
     struct _Py_object_freelists freelists;
 };
 
 extern _Thread_local struct ame_py_thread *ame_py_self;
+extern atomic_ulong ame_py_epoch;
 struct ame_py_thread *ame_py_new_self(void);
 
 static inline struct ame_py_thread *
@@ -71,6 +76,10 @@ void pyame_bury(PyObject **dead, size_t n, size_t *done);
 /* From the runtime (runtime/include/ame_rt.h). */
 void ame_make_inevitable(void);
 void ame_make_exclusive(void);
+void ame_set_headers(int on);
+void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
+void *ame_malloc(size_t size);
+void ame_free(void *p);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_wait_hook(void (*hook)(void));
 

@@ -108,6 +108,15 @@ void *ame_per_thread(void *addr, size_t len);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_wait_hook(void (*hook)(void));
 
+/* Headers: a promise that a granule with a reference count holds nothing else that transactions
+ * write with locks. A thread then locks a count when it first changes it (counts that several
+ * threads change at once go on as deltas; a negative count is one that nobody changes). Own region:
+ * memory that only the calling thread uses, of
+ * kind private as a whole; from top on it is not in use when the next transaction begins, so that
+ * nothing there is logged. */
+void ame_set_headers(int on);
+void ame_own_region(uint32_t index, void *low, size_t bytes, void *top); /* index 0 to 2 */
+
 /* Called from a constructor of every instrumented module. Stops with a message when the versions
  * differ or an address range of the module aliases another within the window. entries: addresses
  * of external functions that annotation sets declare harmless, for indirect calls

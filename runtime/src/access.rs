@@ -20,11 +20,43 @@ fn fresh_stack(thread: &Thread, address: usize) -> bool {
     address.wrapping_sub(thread.stack_low) < thread.fresh_stack
 }
 
+/// Memory that belongs to a thread as a whole (`ame_own_region`). Its granules are held as if written
+/// once they are touched, without a lock; what was there at begin is logged.
+#[derive(Clone, Copy, Default)]
+pub struct OwnRegion {
+    pub low: usize,
+    pub bytes: usize,
+    /// End of the part that is in use at begin.
+    pub top: usize,
+}
+
+pub const OWN_REGIONS: usize = 3;
+
+/// Takes the granule if it is in one of the thread's own regions.
+#[inline(always)]
+fn take_own(thread: &mut Thread, address: usize, pc: u64) -> bool {
+    for region in thread.own {
+        if address.wrapping_sub(region.low) < region.bytes {
+            let start = address & !(GRANULE - 1);
+            if start < region.top {
+                // SAFETY: mapped memory of the thread.
+                unsafe { thread.undo.push_private(start, GRANULE, pc) };
+            }
+            *thread.mark(granule(address)) = thread.me.ver + 1;
+            return true;
+        }
+    }
+    false
+}
+
 /// Acquires the granule of `address` for reading.
 #[inline(always)]
 pub fn read(thread: &mut Thread, address: usize, pc: u64) {
     let g = granule(address);
     let me = thread.me;
+    if take_own(thread, address, pc) {
+        return;
+    }
     if fresh_stack(thread, address) || thread.allocations.stamp_if_fresh(me, address) {
         *thread.mark(g) = me.ver + 1;
         return;
@@ -256,6 +288,9 @@ fn read_block_of(thread: &mut Thread, g: u32, n: usize) -> usize {
 pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
     let g = granule(address);
     let me = thread.me;
+    if take_own(thread, address, pc) {
+        return;
+    }
     if !fresh_stack(thread, address) {
         if protocol::try_lock(me, g).is_err() {
             // SAFETY: the caller's promise.
@@ -268,6 +303,7 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
         }
     }
     *thread.mark(g) = me.ver + 1;
+    crate::delta::fold(thread, address & !(GRANULE - 1));
 }
 
 /// Acquires the granule of `address` for writing and logs it.
@@ -278,6 +314,9 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
 #[inline(never)]
 pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     let me = thread.me;
+    if take_own(thread, address, pc) {
+        return;
+    }
     if fresh_stack(thread, address) || thread.allocations.stamp_if_fresh(me, address) {
         *thread.mark(granule(address)) = me.ver + 1;
         return;
@@ -313,6 +352,7 @@ fn finish_write(thread: &mut Thread, address: usize, pc: u64) {
         note_foreign_stack(me, start);
     }
     *thread.mark(g) = me.ver + 1;
+    crate::delta::fold(thread, start);
     if trace::enabled() {
         trace::note_access(me.slot, address, pc);
     }
@@ -403,6 +443,10 @@ pub unsafe fn private_range(thread: &mut Thread, address: usize, length: usize, 
             || fresh_stack(thread, at)
             || thread.allocations.stamp_if_fresh(thread.me, at)
         {
+            at = next;
+            continue;
+        }
+        if take_own(thread, at, pc) {
             at = next;
             continue;
         }

@@ -284,17 +284,75 @@ macro_rules! function_stub {
 function_stub! {
     ame_read_range_stub => ame_read_range,
     ame_write_range_stub => ame_write_range,
-    ame_private_range_stub => ame_private_range,
+    ame_private_range_full => ame_private_range,
     ame_make_inevitable_stub => ame_make_inevitable,
     ame_make_exclusive_stub => ame_make_exclusive,
-    ame_refcount_add32_stub => ame_refcount_add32,
-    ame_refcount_add64_stub => ame_refcount_add64,
-    ame_refcount_read32_stub => ame_refcount_read32,
-    ame_refcount_read64_stub => ame_refcount_read64,
+    ame_refcount_add32_full => ame_refcount_add32,
+    ame_refcount_add64_full => ame_refcount_add64,
+    ame_refcount_read32_full => ame_refcount_read32,
+    ame_refcount_read64_full => ame_refcount_read64,
     ame_counter_add32_stub => ame_counter_add32,
     ame_counter_add64_stub => ame_counter_add64,
     ame_counter_read32_stub => ame_counter_read32,
     ame_counter_read64_stub => ame_counter_read64,
+}
+
+/// Stubs with a way out at the start, for granules that the transaction holds for writing already:
+/// what is there needs no log, and counts are changed in place.
+macro_rules! quick_stub {
+    ($($name:ident, $slow:ident: [$($first:literal),*] [$($work:literal),*];)*) => {$(
+        #[unsafe(naked)]
+        #[no_mangle]
+        pub unsafe extern "C" fn $name() {
+            naked_asm!(
+                "push rcx",
+                "push rdx",
+                $($first,)*
+                "mov rdx, qword ptr [rip + ame_tls@GOTTPOFF]",
+                "mov rcx, qword ptr fs:[rdx + {tls_marks}]",
+                "mov rax, rdi",
+                "shr rax, {shift}",
+                "mov eax, eax",
+                "movzx ecx, word ptr [rcx + rax * 2]",
+                "cmp cx, word ptr fs:[rdx + {tls_wver}]",
+                "jb 2f",
+                $($work,)*
+                "3:",
+                "pop rdx",
+                "pop rcx",
+                "ret",
+                "2:",
+                "pop rdx",
+                "pop rcx",
+                "jmp {slow}",
+                tls_marks = const ame_abi::TLS_MARKS,
+                tls_wver = const ame_abi::TLS_WVER,
+                shift = const ame_abi::GRANULE_SHIFT,
+                slow = sym $slow,
+            )
+        }
+    )*};
+}
+
+quick_stub! {
+    ame_refcount_add32_stub, ame_refcount_add32_full: [] ["add dword ptr [rdi], esi", "mov eax, dword ptr [rdi]"];
+    ame_refcount_add64_stub, ame_refcount_add64_full: [] ["add qword ptr [rdi], rsi", "mov rax, qword ptr [rdi]"];
+    ame_refcount_read32_stub, ame_refcount_read32_full:
+        // Negative: a count that nobody changes.
+        ["mov eax, dword ptr [rdi]", "test eax, eax", "js 3f"] ["mov eax, dword ptr [rdi]"];
+    ame_refcount_read64_stub, ame_refcount_read64_full: [] ["mov rax, qword ptr [rdi]"];
+    // Up to sixteen bytes: the granules of the first and of the last.
+    ame_private_range_stub, ame_private_range_full: [] [
+        "cmp rsi, 16",
+        "ja 2f",
+        "lea rax, [rdi + rsi - 1]",
+        "mov rcx, qword ptr fs:[rdx + {tls_marks}]",
+        "shr rax, {shift}",
+        "mov eax, eax",
+        "movzx ecx, word ptr [rcx + rax * 2]",
+        "cmp cx, word ptr fs:[rdx + {tls_wver}]",
+        "jb 2f"
+    ];
 }
 
 unsafe extern "C" fn read_slow(address: usize, pc: u64, thread: *mut Thread) {
@@ -644,6 +702,18 @@ pub extern "C" fn ame_set_dealloc(dealloc: Option<unsafe extern "C" fn(*mut c_vo
 #[no_mangle]
 pub extern "C" fn ame_set_heirs(heirs: Option<unsafe extern "C" fn(*const usize, usize)>) {
     delta::set_heirs(heirs);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_headers(on: i32) {
+    delta::set_headers(on != 0);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_own_region(index: u32, low: usize, bytes: usize, top: usize) {
+    // SAFETY: the thread's own state.
+    let thread = unsafe { &mut *Thread::get() };
+    thread.own[index as usize] = access::OwnRegion { low, bytes, top };
 }
 
 #[no_mangle]

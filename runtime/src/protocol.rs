@@ -195,6 +195,18 @@ fn lock_contended(me: Me, g: u32, mut holder: u16, want: Want) -> Result<(), Doo
     }
 }
 
+/// Waits until no other transaction holds `g` for writing; takes nothing.
+#[cold]
+pub fn await_unlocked(me: Me, g: u32, want: Want) -> Result<(), Doomed> {
+    let holder = lock(g).load(Ordering::Acquire);
+    if holder == 0 || holder == me.lock_word() {
+        return Ok(());
+    }
+    await_release(me, holder as u32 - 1, want, || {
+        lock(g).load(Ordering::Acquire) == holder
+    })
+}
+
 /// With lock[g] held: whether nobody else reads `g` and nobody needs a handshake to tell.
 #[inline(always)]
 pub fn alone(me: Me, g: u32) -> bool {

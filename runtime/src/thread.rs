@@ -55,6 +55,7 @@ pub struct Thread {
     /// lies between is fresh frames.
     pub stack_low: usize,
     pub fresh_stack: usize,
+    pub own: [access::OwnRegion; access::OWN_REGIONS],
     pub undo: UndoLog,
     pub snapshot: Snapshot,
     pub age: u64,
@@ -258,6 +259,7 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         eventful: false,
         stack_low: low,
         fresh_stack: 0,
+        own: Default::default(),
         undo: UndoLog::new(logs, undo_bytes),
         snapshot: Snapshot::new(end_of_frames, logs + undo_bytes, SNAPSHOT_BYTES),
         age: 0,

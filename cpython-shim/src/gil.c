@@ -22,6 +22,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static struct ame_py_thread *all, *free_threads;
 static int attached;               /* thread states that run, solo or in transactions */
+static int in_transactions;        /* those of them that run in transactions */
 static int waiting;                /* threads that wait for the solo one to drop the GIL */
 static struct ame_py_thread *solo;
 static int clock_runs;
@@ -66,6 +67,7 @@ init_once(void)
     ame_set_wait_hook(somebody_waits);
     /* Beside ob_refcnt there is only ob_type. */
     ame_set_headers(1);
+    ame_set_begin_hooks(ame_py_begins, ame_py_rolled_back);
 }
 
 struct ame_py_thread *
@@ -127,7 +129,7 @@ run_clock(void *unused)
 {
     pthread_mutex_lock(&mutex);
     for (;;) {
-        while (attached < (always ? 1 : 2)) {
+        while (in_transactions == 0) {
             pthread_cond_wait(&clock_wanted, &mutex);
         }
         unsigned long us = tick_microseconds();
@@ -188,6 +190,7 @@ leave(struct ame_py_thread *self)
 {
     pthread_mutex_lock(&mutex);
     attached--;
+    in_transactions -= self->mode == AME_PY_PARALLEL;
     self->tstate = NULL;
     self->mode = AME_PY_OUTSIDE;
     if (solo == self) {
@@ -232,6 +235,7 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     }
     else {
         mode = AME_PY_PARALLEL;
+        in_transactions++;
         if (!clock_runs) {
             start_clock();
         }
@@ -242,22 +246,6 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     __atomic_store_n(&self->tstate, tstate, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&mutex);
     return mode;
-}
-
-/* Before a transaction begins: the memory that nobody but this thread uses. */
-static void
-own_memory(PyThreadState *tstate)
-{
-    _PyStackChunk *chunk = tstate->datastack_chunk;
-    size_t size = chunk != NULL ? chunk->size : 0;
-    ame_own_region(0, chunk, size, tstate->datastack_top);
-    /* Not its links, the evaluation loop's request bits, nor the exception that others send. */
-    char *start = (char *)tstate;
-    size_t first = (offsetof(PyThreadState, eval_breaker) + 8 + 15) & ~(size_t)15;
-    size_t second = offsetof(PyThreadState, async_exc) & ~(size_t)15;
-    ame_own_region(1, start + first, second - first, start + second);
-    size_t end = sizeof(_PyThreadStateImpl) & ~(size_t)15;
-    ame_own_region(2, start + second + 16, end - second - 16, start + end);
 }
 
 void
@@ -277,7 +265,6 @@ ame_py_take_gil(PyThreadState *tstate)
         self->tstate = tstate;
     }
     else if (join_in(self, tstate) == AME_PY_PARALLEL) {
-        own_memory(tstate);
         /* Returns again after a rollback, with this frame as it is now. */
         ame_begin();
     }
@@ -342,7 +329,6 @@ bury(struct ame_py_thread *self, PyThreadState *tstate)
     /* What this plain code stores is not undone: all that is restored later is read before begin. */
     int state = tstate->state;
     PyObject *exception = tstate->current_exception;
-    own_memory(tstate);
     ame_begin();
     _Py_tss_tstate = tstate;
     tstate->state = _Py_THREAD_ATTACHED;
@@ -395,6 +381,7 @@ ame_py_recreate_gil(struct _gil_runtime_state *gil)
     clock_runs = 0;
     waiting = 0;
     attached = self->mode == AME_PY_OUTSIDE ? 0 : 1;
+    in_transactions = self->mode == AME_PY_PARALLEL;
     solo = self->mode == AME_PY_SOLO ? self : NULL;
     for (struct ame_py_thread *t = all; t != NULL; t = t->next) {
         if (t != self) {

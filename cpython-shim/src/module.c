@@ -1,8 +1,6 @@
 /* The built-in module _ame, on which the module ame (python/ame.py) stands. Plain code. */
 #include "shim.h"
 
-void ame_private_range(void *address, size_t length);
-
 /* The depth of atomic blocks belongs to the transaction: a rollback takes it back. */
 static void
 set_depth(struct ame_py_thread *self, int depth)

@@ -29,6 +29,20 @@ enum ame_py_mode {
     AME_PY_PARALLEL /* in a transaction */
 };
 
+/* Memory as it was when the transaction began (frames.c). */
+struct ame_py_saved {
+    void *memory;
+    size_t bytes;
+    char copy[];
+};
+
+/* A frame that has been logged in the transaction with this number. */
+struct ame_py_covered {
+    void *frame;
+    unsigned long serial;
+};
+#define COVERED 64
+
 /* What a thread has of its own. Made when it first attaches a thread state, given to a later thread
  * when it has ended, never freed: objects in the lists may outlive the thread that made them. */
 struct ame_py_thread {
@@ -45,6 +59,13 @@ struct ame_py_thread {
     /* One reference each, left over by merged counts. */
     PyObject **dead;
     size_t n_dead, room_for_dead;
+    /* Saved at begin; lowest saved address of the frame stack, and its chunk. */
+    char *saved;
+    size_t n_saved, room_for_saved;
+    char *saved_from;
+    void *saved_chunk;
+    unsigned long serial;
+    struct ame_py_covered covered[COVERED];
     /* ame_py_epoch when the thread last began (specialise.c). */
     unsigned long epoch;
     struct type_cache *type_cache;
@@ -73,10 +94,15 @@ void ame_py_alone(void);
 /* Gives up one reference to each object that `self->dead` has. Instrumented. */
 void pyame_bury(PyObject **dead, size_t n, size_t *done);
 
+void ame_py_begins(void);
+void ame_py_rolled_back(void);
+
 /* From the runtime (runtime/include/ame_rt.h). */
 void ame_make_inevitable(void);
 void ame_make_exclusive(void);
 void ame_set_headers(int on);
+void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
+void ame_private_range(void *address, size_t length);
 void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
 void *ame_malloc(size_t size);
 void ame_free(void *p);

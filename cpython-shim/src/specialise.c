@@ -63,11 +63,16 @@ prepare(_Py_CODEUNIT *instr, _Py_CODEUNIT *copy)
         set_counter(instr, 1023, 10);
         return NULL;
     }
+    if (opcode != general && instr[1].counter.backoff != 12) {
+        /* It does not always fit. Where several types take turns, something that fits sometimes is
+         * better than nothing, and CPython's way, to follow the types, is not for many threads. */
+        set_counter(instr, 4095, 12);
+        return NULL;
+    }
     if (opcode != general) {
-        /* It does not fit any more. */
         instr->op.code = (uint8_t)general;
         atomic_store(site(instr), atomic_fetch_add(&ame_py_epoch, 1) + 1);
-        set_counter(instr, 1023, 10);
+        set_counter(instr, 255, 8);
         return NULL;
     }
     if (in_use(instr)) {

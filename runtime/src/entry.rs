@@ -717,6 +717,14 @@ pub extern "C" fn ame_own_region(index: u32, low: usize, bytes: usize, top: usiz
 }
 
 #[no_mangle]
+pub extern "C" fn ame_set_begin_hooks(
+    begins: Option<transaction::Hook>,
+    rolled_back: Option<transaction::Hook>,
+) {
+    transaction::set_begin_hooks(begins, rolled_back);
+}
+
+#[no_mangle]
 pub extern "C" fn ame_set_wait_hook(hook: Option<extern "C" fn()>) {
     crate::protocol::set_wait_hook(hook);
 }

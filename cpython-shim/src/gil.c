@@ -67,6 +67,7 @@ init_once(void)
     ame_set_wait_hook(somebody_waits);
     /* Beside ob_refcnt there is only ob_type. */
     ame_set_headers(1);
+    ame_set_fenced(1);
     ame_set_begin_hooks(ame_py_begins, ame_py_rolled_back);
 }
 

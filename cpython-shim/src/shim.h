@@ -100,6 +100,7 @@ void ame_py_rolled_back(void);
 /* From the runtime (runtime/include/ame_rt.h). */
 void ame_make_inevitable(void);
 void ame_make_exclusive(void);
+void ame_set_fenced(int on);
 void ame_set_headers(int on);
 void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
 void ame_private_range(void *address, size_t length);

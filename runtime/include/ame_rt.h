@@ -116,6 +116,10 @@ void ame_set_wait_hook(void (*hook)(void));
  * nothing there is logged. */
 void ame_set_headers(int on);
 
+/* For programs whose transactions write about as much as they read: threads never mark reads
+ * without a fence. Before the first transaction. */
+void ame_set_fenced(int on);
+
 /* Called by the thread before an outermost begin, outside of the transaction, and after a rollback,
  * when memory is what it was and nothing is held. For memory that is saved as a whole. */
 void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));

@@ -12,7 +12,7 @@ use crate::trace;
 use crate::transaction::check;
 use ame_abi::trace::access;
 use ame_abi::GRANULE;
-use std::sync::atomic::{compiler_fence, fence, Ordering};
+use std::sync::atomic::{compiler_fence, fence, AtomicBool, Ordering};
 
 /// Memory that nobody else can know of: frames entered since begin. It needs no lock and no log.
 #[inline(always)]
@@ -118,8 +118,19 @@ fn first_transaction(thread: &mut Thread) {
     }
 }
 
+/// Set where transactions are long and write about as much as they read: first reads are few then,
+/// and each first write beside an unfenced thread would cost a handshake.
+static FENCED: AtomicBool = AtomicBool::new(false);
+
+pub fn set_fenced(on: bool) {
+    FENCED.store(on, Ordering::Relaxed);
+}
+
 fn go_unfenced(thread: &mut Thread) {
     thread.credit = NO_LIMIT;
+    if FENCED.load(Ordering::Relaxed) {
+        return;
+    }
     thread.unfenced_since = clock::cycles();
     protocol::go_unfenced(thread.me);
 }
@@ -130,6 +141,9 @@ fn spend_credit(thread: &mut Thread) {
     thread.credit -= 1;
     if thread.credit < 0 && thread.quick {
         go_unfenced(thread);
+        if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
+            return;
+        }
         tls().unfenced.store(1, Ordering::Relaxed);
         // A poke that came before the store above would be lost, and inline reads never look:
         // either we see what the poke was for, or it comes after our store.

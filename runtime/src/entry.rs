@@ -705,6 +705,11 @@ pub extern "C" fn ame_set_heirs(heirs: Option<unsafe extern "C" fn(*const usize,
 }
 
 #[no_mangle]
+pub extern "C" fn ame_set_fenced(on: i32) {
+    access::set_fenced(on != 0);
+}
+
+#[no_mangle]
 pub extern "C" fn ame_set_headers(on: i32) {
     delta::set_headers(on != 0);
 }

@@ -75,7 +75,7 @@ impl Points<'_> {
 }
 
 /// Pointers that one question may lead to.
-const BUDGET: u32 = 1000;
+const BUDGET: u32 = 20_000;
 
 /// Finds out what pointers of a module point to.
 pub struct Resolver<'a> {
@@ -131,6 +131,17 @@ impl<'a> Resolver<'a> {
     /// What `pointer` points to. A variable that is computed from itself says nothing about itself;
     /// what was worked out on such an assumption about a pointer further out is not kept.
     pub fn points(&mut self, pointer: Value) -> Rc<Points<'a>> {
+        if pointer.opcode() == Some(Opcode::LLVMAlloca) {
+            return Rc::default();
+        }
+        self.ask(pointer, |this| this.work_out(pointer))
+    }
+
+    fn ask(
+        &mut self,
+        pointer: Value,
+        work_out: impl FnOnce(&mut Self) -> Points<'a>,
+    ) -> Rc<Points<'a>> {
         if let Some(known) = self.known.get(&pointer) {
             return known.clone();
         }
@@ -153,7 +164,7 @@ impl<'a> Resolver<'a> {
         self.budget -= 1;
         let before = std::mem::replace(&mut self.reached, usize::MAX);
         self.open.insert(pointer, depth);
-        let found = Rc::new(self.work_out(pointer));
+        let found = Rc::new(work_out(self));
         self.open.remove(&pointer);
         if depth == 0 || self.reached >= depth {
             self.known.insert(pointer, found.clone());
@@ -162,6 +173,18 @@ impl<'a> Resolver<'a> {
             self.reached = self.reached.min(before);
         }
         found
+    }
+
+    /// What the pointer in a local variable points to: one question for all loads of it. Asked with
+    /// the variable itself as the key, of whose own address nothing is ever known.
+    fn content(&mut self, variable: Value) -> Rc<Points<'a>> {
+        self.ask(variable, |this| match stored_values(variable) {
+            None => Points::default(),
+            Some(stored) => match stored[..] {
+                [one] => (*this.points(one)).clone(),
+                _ => this.agreed(&stored),
+            },
+        })
     }
 
     fn work_out(&mut self, pointer: Value) -> Points<'a> {
@@ -264,13 +287,7 @@ impl<'a> Resolver<'a> {
     fn loaded(&mut self, load: Value) -> Points<'a> {
         let from = load.operand(0);
         if from.opcode() == Some(Opcode::LLVMAlloca) {
-            let Some(stored) = stored_values(from) else {
-                return Points::default();
-            };
-            return match stored[..] {
-                [one] => (*self.points(one)).clone(),
-                _ => self.agreed(&stored),
-            };
+            return (*self.content(from)).clone();
         }
         let size = self.module.store_size(load.ty());
         let points = self.access(load, from, size);

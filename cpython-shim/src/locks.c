@@ -90,7 +90,10 @@ ame_py_park(const void *address, const void *expected, size_t size, PyTime_t tim
             int detach)
 {
     ame_py_irrevocable();
-    return _PyParkingLot_Park(address, expected, size, timeout, argument, detach);
+    int result = _PyParkingLot_Park(address, expected, size, timeout, argument, detach);
+    /* Another transaction than before. What the caller does to the lock now must stay as well. */
+    ame_py_irrevocable();
+    return result;
 }
 
 void

@@ -390,15 +390,17 @@ impl Runtime {
         } else {
             ("%esi", "%eax")
         };
-        let add = if n == 2 {
-            format!("add {si}, (%rdi)\n\t")
+        let plain = if n == 2 {
+            // Not added in place and read back, which would wait for the store.
+            format!("mov (%rdi), {ax}\n\tadd {si}, {ax}\n\tmov {ax}, (%rdi)")
         } else {
-            String::new()
+            format!("mov (%rdi), {ax}")
         };
         let stub = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
         let tls = n + 1;
         let text = format!(
-            "cmpw $$0, {TLS_WVER}(${tls})\n\tjne 1f\n\t{add}mov (%rdi), {ax}\n\tjmp 2f\n1:\n\t{stub}\n2:"
+            "cmpw $$0, {TLS_WVER}(${tls})\n\tjne 1f\n\t{plain}\n2:\n\t\
+             .pushsection .text.ame_counts,\"ax\",@progbits\n1:\n\t{stub}\n\tjmp 2b\n\t.popsection"
         );
         let registers = if n == 2 { "{rdi},{rsi}" } else { "{rdi}" };
         let constraints = format!("=&{{rax}},{registers},r,{}", self.clobbers(v));

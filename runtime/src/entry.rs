@@ -335,8 +335,8 @@ macro_rules! quick_stub {
 }
 
 quick_stub! {
-    ame_refcount_add32_stub, ame_refcount_add32_full: [] ["add dword ptr [rdi], esi", "mov eax, dword ptr [rdi]"];
-    ame_refcount_add64_stub, ame_refcount_add64_full: [] ["add qword ptr [rdi], rsi", "mov rax, qword ptr [rdi]"];
+    ame_refcount_add32_stub, ame_refcount_add32_full: [] ["mov eax, dword ptr [rdi]", "add eax, esi", "mov dword ptr [rdi], eax"];
+    ame_refcount_add64_stub, ame_refcount_add64_full: [] ["mov rax, qword ptr [rdi]", "add rax, rsi", "mov qword ptr [rdi], rax"];
     ame_refcount_read32_stub, ame_refcount_read32_full:
         // Negative: a count that nobody changes.
         ["mov eax, dword ptr [rdi]", "test eax, eax", "js 3f"] ["mov eax, dword ptr [rdi]"];

@@ -400,7 +400,11 @@ impl Runtime {
         let tls = n + 1;
         let text = format!(
             "cmpw $$0, {TLS_WVER}(${tls})\n\tjne 1f\n\t{plain}\n2:\n\t\
-             .pushsection .text.ame_counts,\"ax\",@progbits\n1:\n\t{stub}\n\tjmp 2b\n\t.popsection"
+             .pushsection .text.ame_counts,\"ax\",@progbits\n1:\n\t\
+             mov %rdi, %rax\n\tshr $${GRANULE_SHIFT}, %rax\n\tmov %eax, %eax\n\t\
+             add %rax, %rax\n\tadd {TLS_MARKS}(${tls}), %rax\n\tmovzwl (%rax), %eax\n\t\
+             cmpw {TLS_WVER}(${tls}), %ax\n\tjb 3f\n\t{plain}\n\tjmp 2b\n3:\n\t{stub}\n\t\
+             jmp 2b\n\t.popsection"
         );
         let registers = if n == 2 { "{rdi},{rsi}" } else { "{rdi}" };
         let constraints = format!("=&{{rax}},{registers},r,{}", self.clobbers(v));

@@ -125,13 +125,34 @@ request_all(void)
     }
 }
 
+/* With the mutex. */
+static void
+wait_for(pthread_cond_t *condition, long milliseconds)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += milliseconds * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(condition, &mutex, &until);
+}
+
 static void *
 run_clock(void *unused)
 {
     pthread_mutex_lock(&mutex);
     for (;;) {
-        while (in_transactions == 0) {
-            pthread_cond_wait(&clock_wanted, &mutex);
+        /* Ends when nobody needs it for a while: a process is over when its last thread has ended,
+         * which is how the child of a fork in a thread ends. */
+        for (int idle = 0; in_transactions == 0; idle = 1) {
+            if (idle) {
+                clock_runs = 0;
+                pthread_mutex_unlock(&mutex);
+                return NULL;
+            }
+            wait_for(&clock_wanted, 50);
         }
         unsigned long us = tick_microseconds();
         pthread_mutex_unlock(&mutex);
@@ -174,19 +195,6 @@ somebody_waits(void)
 /* --- take and drop ----------------------------------------------------------------------------- */
 
 static void
-wait_for_change(void)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 5000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_cond_timedwait(&changed, &mutex, &until);
-}
-
-static void
 leave(struct ame_py_thread *self)
 {
     pthread_mutex_lock(&mutex);
@@ -220,7 +228,7 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     while (solo != NULL) {
         company = 1;
         request_drop(solo);
-        wait_for_change();
+        wait_for(&changed, 5);
         if (_PyThreadState_MustExit(tstate)) {
             waiting--;
             pthread_mutex_unlock(&mutex);

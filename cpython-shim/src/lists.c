@@ -110,8 +110,17 @@ ame_py_gc_visit_objects(gcvisitobjects_t callback, void *argument)
     PyUnstable_GC_VisitObjects(callback, argument);
 }
 
-/* gc.get_count() reads the first generation's count. */
-PyObject *ame_py_gc_counts(PyInterpreterState *interp);
+/* gc.get_count() */
+PyObject *
+ame_py_gc_get_count(PyObject *module)
+{
+    struct gc_generation *generations = _PyInterpreterState_GET()->gc.generations;
+    int young = generations[0].count;
+    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
+        young += t->allocated;
+    }
+    return Py_BuildValue("(iii)", young, generations[1].count, generations[2].count);
+}
 
 void
 ame_py_clear_free_lists(PyInterpreterState *interp)

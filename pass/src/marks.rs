@@ -4,6 +4,9 @@
 //! drops it makes the access an ordinary one, which is slower and never wrong. Kinds whose meaning
 //! must not be lost (`refcount`, `counter`, `unique`, `per_thread`) never become metadata: the tag
 //! phase replaces those accesses.
+//!
+//! LLVM drops metadata that it does not know when it merges equal instructions, which it does with
+//! most loads and stores of an interpreter's loop. So each kind is an access group as well.
 
 use crate::ffi::{Module, Value};
 use ame_annotations::FieldKind;
@@ -48,7 +51,22 @@ impl Marks {
 
     pub fn of(&mut self, access: Value) -> Mark {
         let Some(node) = access.metadata(self.kind) else {
-            return Mark::default();
+            // Merged with another access of the same kind: the kind stays, as an access group.
+            let kind = match access
+                .is_instruction()
+                .then(|| access.access_group())
+                .flatten()
+            {
+                Some(0) => Kind::Immutable,
+                Some(1) => Kind::Private,
+                Some(2) => Kind::Racy,
+                Some(3) => Kind::Plain,
+                _ => Kind::Normal,
+            };
+            return Mark {
+                kind,
+                residue: None,
+            };
         };
         if let Some(&known) = self.known.get(&node) {
             return known;
@@ -94,6 +112,16 @@ impl Marks {
             residue = r.to_string();
             words.push("at");
             words.push(&residue);
+        }
+        let group = match mark.kind {
+            Kind::Normal => None,
+            Kind::Immutable => Some(0),
+            Kind::Private => Some(1),
+            Kind::Racy => Some(2),
+            Kind::Plain => Some(3),
+        };
+        if let Some(group) = group.filter(|_| access.is_instruction()) {
+            access.set_access_group(group);
         }
         if !words.is_empty() {
             access.set_metadata(self.kind, self.module.string_node(&words));

@@ -8,6 +8,7 @@
 #include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/InstrTypes.h"
 #include "llvm/IR/Instructions.h"
+#include "llvm/IR/Metadata.h"
 #include "llvm/IR/Module.h"
 #include "llvm/IR/Operator.h"
 #include "llvm/IR/PassManager.h"
@@ -204,6 +205,26 @@ void ame_shim_tail_call(LLVMBuilderRef builder, LLVMValueRef callee) {
     B.CreateRetVoid();
   else
     B.CreateRet(Call);
+}
+
+// Access groups: unlike metadata of our own, the optimiser keeps them when it merges equal accesses,
+// and drops them when they differ. Group n is operand n of the module's !ame.groups.
+void ame_shim_set_group(LLVMValueRef access, unsigned group) {
+  auto *I = unwrap<Instruction>(access);
+  auto *Groups = I->getModule()->getOrInsertNamedMetadata("ame.groups");
+  while (Groups->getNumOperands() <= group)
+    Groups->addOperand(MDNode::getDistinct(I->getContext(), {}));
+  I->setMetadata(LLVMContext::MD_access_group, Groups->getOperand(group));
+}
+
+int ame_shim_group(LLVMValueRef access) {
+  auto *I = unwrap<Instruction>(access);
+  auto *Group = I->getMetadata(LLVMContext::MD_access_group);
+  auto *Groups = Group ? I->getModule()->getNamedMetadata("ame.groups") : nullptr;
+  for (unsigned N = 0; Groups && N < Groups->getNumOperands(); N++)
+    if (Groups->getOperand(N) == Group)
+      return N;
+  return -1;
 }
 
 void ame_shim_append_constructor(LLVMModuleRef module, LLVMValueRef function, int priority) {

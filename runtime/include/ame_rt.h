@@ -106,6 +106,30 @@ void ame_counter_read64_stub(void);
  * bytes at addr. Outside and inside transactions. */
 void *ame_per_thread(void *addr, size_t len);
 
+/* For an interpreter's glue. Heirs: counts that a merge brings to zero are left at one, and
+ * receive() gets their fields right after the commit, outside of transactions, to give the last
+ * references up itself. Wait hook: called by a thread that has to wait for another transaction
+ * (inside one of its own), to ask others to commit soon. Both replace what there was. */
+void ame_set_heirs(void (*receive)(void **fields, size_t n));
+void ame_set_wait_hook(void (*hook)(void));
+
+/* Headers: a promise that a granule with a reference count holds nothing else that transactions
+ * write with locks. A thread then locks a count when it first changes it (counts that several
+ * threads change at once go on as deltas; a negative count is one that nobody changes). Own region:
+ * memory that only the calling thread uses, of
+ * kind private as a whole; from top on it is not in use when the next transaction begins, so that
+ * nothing there is logged. */
+void ame_set_headers(int on);
+
+/* For programs whose transactions write about as much as they read: threads never mark reads
+ * without a fence. Before the first transaction. */
+void ame_set_fenced(int on);
+
+/* Called by the thread before an outermost begin, outside of the transaction, and after a rollback,
+ * when memory is what it was and nothing is held. For memory that is saved as a whole. */
+void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
+void ame_own_region(uint32_t index, void *low, size_t bytes, void *top); /* index 0 to 2 */
+
 /* Called from a constructor of every instrumented module. Stops with a message when the versions
  * differ or an address range of the module aliases another within the window. entries: addresses
  * of external functions that annotation sets declare harmless, for indirect calls

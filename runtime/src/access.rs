@@ -12,7 +12,7 @@ use crate::trace;
 use crate::transaction::check;
 use ame_abi::trace::access;
 use ame_abi::GRANULE;
-use std::sync::atomic::{compiler_fence, fence, Ordering};
+use std::sync::atomic::{compiler_fence, fence, AtomicBool, Ordering};
 
 /// Memory that nobody else can know of: frames entered since begin. It needs no lock and no log.
 #[inline(always)]
@@ -20,11 +20,46 @@ fn fresh_stack(thread: &Thread, address: usize) -> bool {
     address.wrapping_sub(thread.stack_low) < thread.fresh_stack
 }
 
+/// Memory that belongs to a thread as a whole (`ame_own_region`). Its granules are held as if written
+/// once they are touched, without a lock; what was there at begin is logged.
+#[derive(Clone, Copy, Default)]
+pub struct OwnRegion {
+    pub low: usize,
+    pub bytes: usize,
+    /// End of the part that is in use at begin.
+    pub top: usize,
+}
+
+pub const OWN_REGIONS: usize = 3;
+
+/// Takes the granule if it is in one of the thread's own regions.
+#[inline(always)]
+fn take_own(thread: &mut Thread, address: usize, pc: u64) -> bool {
+    if !thread.has_own {
+        return false;
+    }
+    for region in thread.own {
+        if address.wrapping_sub(region.low) < region.bytes {
+            let start = address & !(GRANULE - 1);
+            if start < region.top {
+                // SAFETY: mapped memory of the thread.
+                unsafe { thread.undo.push_private(start, GRANULE, pc) };
+            }
+            *thread.mark(granule(address)) = thread.me.ver + 1;
+            return true;
+        }
+    }
+    false
+}
+
 /// Acquires the granule of `address` for reading.
 #[inline(always)]
 pub fn read(thread: &mut Thread, address: usize, pc: u64) {
     let g = granule(address);
     let me = thread.me;
+    if take_own(thread, address, pc) {
+        return;
+    }
     if fresh_stack(thread, address) || thread.allocations.stamp_if_fresh(me, address) {
         *thread.mark(g) = me.ver + 1;
         return;
@@ -86,8 +121,19 @@ fn first_transaction(thread: &mut Thread) {
     }
 }
 
+/// Set where transactions are long and write about as much as they read: first reads are few then,
+/// and each first write beside an unfenced thread would cost a handshake.
+static FENCED: AtomicBool = AtomicBool::new(false);
+
+pub fn set_fenced(on: bool) {
+    FENCED.store(on, Ordering::Relaxed);
+}
+
 fn go_unfenced(thread: &mut Thread) {
     thread.credit = NO_LIMIT;
+    if FENCED.load(Ordering::Relaxed) {
+        return;
+    }
     thread.unfenced_since = clock::cycles();
     protocol::go_unfenced(thread.me);
 }
@@ -98,6 +144,9 @@ fn spend_credit(thread: &mut Thread) {
     thread.credit -= 1;
     if thread.credit < 0 && thread.quick {
         go_unfenced(thread);
+        if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
+            return;
+        }
         tls().unfenced.store(1, Ordering::Relaxed);
         // A poke that came before the store above would be lost, and inline reads never look:
         // either we see what the poke was for, or it comes after our store.
@@ -298,6 +347,9 @@ fn read_marked_block(thread: &mut Thread, g: u32, n: usize) -> usize {
 pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
     let g = granule(address);
     let me = thread.me;
+    if take_own(thread, address, pc) {
+        return;
+    }
     if !fresh_stack(thread, address) {
         if protocol::try_lock(me, g).is_err() {
             // SAFETY: the caller's promise.
@@ -310,6 +362,7 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
         }
     }
     *thread.mark(g) = me.ver + 1;
+    crate::delta::fold(thread, address & !(GRANULE - 1));
 }
 
 /// Acquires the granule of `address` for writing and logs it.
@@ -320,6 +373,9 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
 #[inline(never)]
 pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     let me = thread.me;
+    if take_own(thread, address, pc) {
+        return;
+    }
     if fresh_stack(thread, address) || thread.allocations.stamp_if_fresh(me, address) {
         *thread.mark(granule(address)) = me.ver + 1;
         return;
@@ -355,6 +411,7 @@ fn finish_write(thread: &mut Thread, address: usize, pc: u64) {
         note_foreign_stack(me, start);
     }
     *thread.mark(g) = me.ver + 1;
+    crate::delta::fold(thread, start);
     if trace::enabled() {
         trace::note_access(me.slot, address, pc);
     }
@@ -532,8 +589,9 @@ impl Batch {
             }
         }
         if got == all && protocol::alone_on_all(me, granules.iter().copied()) {
-            for &g in granules {
+            for (&g, &start) in granules.iter().zip(addresses) {
                 *thread.mark(g) = me.ver + 1;
+                crate::delta::fold(thread, start);
             }
         } else {
             for (i, &start) in addresses.iter().enumerate() {
@@ -568,6 +626,10 @@ pub unsafe fn private_range(thread: &mut Thread, address: usize, length: usize, 
             || fresh_stack(thread, at)
             || thread.allocations.stamp_if_fresh(thread.me, at)
         {
+            at = next;
+            continue;
+        }
+        if take_own(thread, at, pc) {
             at = next;
             continue;
         }

@@ -12,7 +12,7 @@ use ame_abi::trace::access;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, Ordering};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Width {
@@ -156,6 +156,20 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
         // SAFETY: fresh, or locked by us and logged.
         return unsafe { add_in_place(field, width, delta.wrapping_add(pending)) };
     }
+    if HEADERS.load(Ordering::Relaxed) && kind == Kind::Refcount {
+        let g = granule(field);
+        if !shared(g).load(Ordering::Relaxed) {
+            if protocol::try_lock(thread.me, g).is_ok() {
+                // SAFETY: readable, and locked.
+                unsafe { thread.undo.push_granule(field & !15, pc) };
+                *thread.mark(g) = written;
+                let pending = thread.deltas.take(field);
+                // SAFETY: locked by us and logged.
+                return unsafe { add_in_place(field, width, delta.wrapping_add(pending)) };
+            }
+            shared(g).store(true, Ordering::Relaxed);
+        }
+    }
     thread.eventful = true;
     let entry = thread.deltas.entry(field, width, kind);
     entry.delta = entry.delta.wrapping_add(delta);
@@ -172,6 +186,21 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
     unsafe { add_in_place(field, width, delta) }
 }
 
+/// Set when a granule with a reference count holds nothing else that is written with locks:
+/// then a count is locked for its first change, without regard to readers, and changed in place.
+pub static HEADERS: AtomicBool = AtomicBool::new(false);
+
+pub fn set_headers(on: bool) {
+    HEADERS.store(on, Ordering::Relaxed);
+}
+
+/// Whether several threads have wanted to change counts of this granule (or of one with the same
+/// hash) at once. Those go through deltas.
+fn shared(g: u32) -> &'static AtomicBool {
+    static SHARED: [AtomicBool; 1 << 16] = [const { AtomicBool::new(false) }; 1 << 16];
+    &SHARED[(g ^ g >> 16) as u16 as usize]
+}
+
 /// The field as the calling transaction sees it.
 ///
 /// # Safety
@@ -179,10 +208,55 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
 pub unsafe fn read(field: usize, width: Width) -> i64 {
     // SAFETY: the caller's promise, and the thread's own state.
     unsafe {
-        let memory = load(field, width);
-        match Thread::current().as_ref() {
-            Some(thread) if thread.speculative() => memory.wrapping_add(thread.deltas.of(field)),
-            _ => memory,
+        let Some(thread) = Thread::current().as_mut() else {
+            return load(field, width);
+        };
+        if !thread.speculative() {
+            return load(field, width);
+        }
+        if HEADERS.load(Ordering::Relaxed) {
+            let lock = crate::tables::lock(granule(field));
+            loop {
+                let free = |holder: u16| holder == 0 || holder == thread.me.slot as u16 + 1;
+                let before = free(lock.load(Ordering::Acquire));
+                let memory = load(field, width);
+                if (memory as i32) < 0 {
+                    // A count that nobody changes.
+                    return memory;
+                }
+                if before && free(lock.load(Ordering::Acquire)) {
+                    return memory.wrapping_add(thread.deltas.of(field));
+                }
+                shared(granule(field)).store(true, Ordering::Relaxed);
+                // Somebody changes it and may take that back: wait.
+                let want = Want {
+                    access: access::READ_OF_WRITTEN,
+                    address: field as u64 & !15,
+                    pc: 0,
+                };
+                let result = protocol::await_unlocked(thread.me, granule(field), want);
+                transaction::check(thread, result, 0);
+            }
+        }
+        load(field, width).wrapping_add(thread.deltas.of(field))
+    }
+}
+
+/// A granule has just been locked for writing: what was added to counts in it before is added now,
+/// because from here on they are changed in place.
+pub fn fold(thread: &mut Thread, start: usize) {
+    if thread.deltas.deltas.is_empty() {
+        return;
+    }
+    for field in (start..start + ame_abi::GRANULE).step_by(4) {
+        let Some(&i) = thread.deltas.index.get(&field) else {
+            continue;
+        };
+        let (delta, width) = (thread.deltas.deltas[i].delta, thread.deltas.deltas[i].width);
+        thread.deltas.deltas[i].delta = 0;
+        if delta != 0 {
+            // SAFETY: locked by us and logged.
+            unsafe { add_in_place(field, width, delta) };
         }
     }
 }
@@ -204,8 +278,11 @@ pub fn merge(thread: &mut Thread) {
             address: field as u64 & !15,
             pc: 0,
         };
-        let result = protocol::lock_for_write(thread.me, g, want);
-        transaction::check(thread, result, 0);
+        if protocol::try_lock(thread.me, g).is_err() {
+            shared(g).store(true, Ordering::Relaxed);
+            let result = protocol::lock_for_write(thread.me, g, want);
+            transaction::check(thread, result, 0);
+        }
         // SAFETY: locked, readable. Logged so that release gives the lock back.
         unsafe { thread.undo.push_granule(field & !15, 0) };
         *thread.mark(g) = written;
@@ -216,6 +293,10 @@ pub fn merge(thread: &mut Thread) {
         let sum = unsafe { add_in_place(d.field, d.width, d.delta) };
         if sum == 0 && d.kind == Kind::Refcount {
             thread.deltas.dead.push(d.field);
+            if has_heirs() {
+                // SAFETY: as above; the granule is still locked.
+                unsafe { add_in_place(d.field, d.width, 1) };
+            }
         }
     }
     thread.deltas.index.clear();
@@ -234,9 +315,32 @@ pub fn set_dealloc(dealloc: Option<Dealloc>) {
     );
 }
 
-/// Deallocates what the merge found dead, each in a transaction of its own.
+type Heirs = unsafe extern "C" fn(*const usize, usize);
+
+static HEIRS: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+pub fn set_heirs(heirs: Option<Heirs>) {
+    HEIRS.store(
+        heirs.map_or(std::ptr::null_mut(), |f| f as *mut c_void),
+        Ordering::Release,
+    );
+}
+
+/// Whether a merged count of zero is left at one, for `ame_set_heirs`.
+fn has_heirs() -> bool {
+    !HEIRS.load(Ordering::Acquire).is_null()
+}
+
+/// Deallocates what the merge found dead, each in a transaction of its own; or gives the references
+/// to who wants to do it.
 pub fn deallocate(dead: Vec<usize>) {
     if dead.is_empty() {
+        return;
+    }
+    let heirs = HEIRS.load(Ordering::Acquire);
+    if !heirs.is_null() {
+        // SAFETY: only `set_heirs` stores here; the slice is valid during the call.
+        unsafe { std::mem::transmute::<*mut c_void, Heirs>(heirs)(dead.as_ptr(), dead.len()) };
         return;
     }
     let dealloc = DEALLOC.load(Ordering::Acquire);

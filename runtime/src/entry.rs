@@ -286,17 +286,79 @@ function_stub! {
     ame_read_range_stub => ame_read_range,
     ame_write_range_stub => ame_write_range,
     ame_write_steps_stub => ame_write_steps,
-    ame_private_range_stub => ame_private_range,
+    ame_private_range_full => ame_private_range,
     ame_make_inevitable_stub => ame_make_inevitable,
     ame_make_exclusive_stub => ame_make_exclusive,
-    ame_refcount_add32_stub => ame_refcount_add32,
-    ame_refcount_add64_stub => ame_refcount_add64,
-    ame_refcount_read32_stub => ame_refcount_read32,
-    ame_refcount_read64_stub => ame_refcount_read64,
+    ame_refcount_add32_full => ame_refcount_add32,
+    ame_refcount_add64_full => ame_refcount_add64,
+    ame_refcount_read32_full => ame_refcount_read32,
+    ame_refcount_read64_full => ame_refcount_read64,
     ame_counter_add32_stub => ame_counter_add32,
     ame_counter_add64_stub => ame_counter_add64,
     ame_counter_read32_stub => ame_counter_read32,
     ame_counter_read64_stub => ame_counter_read64,
+}
+
+/// Stubs with a way out at the start, for granules that the transaction holds for writing already:
+/// what is there needs no log, and counts are changed in place.
+macro_rules! quick_stub {
+    ($($name:ident, $slow:ident: [$($first:literal),*] [$($work:literal),*];)*) => {$(
+        #[unsafe(naked)]
+        #[no_mangle]
+        pub unsafe extern "C" fn $name() {
+            naked_asm!(
+                "push rcx",
+                "push rdx",
+                // Each operand has to be named; only one of the stubs looks at it.
+                "# {headers}",
+                $($first,)*
+                "mov rdx, qword ptr [rip + ame_tls@GOTTPOFF]",
+                "mov rcx, qword ptr fs:[rdx + {tls_marks}]",
+                "mov rax, rdi",
+                "shr rax, {shift}",
+                "mov eax, eax",
+                "movzx ecx, word ptr [rcx + rax * 2]",
+                "cmp cx, word ptr fs:[rdx + {tls_wver}]",
+                "jb 2f",
+                $($work,)*
+                "3:",
+                "pop rdx",
+                "pop rcx",
+                "ret",
+                "2:",
+                "pop rdx",
+                "pop rcx",
+                "jmp {slow}",
+                tls_marks = const ame_abi::TLS_MARKS,
+                tls_wver = const ame_abi::TLS_WVER,
+                shift = const ame_abi::GRANULE_SHIFT,
+                slow = sym $slow,
+                headers = sym delta::HEADERS,
+            )
+        }
+    )*};
+}
+
+quick_stub! {
+    ame_refcount_add32_stub, ame_refcount_add32_full: [] ["mov eax, dword ptr [rdi]", "add eax, esi", "mov dword ptr [rdi], eax"];
+    ame_refcount_add64_stub, ame_refcount_add64_full: [] ["mov rax, qword ptr [rdi]", "add rax, rsi", "mov qword ptr [rdi], rax"];
+    ame_refcount_read32_stub, ame_refcount_read32_full:
+        // Negative, where headers are on: a count that nobody changes.
+        ["mov eax, dword ptr [rdi]", "test eax, eax", "jns 4f", "cmp byte ptr [rip + {headers}], 0", "jne 3f", "4:"]
+        ["mov eax, dword ptr [rdi]"];
+    ame_refcount_read64_stub, ame_refcount_read64_full: [] ["mov rax, qword ptr [rdi]"];
+    // Up to sixteen bytes: the granules of the first and of the last.
+    ame_private_range_stub, ame_private_range_full: [] [
+        "cmp rsi, 16",
+        "ja 2f",
+        "lea rax, [rdi + rsi - 1]",
+        "mov rcx, qword ptr fs:[rdx + {tls_marks}]",
+        "shr rax, {shift}",
+        "mov eax, eax",
+        "movzx ecx, word ptr [rcx + rax * 2]",
+        "cmp cx, word ptr fs:[rdx + {tls_wver}]",
+        "jb 2f"
+    ];
 }
 
 unsafe extern "C" fn read_slow(address: usize, pc: u64, thread: *mut Thread) {
@@ -668,6 +730,42 @@ pub unsafe extern "C" fn ame_on_abort(f: unsafe extern "C" fn(*mut c_void), argu
 #[no_mangle]
 pub extern "C" fn ame_set_dealloc(dealloc: Option<unsafe extern "C" fn(*mut c_void)>) {
     delta::set_dealloc(dealloc);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_heirs(heirs: Option<unsafe extern "C" fn(*const usize, usize)>) {
+    delta::set_heirs(heirs);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_fenced(on: i32) {
+    access::set_fenced(on != 0);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_headers(on: i32) {
+    delta::set_headers(on != 0);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_own_region(index: u32, low: usize, bytes: usize, top: usize) {
+    // SAFETY: the thread's own state.
+    let thread = unsafe { &mut *Thread::get() };
+    thread.has_own = true;
+    thread.own[index as usize] = access::OwnRegion { low, bytes, top };
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_begin_hooks(
+    begins: Option<transaction::Hook>,
+    rolled_back: Option<transaction::Hook>,
+) {
+    transaction::set_begin_hooks(begins, rolled_back);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_wait_hook(hook: Option<extern "C" fn()>) {
+    crate::protocol::set_wait_hook(hook);
 }
 
 /// # Safety

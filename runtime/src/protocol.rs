@@ -261,6 +261,18 @@ fn lock_contended(me: Me, g: u32, mut holder: u16, want: Want) -> Result<(), Doo
     }
 }
 
+/// Waits until no other transaction holds `g` for writing; takes nothing.
+#[cold]
+pub fn await_unlocked(me: Me, g: u32, want: Want) -> Result<(), Doomed> {
+    let holder = lock(g).load(Ordering::Acquire);
+    if holder == 0 || holder == me.lock_word() {
+        return Ok(());
+    }
+    await_release(me, holder as u32 - 1, want, || {
+        lock(g).load(Ordering::Acquire) == holder
+    })
+}
+
 /// With lock[g] held: whether nobody else reads `g` and nobody needs a handshake to tell.
 #[inline(always)]
 pub fn alone(me: Me, g: u32) -> bool {
@@ -487,6 +499,34 @@ const HANDSHAKE_SPINS: u32 = u32::MAX;
 /// Longest sleep before a waiter looks again by itself, in nanoseconds.
 const PARK_NS: i64 = 5_000_000;
 
+/// Called by a thread that finds that it has to wait for another transaction.
+#[cfg(not(loom))]
+static WAIT_HOOK: std::sync::atomic::AtomicPtr<()> =
+    std::sync::atomic::AtomicPtr::new(std::ptr::null_mut());
+
+#[cfg(not(loom))]
+pub fn set_wait_hook(hook: Option<extern "C" fn()>) {
+    let hook = hook.map_or(std::ptr::null_mut(), |f| f as *mut ());
+    WAIT_HOOK.store(hook, Ordering::Release);
+}
+
+/// Asks others to commit, if the program has told us how. True if it has.
+fn ask_for_commits() -> bool {
+    #[cfg(not(loom))]
+    {
+        let hook = WAIT_HOOK.load(Ordering::Acquire);
+        if !hook.is_null() {
+            // SAFETY: only `set_wait_hook` stores here.
+            unsafe { std::mem::transmute::<*mut (), extern "C" fn()>(hook)() };
+            return true;
+        }
+    }
+    false
+}
+
+/// Steps after which a waiting thread asks for commits.
+const ASK_AFTER: u32 = SPINS / 4 + 1;
+
 /// Waits while `held()`: thread `other` holds what we want. Wounds it when we are older.
 pub fn await_release(
     me: Me,
@@ -518,6 +558,9 @@ pub fn await_release(
             report.wounded();
         }
         step += 1;
+        if step == ASK_AFTER {
+            ask_for_commits();
+        }
         if step < spins() {
             spin();
         } else {
@@ -602,12 +645,20 @@ pub fn release_token() {
     token().store(0, Ordering::Release);
 }
 
+/// How much longer a gate that closes waits for threads that have been asked to commit.
+const POLITE: u32 = 50;
+
 /// Closes the gate and waits until no other transaction runs. The caller is inevitable, so at most
 /// one thread is here. `grace` steps are given to the others before they are wounded.
 pub fn close_gate(me: Me, grace: u32) {
     gate().store(me.slot + 1, Ordering::SeqCst);
     // Pairs with the light fence in `start`.
     heavy_fence();
+    // Who can be asked to commit gets time to do it.
+    let (grace, spins) = match ask_for_commits() {
+        true => (grace.saturating_mul(POLITE), SPINS.saturating_mul(POLITE)),
+        false => (grace, SPINS),
+    };
     for slot in 0..peer_count().load(Ordering::SeqCst) {
         if slot == me.slot {
             continue;
@@ -622,7 +673,7 @@ pub fn close_gate(me: Me, grace: u32) {
             if step > grace {
                 wound(me, slot, state);
             }
-            if step < SPINS {
+            if step < spins {
                 spin();
             } else {
                 park(me, slot, &|| {

@@ -56,6 +56,9 @@ pub struct Thread {
     /// lies between is fresh frames.
     pub stack_low: usize,
     pub fresh_stack: usize,
+    /// Whether `own` has any.
+    pub has_own: bool,
+    pub own: [access::OwnRegion; access::OWN_REGIONS],
     pub undo: UndoLog,
     pub snapshot: Snapshot,
     pub age: u64,
@@ -264,6 +267,8 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         eventful: false,
         stack_low: low,
         fresh_stack: 0,
+        has_own: false,
+        own: Default::default(),
         undo: UndoLog::new(logs, undo_bytes),
         snapshot: Snapshot::new(end_of_frames, logs + undo_bytes, SNAPSHOT_BYTES),
         age: 0,

@@ -11,6 +11,7 @@ use crate::thread::{Mode, Thread};
 use crate::tls::tls;
 use crate::{clock, fatal, tables, timing, trace};
 use ame_abi::trace::cause;
+use std::sync::atomic::AtomicPtr;
 
 /// Second half of the outermost `ame_begin`; its caller's registers are in `thread.saved`.
 ///
@@ -30,6 +31,7 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     // SAFETY: sp is the caller's frame.
     unsafe { thread.snapshot.take(sp) };
     thread.fresh_stack = (sp & !15) - thread.stack_low;
+    call_hook(&BEGINS);
     // The time stamp counter costs as much as the rest of a begin: only read when asked for.
     thread.started = if timing() { clock::cycles() } else { 0 };
     thread.age = age_now(thread.me.slot);
@@ -37,6 +39,28 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     thread.errno_at_begin = unsafe { *thread.errno };
     start(thread);
     0
+}
+
+/// What a program's glue wants to do before its threads begin a transaction, and after they have
+/// rolled one back: save memory and put it back.
+static BEGINS: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+static ROLLED_BACK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+pub type Hook = extern "C" fn();
+
+pub fn set_begin_hooks(begins: Option<Hook>, rolled_back: Option<Hook>) {
+    let pointer = |hook: Option<Hook>| hook.map_or(std::ptr::null_mut(), |f| f as *mut ());
+    ROLLED_BACK.store(pointer(rolled_back), Ordering::Release);
+    BEGINS.store(pointer(begins), Ordering::Release);
+}
+
+#[inline(always)]
+fn call_hook(hook: &AtomicPtr<()>) {
+    let hook = hook.load(Ordering::Acquire);
+    if !hook.is_null() {
+        // SAFETY: only `set_begin_hooks` stores here.
+        unsafe { std::mem::transmute::<*mut (), Hook>(hook)() };
+    }
 }
 
 /// Ages grow with time and are unique.
@@ -204,6 +228,7 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     if why == cause::RETRY {
         thread.age = age_now(thread.me.slot);
     }
+    call_hook(&ROLLED_BACK);
     // What others wrote to our stack before this point is in place: take a fresh snapshot.
     thread.peer().os.forget_stack_writes();
     let sp = thread.snapshot.sp;

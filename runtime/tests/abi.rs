@@ -77,7 +77,10 @@ fn header_and_abi_crate_name_the_same_symbols() {
     let suffix = "_stub";
     let mut abi = abi_symbols();
     assert!(abi.remove(suffix));
-    let header = functions(&read("include/ame_rt.h"));
+    // What an interpreter's glue calls is no business of the pass.
+    let glue = |name: &String| name.starts_with("ame_set_") || name == "ame_own_region";
+    let mut header = functions(&read("include/ame_rt.h"));
+    header.retain(|name| !glue(name));
     let (stubs, plain): (BTreeSet<String>, _) =
         header.into_iter().partition(|name| name.ends_with(suffix));
     assert_eq!(plain, abi);

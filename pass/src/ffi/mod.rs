@@ -38,6 +38,8 @@ extern "C" {
         message: *const c_char,
         error: bool,
     );
+    fn ame_shim_set_group(access: LLVMValueRef, group: u32);
+    fn ame_shim_group(access: LLVMValueRef) -> i32;
     fn ame_shim_split(at: LLVMValueRef) -> LLVMBasicBlockRef;
     fn ame_shim_move_before(instruction: LLVMValueRef, at: LLVMValueRef);
     fn ame_shim_first_insertion_point(block: LLVMBasicBlockRef) -> LLVMValueRef;

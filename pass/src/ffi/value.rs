@@ -193,6 +193,14 @@ impl Value {
     pub fn metadata(self, kind: u32) -> Option<Value> {
         Value::wrap(unsafe { LLVMGetMetadata(self.0, kind) })
     }
+    /// Puts an access into one of the module's access groups.
+    pub fn set_access_group(self, group: u32) {
+        unsafe { super::ame_shim_set_group(self.0, group) }
+    }
+    /// The one it is in, if it is one of ours.
+    pub fn access_group(self) -> Option<u32> {
+        u32::try_from(unsafe { super::ame_shim_group(self.0) }).ok()
+    }
     pub fn set_metadata(self, kind: u32, node: Value) {
         unsafe { LLVMSetMetadata(self.0, kind, node.0) }
     }

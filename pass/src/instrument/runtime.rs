@@ -382,7 +382,7 @@ impl Runtime {
 
     /// Expands a marker: plain outside of transactions, the stub inside. One piece of assembly, for
     /// there are many.
-    pub fn expand_count(&self, thread: &Thread, call: Value, v: Vectors) {
+    pub fn expand_count(&self, thread: &Thread, call: Value, v: Vectors, compact: bool) {
         let name = &call.callee().name()[COUNT_MARKER.len()..];
         let n = call.arguments();
         let wide = call.ty().int_width() == Some(64);
@@ -391,15 +391,27 @@ impl Runtime {
         } else {
             ("%esi", "%eax")
         };
-        let add = if n == 2 {
-            format!("add {si}, (%rdi)\n\t")
+        let plain = if n == 2 {
+            // Not added in place and read back, which would wait for the store.
+            format!("mov (%rdi), {ax}\n\tadd {si}, {ax}\n\tmov {ax}, (%rdi)")
         } else {
-            String::new()
+            format!("mov (%rdi), {ax}")
         };
         let stub = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
         let tls = n + 1;
+        let inside = if compact {
+            String::new()
+        } else {
+            format!(
+                "mov %rdi, %rax\n\tshr $${GRANULE_SHIFT}, %rax\n\tmov %eax, %eax\n\t\
+                 add %rax, %rax\n\tadd {TLS_MARKS}(${tls}), %rax\n\tmovzwl (%rax), %eax\n\t\
+                 cmpw {TLS_WVER}(${tls}), %ax\n\tjb 3f\n\t{plain}\n\tjmp 2b\n3:\n\t"
+            )
+        };
         let text = format!(
-            "cmpw $$0, {TLS_WVER}(${tls})\n\tjne 1f\n\t{add}mov (%rdi), {ax}\n\tjmp 2f\n1:\n\t{stub}\n2:"
+            "cmpw $$0, {TLS_WVER}(${tls})\n\tjne 1f\n\t{plain}\n2:\n\t\
+             .pushsection .text.ame_counts,\"ax\",@progbits\n1:\n\t{inside}{stub}\n\t\
+             jmp 2b\n\t.popsection"
         );
         let registers = if n == 2 { "{rdi},{rsi}" } else { "{rdi}" };
         let constraints = format!("=&{{rax}},{registers},r,{}", self.clobbers(v));

@@ -89,7 +89,9 @@ fn tag(
         let points = resolver.access(at, pointer, size);
         let field = points.kind(size);
         let changes_meaning = field.is_some_and(|k| of_field(k).is_none());
-        let kind = if changes_meaning {
+        // Who only wants to know something that changes never alter, as the sign of a count.
+        let glance = all == Some(FieldKind::Racy) && at.opcode() == Some(Opcode::LLVMLoad);
+        let kind = if changes_meaning && !glance {
             field
         } else {
             all.or(field)

@@ -75,7 +75,7 @@ impl Points<'_> {
 }
 
 /// Pointers that one question may lead to.
-const BUDGET: u32 = 1000;
+const BUDGET: u32 = 20_000;
 
 /// What can be asked about a pointer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

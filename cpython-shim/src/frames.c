@@ -1,0 +1,226 @@
+/* Frames and thread states under rollback.
+ *
+ * The evaluation loop stores into frames all the time. It does so without barriers
+ * (cpython-ame-eval.toml); what a rollback needs is saved here instead:
+ *
+ * - At begin: the thread state, the topmost frame on the frame stack and what lies just below it,
+ *   and every running frame that is part of a generator. Copied back after a rollback.
+ * - Frames above the top at begin are new: nothing to save.
+ * - When a frame is popped and the one below was not saved, that one is logged before it goes on.
+ * - When a generator is resumed, its frame is logged before.
+ *
+ * So the frame that the loop executes is always one that has been saved in this transaction, or a
+ * new one. All other code keeps barriers for frames (kind private), the log is undone before the
+ * copies are put back, and the earliest copy wins. Plain code.
+ */
+#include "shim.h"
+#include "pycore_frame.h"
+#include "pycore_code.h"
+#include "pycore_function.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes of the frame stack that are saved at begin, if there are so many. */
+#define SAVED_BELOW 1024
+
+_PyStackChunk *
+ame_py_allocate_chunk(int size, _PyStackChunk *previous)
+{
+    _PyStackChunk *chunk = ame_malloc(size);
+    if (chunk != NULL) {
+        /* New memory: nobody else knows it. */
+        chunk->previous = previous;
+        chunk->size = size;
+        chunk->top = 0;
+    }
+    return chunk;
+}
+
+/* Only chunks are freed this way in the interpreter itself. */
+void
+ame_py_virtual_free(void *memory, size_t size)
+{
+    ame_free(memory);
+}
+
+/* --- begin and rollback ------------------------------------------------------------------------ */
+
+static void
+save(struct ame_py_thread *self, void *memory, size_t bytes)
+{
+    size_t need = sizeof(struct ame_py_saved) + ((bytes + 15) & ~(size_t)15);
+    if (self->n_saved + need > self->room_for_saved) {
+        size_t room = (self->n_saved + need) * 2 + 4096;
+        char *grown = realloc(self->saved, room);
+        if (grown == NULL) {
+            Py_FatalError("out of memory for saved frames");
+        }
+        self->saved = grown;
+        self->room_for_saved = room;
+    }
+    struct ame_py_saved *entry = (struct ame_py_saved *)(self->saved + self->n_saved);
+    entry->memory = memory;
+    entry->bytes = bytes;
+    memcpy(entry->copy, memory, bytes);
+    self->n_saved += need;
+}
+
+static size_t
+frame_bytes(_PyInterpreterFrame *frame)
+{
+    return (size_t)((PyCodeObject *)frame->f_executable)->co_framesize * sizeof(PyObject *);
+}
+
+static int
+on_frame_stack(_PyInterpreterFrame *frame)
+{
+    return frame->owner == FRAME_OWNED_BY_THREAD;
+}
+
+static struct ame_py_covered *
+covered_slot(struct ame_py_thread *self, void *frame)
+{
+    return &self->covered[((uintptr_t)frame >> 4) % COVERED];
+}
+
+void
+ame_py_begins(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (self == NULL) {
+        return;
+    }
+    self->n_saved = 0;
+    self->serial++;
+    PyThreadState *tstate = self->tstate;
+    if (tstate == NULL) {
+        ame_own_region(0, NULL, 0, NULL);
+        ame_own_region(1, NULL, 0, NULL);
+        ame_own_region(2, NULL, 0, NULL);
+        return;
+    }
+    /* Not the links, the evaluation loop's request bits, nor the exception that others send. */
+    char *start = (char *)tstate;
+    size_t first = (offsetof(PyThreadState, eval_breaker) + 8 + 15) & ~(size_t)15;
+    size_t second = offsetof(PyThreadState, async_exc) & ~(size_t)15;
+    size_t end = sizeof(_PyThreadStateImpl) & ~(size_t)15;
+    ame_own_region(1, start + first, second - first, NULL);
+    ame_own_region(2, start + second + 16, end - second - 16, NULL);
+    save(self, start + first, second - first);
+    save(self, start + second + 16, end - second - 16);
+
+    _PyStackChunk *chunk = tstate->datastack_chunk;
+    if (chunk == NULL) {
+        self->saved_from = NULL;
+        ame_own_region(0, NULL, 0, NULL);
+        return;
+    }
+    char *top = (char *)tstate->datastack_top, *low = (char *)&chunk->data[0];
+    if (top - low > SAVED_BELOW) {
+        low = top - SAVED_BELOW;
+    }
+    _PyInterpreterFrame *topmost = NULL;
+    for (_PyInterpreterFrame *f = tstate->current_frame; f != NULL; f = f->previous) {
+        if (f->owner == FRAME_OWNED_BY_GENERATOR) {
+            save(self, f, frame_bytes(f));
+        }
+        else if (topmost == NULL && on_frame_stack(f)) {
+            topmost = f;
+        }
+    }
+    if (topmost != NULL && (char *)topmost < low && (char *)topmost >= (char *)chunk) {
+        low = (char *)topmost;
+    }
+    low = (char *)((uintptr_t)low & ~(uintptr_t)15);
+    if (low < top) {
+        save(self, low, top - low);
+    }
+    self->saved_from = low;
+    self->saved_chunk = chunk;
+    ame_own_region(0, chunk, chunk->size, low);
+}
+
+void
+ame_py_rolled_back(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (self == NULL) {
+        return;
+    }
+    for (size_t at = 0; at < self->n_saved;) {
+        struct ame_py_saved *entry = (struct ame_py_saved *)(self->saved + at);
+        memcpy(entry->memory, entry->copy, entry->bytes);
+        at += sizeof *entry + ((entry->bytes + 15) & ~(size_t)15);
+    }
+    self->serial++;
+}
+
+/* --- while it runs ----------------------------------------------------------------------------- */
+
+/* The frame goes on: what it was at begin must be known. */
+static void
+cover(struct ame_py_thread *self, void *frame, size_t bytes)
+{
+    struct ame_py_covered *slot = covered_slot(self, frame);
+    if (slot->frame != frame || slot->serial != self->serial) {
+        ame_private_range(frame, bytes);
+        slot->frame = frame;
+        slot->serial = self->serial;
+    }
+}
+
+void
+ame_py_pop_frame(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    PyObject **base = (PyObject **)frame;
+    _PyStackChunk *chunk = tstate->datastack_chunk;
+    /* The collector of frames has cleared the frame, except for this. */
+    _PyInterpreterFrame *next = tstate->current_frame;
+    if (next == frame) {
+        next = frame->previous;
+    }
+    if (base == &chunk->data[0]) {
+        _PyStackChunk *previous = chunk->previous;
+        tstate->datastack_top = &previous->data[previous->top];
+        tstate->datastack_chunk = previous;
+        tstate->datastack_limit = (PyObject **)((char *)previous + previous->size);
+        ame_free(chunk);
+    }
+    else {
+        tstate->datastack_top = base;
+    }
+    struct ame_py_thread *self = ame_py_self;
+    if (self->mode != AME_PY_PARALLEL) {
+        return;
+    }
+    while (next != NULL && !on_frame_stack(next)) {
+        next = next->previous;
+    }
+    if (next == NULL) {
+        return;
+    }
+    char *low = (char *)next;
+    if (tstate->datastack_chunk == self->saved_chunk) {
+        if (low < self->saved_from) {
+            ame_private_range(low, self->saved_from - low);
+            self->saved_from = (char *)((uintptr_t)low & ~(uintptr_t)15);
+        }
+    }
+    else {
+        cover(self, next, (char *)tstate->datastack_top - low);
+    }
+}
+
+/* Where a frame gets a value from outside: a callee's result, or what is sent to a generator. */
+void
+ame_py_stack_push(_PyInterpreterFrame *frame, PyObject *value)
+{
+    if (frame->owner == FRAME_OWNED_BY_GENERATOR) {
+        struct ame_py_thread *self = ame_py_self;
+        if (self->mode == AME_PY_PARALLEL) {
+            cover(self, frame, frame_bytes(frame));
+        }
+    }
+    frame->localsplus[frame->stacktop] = value;
+    frame->stacktop++;
+}

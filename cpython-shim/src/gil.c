@@ -1,0 +1,436 @@
+/* The GIL: taking it begins a transaction, dropping it commits.
+ *
+ * While only one thread state is attached it runs without a transaction ("solo"). A second one that
+ * wants to attach asks the first to drop the GIL and waits until it has; the first takes it again in
+ * a transaction, and so does the second. So no thread ever runs solo beside a transaction.
+ *
+ * A transaction may end where CPython looks at the drop request of its evaluation loop. Requests
+ * come from a clock thread once per tick, and from whoever waits for a transaction.
+ */
+#include "shim.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+_Thread_local struct ame_py_thread *ame_py_self;
+
+/* Guards everything below. Never held in a wait for a transaction. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static struct ame_py_thread *all, *free_threads;
+static int attached;               /* thread states that run, solo or in transactions */
+static int in_transactions;        /* those of them that run in transactions */
+static int waiting;                /* threads that wait for the solo one to drop the GIL */
+static struct ame_py_thread *solo;
+static int clock_runs;
+static pthread_cond_t clock_wanted = PTHREAD_COND_INITIALIZER;
+static int always;                 /* AME_ALWAYS: never solo */
+static pthread_key_t exit_key;
+
+extern _Py_thread_local PyThreadState *_Py_tss_tstate;
+
+/* With the mutex, or by the thread itself. */
+static void
+request_drop(struct ame_py_thread *t)
+{
+    if (t->tstate != NULL && t->atomic == 0) {
+        _Py_set_eval_breaker_bit(t->tstate, _PY_GIL_DROP_REQUEST_BIT);
+    }
+}
+
+/* --- threads ----------------------------------------------------------------------------------- */
+
+static void
+thread_ended(void *pointer)
+{
+    struct ame_py_thread *self = pointer;
+    pthread_mutex_lock(&mutex);
+    self->next_free = free_threads;
+    free_threads = self;
+    pthread_mutex_unlock(&mutex);
+    ame_py_self = NULL;
+}
+
+static void received(void **fields, size_t n);
+static void somebody_waits(void);
+
+static void
+init_once(void)
+{
+    const char *text = getenv("AME_ALWAYS");
+    always = text != NULL && *text != '\0' && strcmp(text, "0") != 0;
+    pthread_key_create(&exit_key, thread_ended);
+    ame_set_heirs(received);
+    ame_set_wait_hook(somebody_waits);
+    /* Beside ob_refcnt there is only ob_type. */
+    ame_set_headers(1);
+    ame_set_fenced(1);
+    ame_set_begin_hooks(ame_py_begins, ame_py_rolled_back);
+}
+
+struct ame_py_thread *
+ame_py_new_self(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init_once);
+    pthread_mutex_lock(&mutex);
+    struct ame_py_thread *self = free_threads;
+    if (self != NULL) {
+        free_threads = self->next_free;
+    }
+    else {
+        self = aligned_alloc(64, (sizeof *self + 63) & ~(size_t)63);
+        if (self == NULL) {
+            Py_FatalError("out of memory for a thread's lists");
+        }
+        memset(self, 0, sizeof *self);
+        self->young._gc_next = self->young._gc_prev = (uintptr_t)&self->young;
+        self->next = all;
+        __atomic_store_n(&all, self, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&mutex);
+    self->mode = AME_PY_OUTSIDE;
+    ame_py_self = self;
+    pthread_setspecific(exit_key, self);
+    return self;
+}
+
+struct ame_py_thread *
+ame_py_all_threads(void)
+{
+    return __atomic_load_n(&all, __ATOMIC_ACQUIRE);
+}
+
+/* --- ticks ------------------------------------------------------------------------------------- */
+
+static unsigned long
+tick_microseconds(void)
+{
+    /* A fifth of sys.getswitchinterval(): 1 ms unless changed. */
+    unsigned long interval = _PyRuntime._main_interpreter._gil.interval / 5;
+    return interval < 20 ? 20 : interval;
+}
+
+/* Asks every transaction to end soon. */
+static void
+request_all(void)
+{
+    for (struct ame_py_thread *t = all; t != NULL; t = t->next) {
+        if (t->mode == AME_PY_PARALLEL) {
+            request_drop(t);
+        }
+    }
+}
+
+/* With the mutex. */
+static void
+wait_for(pthread_cond_t *condition, long milliseconds)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += milliseconds * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(condition, &mutex, &until);
+}
+
+static void *
+run_clock(void *unused)
+{
+    pthread_mutex_lock(&mutex);
+    for (;;) {
+        /* Ends when nobody needs it for a while: a process is over when its last thread has ended,
+         * which is how the child of a fork in a thread ends. */
+        for (int idle = 0; in_transactions == 0; idle = 1) {
+            if (idle) {
+                clock_runs = 0;
+                pthread_mutex_unlock(&mutex);
+                return NULL;
+            }
+            wait_for(&clock_wanted, 50);
+        }
+        unsigned long us = tick_microseconds();
+        pthread_mutex_unlock(&mutex);
+        struct timespec pause = {us / 1000000, us % 1000000 * 1000};
+        nanosleep(&pause, NULL);
+        pthread_mutex_lock(&mutex);
+        request_all();
+    }
+    return NULL;
+}
+
+static void
+start_clock(void)
+{
+    sigset_t every, before;
+    pthread_t id;
+    sigfillset(&every);
+    pthread_sigmask(SIG_SETMASK, &every, &before);
+    if (pthread_create(&id, NULL, run_clock, NULL) == 0) {
+        pthread_detach(id);
+        clock_runs = 1;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* The runtime found that the calling thread waits for another transaction. */
+static void
+somebody_waits(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    pthread_mutex_lock(&mutex);
+    for (struct ame_py_thread *t = all; t != NULL; t = t->next) {
+        if (t != self) {
+            request_drop(t);
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+/* --- take and drop ----------------------------------------------------------------------------- */
+
+static void
+leave(struct ame_py_thread *self)
+{
+    pthread_mutex_lock(&mutex);
+    attached--;
+    in_transactions -= self->mode == AME_PY_PARALLEL;
+    self->tstate = NULL;
+    self->mode = AME_PY_OUTSIDE;
+    if (solo == self) {
+        solo = NULL;
+    }
+    if (waiting != 0) {
+        pthread_cond_broadcast(&changed);
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+static _Noreturn void
+exit_thread(void)
+{
+    pthread_exit(NULL);
+}
+
+/* Joins those who run. The mode it returns says whether a transaction has to begin. */
+static enum ame_py_mode
+join_in(struct ame_py_thread *self, PyThreadState *tstate)
+{
+    pthread_mutex_lock(&mutex);
+    waiting++;
+    /* Who was asked to drop the GIL wants it back: both run in parallel then. */
+    int company = 0;
+    while (solo != NULL) {
+        company = 1;
+        request_drop(solo);
+        wait_for(&changed, 5);
+        if (_PyThreadState_MustExit(tstate)) {
+            waiting--;
+            pthread_mutex_unlock(&mutex);
+            exit_thread();
+        }
+    }
+    waiting--;
+    attached++;
+    enum ame_py_mode mode;
+    if (attached == 1 && waiting == 0 && !company && !always) {
+        mode = AME_PY_SOLO;
+        solo = self;
+    }
+    else {
+        mode = AME_PY_PARALLEL;
+        in_transactions++;
+        if (!clock_runs) {
+            start_clock();
+        }
+        pthread_cond_signal(&clock_wanted);
+    }
+    self->mode = mode;
+    self->epoch = atomic_load(&ame_py_epoch);
+    __atomic_store_n(&self->tstate, tstate, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&mutex);
+    return mode;
+}
+
+void
+ame_py_take_gil(PyThreadState *tstate)
+{
+    int err = errno;
+    if (_PyThreadState_MustExit(tstate)) {
+        exit_thread();
+    }
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->kept != 0) {
+        /* Inside `with ame.atomic` nothing was dropped. */
+        self->kept--;
+    }
+    else if (self->mode != AME_PY_OUTSIDE) {
+        /* A child after fork: the GIL was made anew, the thread never let go. */
+        self->tstate = tstate;
+    }
+    else if (join_in(self, tstate) == AME_PY_PARALLEL) {
+        /* Returns again after a rollback, with this frame as it is now. */
+        ame_begin();
+    }
+    if (_PyThreadState_MustExit(tstate)) {
+        if (self->mode == AME_PY_PARALLEL) {
+            ame_commit();
+        }
+        leave(self);
+        exit_thread();
+    }
+    struct _gil_runtime_state *gil = tstate->interp->ceval.gil;
+    __atomic_store_n(&gil->locked, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&gil->last_holder, tstate, __ATOMIC_RELAXED);
+    tstate->_status.holds_gil = 1;
+    _Py_unset_eval_breaker_bit(tstate, _PY_GIL_DROP_REQUEST_BIT);
+    /* Pending calls, and the version of the monitoring tools. */
+    PyInterpreterState *interp = tstate->interp;
+    if (_Py_atomic_load_int32_relaxed(&interp->ceval.pending.npending) != 0 ||
+        (_Py_IsMainThread() &&
+         _Py_atomic_load_int32_relaxed(&_PyRuntime.ceval.pending_mainthread.npending) != 0)) {
+        _Py_set_eval_breaker_bit(tstate, _PY_CALLS_TO_DO_BIT);
+    }
+    uintptr_t version = _Py_atomic_load_uintptr_relaxed(&interp->ceval.instrumentation_version) &
+                        ~_PY_EVAL_EVENTS_MASK;
+    uintptr_t old = _Py_atomic_load_uintptr_relaxed(&tstate->eval_breaker);
+    while ((old & ~_PY_EVAL_EVENTS_MASK) != version &&
+           !_Py_atomic_compare_exchange_uintptr(&tstate->eval_breaker, &old,
+                                                (old & _PY_EVAL_EVENTS_MASK) | version)) {
+    }
+    errno = err;
+}
+
+/* Merged counts that came to nothing: called by the runtime right after a commit. */
+static void
+received(void **fields, size_t n)
+{
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->n_dead + n > self->room_for_dead) {
+        size_t room = (self->n_dead + n) * 2 + 62;
+        PyObject **grown = realloc(self->dead, room * sizeof *grown);
+        if (grown == NULL) {
+            Py_FatalError("out of memory for the list of dead objects");
+        }
+        self->dead = grown;
+        self->room_for_dead = room;
+    }
+    for (size_t i = 0; i < n; i++) {
+        self->dead[self->n_dead++] = (PyObject *)fields[i];
+    }
+}
+
+/* Deallocates what the last commit left, in transactions, with the thread state as if attached.
+ * Deallocators may run Python code and drop the GIL themselves. */
+static void
+bury(struct ame_py_thread *self, PyThreadState *tstate)
+{
+    PyThreadState *current = _Py_tss_tstate;
+    PyObject **dead = self->dead;
+    size_t n = self->n_dead, done = 0;
+    self->dead = NULL;
+    self->n_dead = self->room_for_dead = 0;
+    /* What this plain code stores is not undone: all that is restored later is read before begin. */
+    int state = tstate->state;
+    PyObject *exception = tstate->current_exception;
+    ame_begin();
+    _Py_tss_tstate = tstate;
+    tstate->state = _Py_THREAD_ATTACHED;
+    tstate->current_exception = NULL;
+    pyame_bury(dead, n, &done);
+    tstate->current_exception = exception;
+    tstate->state = state;
+    _Py_tss_tstate = current;
+    if (self->mode == AME_PY_PARALLEL) {
+        ame_commit();
+    }
+    free(dead);
+}
+
+void
+ame_py_drop_gil(PyInterpreterState *interp, PyThreadState *tstate, int final_release)
+{
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->mode == AME_PY_OUTSIDE) {
+        Py_FatalError("drop_gil: GIL is not locked");
+    }
+    if (self->atomic != 0 && !final_release) {
+        if (self->mode == AME_PY_PARALLEL) {
+            ame_make_inevitable();
+        }
+        self->kept++;
+        return;
+    }
+    if (tstate == NULL) {
+        tstate = self->tstate;
+    }
+    if (self->mode == AME_PY_PARALLEL) {
+        ame_commit();
+        while (self->n_dead != 0) {
+            bury(self, tstate);
+        }
+    }
+    tstate->_status.holds_gil = 0;
+    leave(self);
+}
+
+/* The child of a fork has one thread, and it holds the GIL. */
+void
+ame_py_recreate_gil(struct _gil_runtime_state *gil)
+{
+    struct ame_py_thread *self = ame_py_get_self();
+    pthread_mutex_init(&mutex, NULL);
+    pthread_cond_init(&changed, NULL);
+    pthread_cond_init(&clock_wanted, NULL);
+    clock_runs = 0;
+    waiting = 0;
+    attached = self->mode == AME_PY_OUTSIDE ? 0 : 1;
+    in_transactions = self->mode == AME_PY_PARALLEL;
+    solo = self->mode == AME_PY_SOLO ? self : NULL;
+    for (struct ame_py_thread *t = all; t != NULL; t = t->next) {
+        if (t != self) {
+            t->tstate = NULL;
+            t->mode = AME_PY_OUTSIDE;
+        }
+    }
+    __atomic_store_n(&gil->locked, 1, __ATOMIC_RELAXED);
+}
+
+/* A signal or a pending call. Runs in signal handlers: takes no lock. Whoever runs looks. */
+void
+ame_py_signal_active_thread(PyInterpreterState *interp, uintptr_t bit)
+{
+    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
+        PyThreadState *tstate = __atomic_load_n(&t->tstate, __ATOMIC_ACQUIRE);
+        if (tstate != NULL && tstate->interp == interp) {
+            _Py_set_eval_breaker_bit(tstate, bit);
+        }
+    }
+}
+
+/* --- irrevocable ------------------------------------------------------------------------------- */
+
+void
+ame_py_irrevocable(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (self != NULL && self->mode == AME_PY_PARALLEL && ame_in_transaction()) {
+        ame_make_inevitable();
+        request_drop(self);
+    }
+}
+
+void
+ame_py_alone(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (self != NULL && self->mode == AME_PY_PARALLEL && ame_in_transaction()) {
+        ame_make_exclusive();
+        request_drop(self);
+    }
+}

@@ -1,0 +1,113 @@
+/* What the files of the shim share. The shim is linked into the interpreter; instrumented code of
+ * CPython calls it in place of its own functions (cpython-ame.toml). Functions called ame_py_* are
+ * plain code: they run as they are, in a transaction or not. Those called pyame_* are instrumented.
+ */
+#ifndef AME_CPYTHON_SHIM_H
+#define AME_CPYTHON_SHIM_H
+
+#ifndef Py_BUILD_CORE
+#define Py_BUILD_CORE 1
+#endif
+#include "Python.h"
+#include "pycore_ceval.h"
+#include "pycore_freelist.h"
+#include "pycore_gc.h"
+#include "pycore_interp.h"
+#include "pycore_lock.h"
+#include "pycore_object.h"
+#include "pycore_parking_lot.h"
+#include "pycore_pystate.h"
+#include "pycore_runtime.h"
+#include <ame.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* How the calling thread runs while its thread state is attached. */
+enum ame_py_mode {
+    AME_PY_OUTSIDE, /* detached */
+    AME_PY_SOLO,    /* no other thread state is attached: no transaction */
+    AME_PY_PARALLEL /* in a transaction */
+};
+
+/* Memory as it was when the transaction began (frames.c). */
+struct ame_py_saved {
+    void *memory;
+    size_t bytes;
+    char copy[];
+};
+
+/* A frame that has been logged in the transaction with this number. */
+struct ame_py_covered {
+    void *frame;
+    unsigned long serial;
+};
+#define COVERED 64
+
+/* What a thread has of its own. Made when it first attaches a thread state, given to a later thread
+ * when it has ended, never freed: objects in the lists may outlive the thread that made them. */
+struct ame_py_thread {
+    /* Young objects of the collector (a list head like those of its generations). Other threads
+     * write to it when they take out the first or last object: ordinary transactional memory. */
+    _Alignas(16) PyGC_Head young;
+    /* Allocations of container objects since the last collection. Not undone. */
+    _Alignas(16) int allocated;
+    enum ame_py_mode mode;
+    PyThreadState *tstate;
+    /* Depth of `with ame.atomic`; what it takes to leave the GIL out while it is not 0. */
+    int atomic;
+    int kept;
+    /* One reference each, left over by merged counts. */
+    PyObject **dead;
+    size_t n_dead, room_for_dead;
+    /* Saved at begin; lowest saved address of the frame stack, and its chunk. */
+    char *saved;
+    size_t n_saved, room_for_saved;
+    char *saved_from;
+    void *saved_chunk;
+    unsigned long serial;
+    struct ame_py_covered covered[COVERED];
+    /* ame_py_epoch when the thread last began (specialise.c). */
+    unsigned long epoch;
+    struct type_cache *type_cache;
+    struct ame_py_thread *next, *next_free;
+    struct _Py_object_freelists freelists;
+};
+
+extern _Thread_local struct ame_py_thread *ame_py_self;
+extern atomic_ulong ame_py_epoch;
+struct ame_py_thread *ame_py_new_self(void);
+
+static inline struct ame_py_thread *
+ame_py_get_self(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    return self != NULL ? self : ame_py_new_self();
+}
+
+/* All of them, newest first. Grows at the front only. */
+struct ame_py_thread *ame_py_all_threads(void);
+
+/* Before an effect that cannot be undone. The transaction ends at the next opportunity. */
+void ame_py_irrevocable(void);
+/* The same, and nobody else runs until then. */
+void ame_py_alone(void);
+/* Gives up one reference to each object that `self->dead` has. Instrumented. */
+void pyame_bury(PyObject **dead, size_t n, size_t *done);
+
+void ame_py_begins(void);
+void ame_py_rolled_back(void);
+
+/* From the runtime (runtime/include/ame_rt.h). */
+void ame_make_inevitable(void);
+void ame_make_exclusive(void);
+void ame_set_fenced(int on);
+void ame_set_headers(int on);
+void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
+void ame_private_range(void *address, size_t length);
+void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
+void *ame_malloc(size_t size);
+void ame_free(void *p);
+void ame_set_heirs(void (*receive)(void **fields, size_t n));
+void ame_set_wait_hook(void (*hook)(void));
+
+#endif

@@ -1,0 +1,208 @@
+/* Specialisation of instructions while other threads run the same code.
+ *
+ * CPython's functions write the inline cache and the opcode in place, which another thread may be
+ * reading. Beside other transactions they work on a copy here, and the result is published so that
+ * no thread ever combines an opcode with the cache of another one:
+ *
+ * - An instruction that is not specialised has no cache but its counter. Its new cache is stored
+ *   first, then the opcode.
+ * - One that is specialised is first made general again (one store of a byte). It may be specialised
+ *   anew when each thread that runs has begun a transaction since: then nobody still executes the
+ *   old opcode. `epoch` counts such steps; each thread notes it when it begins.
+ *
+ * What a transaction specialises stays when it is rolled back. Everything in a cache is guarded by
+ * version numbers, which are never given out twice.
+ */
+#include "shim.h"
+#include "pycore_code.h"
+#include "pycore_opcode_metadata.h"
+#include "opcode_ids.h"
+#include <stdatomic.h>
+#include <string.h>
+
+#define MOST_UNITS 16
+#define SITES 4096
+
+atomic_ulong ame_py_epoch = 1;
+/* The epoch in which an instruction of this bucket was last made general. */
+static atomic_ulong generalised[SITES];
+static atomic_flag publishing = ATOMIC_FLAG_INIT;
+
+static atomic_ulong *
+site(const _Py_CODEUNIT *instr)
+{
+    return &generalised[((uintptr_t)instr >> 1) * 0x9e3779b97f4a7c15u >> 52];
+}
+
+static void
+set_counter(_Py_CODEUNIT *instr, unsigned value, unsigned backoff)
+{
+    instr[1].counter = adaptive_counter_bits(value, backoff);
+}
+
+/* Whether a thread may still execute what this instruction was before. */
+static int
+in_use(const _Py_CODEUNIT *instr)
+{
+    unsigned long epoch = atomic_load(site(instr));
+    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
+        if (__atomic_load_n(&t->tstate, __ATOMIC_ACQUIRE) != NULL && t != ame_py_self &&
+            __atomic_load_n(&t->epoch, __ATOMIC_ACQUIRE) < epoch) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* What to do with an instruction whose counter has run out. Returns a copy to work on, or NULL. */
+static _Py_CODEUNIT *
+prepare(_Py_CODEUNIT *instr, _Py_CODEUNIT *copy)
+{
+    int opcode = instr->op.code, general = _PyOpcode_Deopt[opcode];
+    if (opcode >= MIN_INSTRUMENTED_OPCODE) {
+        set_counter(instr, 1023, 10);
+        return NULL;
+    }
+    if (opcode != general && instr[1].counter.backoff != 12) {
+        /* It does not always fit. Where several types take turns, something that fits sometimes is
+         * better than nothing, and CPython's way, to follow the types, is not for many threads. */
+        set_counter(instr, 4095, 12);
+        return NULL;
+    }
+    if (opcode != general) {
+        instr->op.code = (uint8_t)general;
+        atomic_store(site(instr), atomic_fetch_add(&ame_py_epoch, 1) + 1);
+        set_counter(instr, 255, 8);
+        return NULL;
+    }
+    if (in_use(instr)) {
+        set_counter(instr, 63, 6);
+        return NULL;
+    }
+    memcpy(copy, instr, (2 + _PyOpcode_Caches[general]) * sizeof *copy);
+    return copy;
+}
+
+static void
+publish(_Py_CODEUNIT *instr, const _Py_CODEUNIT *copy)
+{
+    if (atomic_flag_test_and_set_explicit(&publishing, memory_order_acquire)) {
+        return;
+    }
+    int general = _PyOpcode_Deopt[copy->op.code];
+    if (copy->op.code == general) {
+        instr[1] = copy[1];
+    }
+    else if (instr->op.code == general && !in_use(instr)) {
+        for (int i = 1; i <= _PyOpcode_Caches[general]; i++) {
+            instr[i] = copy[i];
+        }
+        atomic_thread_fence(memory_order_release);
+        *(volatile uint8_t *)&instr->op.code = copy->op.code;
+    }
+    atomic_flag_clear_explicit(&publishing, memory_order_release);
+}
+
+/* Alone: as CPython does it. */
+static int
+alone(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    return self == NULL || self->mode != AME_PY_PARALLEL;
+}
+
+#define SPECIALISE(instr, call)                                                                      \
+    if (alone()) {                                                                                   \
+        _Py_CODEUNIT *at = instr;                                                                    \
+        call;                                                                                        \
+        return;                                                                                      \
+    }                                                                                                \
+    _Py_CODEUNIT units[MOST_UNITS], *at = prepare(instr, units);                                     \
+    if (at != NULL) {                                                                                \
+        call;                                                                                        \
+        publish(instr, at);                                                                          \
+    }
+
+void
+ame_py_load_super_attr(PyObject *super, PyObject *cls, _Py_CODEUNIT *instr, int method)
+{
+    SPECIALISE(instr, _Py_Specialize_LoadSuperAttr(super, cls, at, method))
+}
+
+void
+ame_py_load_attr(PyObject *owner, _Py_CODEUNIT *instr, PyObject *name)
+{
+    SPECIALISE(instr, _Py_Specialize_LoadAttr(owner, at, name))
+}
+
+void
+ame_py_store_attr(PyObject *owner, _Py_CODEUNIT *instr, PyObject *name)
+{
+    SPECIALISE(instr, _Py_Specialize_StoreAttr(owner, at, name))
+}
+
+void
+ame_py_load_global(PyObject *globals, PyObject *builtins, _Py_CODEUNIT *instr, PyObject *name)
+{
+    SPECIALISE(instr, _Py_Specialize_LoadGlobal(globals, builtins, at, name))
+}
+
+void
+ame_py_binary_subscr(PyObject *sub, PyObject *container, _Py_CODEUNIT *instr)
+{
+    SPECIALISE(instr, _Py_Specialize_BinarySubscr(sub, container, at))
+}
+
+void
+ame_py_store_subscr(PyObject *container, PyObject *sub, _Py_CODEUNIT *instr)
+{
+    SPECIALISE(instr, _Py_Specialize_StoreSubscr(container, sub, at))
+}
+
+void
+ame_py_call(PyObject *callable, _Py_CODEUNIT *instr, int nargs)
+{
+    SPECIALISE(instr, _Py_Specialize_Call(callable, at, nargs))
+}
+
+void
+ame_py_binary_op(PyObject *left, PyObject *right, _Py_CODEUNIT *instr, int oparg, PyObject **locals)
+{
+    SPECIALISE(instr, _Py_Specialize_BinaryOp(left, right, at, oparg, locals))
+}
+
+void
+ame_py_compare_op(PyObject *left, PyObject *right, _Py_CODEUNIT *instr, int oparg)
+{
+    SPECIALISE(instr, _Py_Specialize_CompareOp(left, right, at, oparg))
+}
+
+void
+ame_py_unpack_sequence(PyObject *sequence, _Py_CODEUNIT *instr, int oparg)
+{
+    SPECIALISE(instr, _Py_Specialize_UnpackSequence(sequence, at, oparg))
+}
+
+void
+ame_py_for_iter(PyObject *iterator, _Py_CODEUNIT *instr, int oparg)
+{
+    SPECIALISE(instr, _Py_Specialize_ForIter(iterator, at, oparg))
+}
+
+void
+ame_py_send(PyObject *receiver, _Py_CODEUNIT *instr)
+{
+    SPECIALISE(instr, _Py_Specialize_Send(receiver, at))
+}
+
+void
+ame_py_to_bool(PyObject *value, _Py_CODEUNIT *instr)
+{
+    SPECIALISE(instr, _Py_Specialize_ToBool(value, at))
+}
+
+void
+ame_py_contains_op(PyObject *value, _Py_CODEUNIT *instr)
+{
+    SPECIALISE(instr, _Py_Specialize_ContainsOp(value, at))
+}

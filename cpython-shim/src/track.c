@@ -1,0 +1,46 @@
+/* Instrumented: the collector's lists as transactions see them. */
+#include "shim.h"
+
+/* The young object joins the list of the thread that tracks it: its neighbours were most likely
+ * tracked by the same thread. */
+void
+pyame_gc_track(PyObject *op)
+{
+    PyGC_Head *gc = _Py_AS_GC(op), *young = &ame_py_get_self()->young;
+    PyGC_Head *last = (PyGC_Head *)young->_gc_prev;
+    last->_gc_next = (uintptr_t)gc;
+    gc->_gc_prev = (gc->_gc_prev & ~_PyGC_PREV_MASK) | (uintptr_t)last;
+    gc->_gc_next = (uintptr_t)young;
+    young->_gc_prev = (uintptr_t)gc;
+}
+
+void
+pyame_gc_del(void *pointer)
+{
+    PyObject *op = pointer;
+    size_t before = _PyType_PreHeaderSize(Py_TYPE(op));
+    if (_PyObject_GC_IS_TRACKED(op)) {
+        PyGC_Head *gc = _Py_AS_GC(op);
+        PyGC_Head *prev = (PyGC_Head *)(gc->_gc_prev & _PyGC_PREV_MASK);
+        PyGC_Head *next = (PyGC_Head *)gc->_gc_next;
+        prev->_gc_next = (uintptr_t)next;
+        next->_gc_prev = (next->_gc_prev & ~_PyGC_PREV_MASK) | (uintptr_t)prev;
+        gc->_gc_next = 0;
+        gc->_gc_prev &= _PyGC_PREV_MASK_FINALIZED;
+    }
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->allocated > 0) {
+        self->allocated--;
+    }
+    PyObject_Free((char *)op - before);
+}
+
+void
+pyame_bury(PyObject **dead, size_t n, size_t *done)
+{
+    /* `done` lies in a frame that a rollback restores, so nothing is given up twice. */
+    while (*done < n) {
+        PyObject *op = dead[(*done)++];
+        Py_DECREF(op);
+    }
+}

@@ -26,6 +26,14 @@ pub enum Kind {
     Plain,
 }
 
+/// The kinds that are marked: the word of each, and by position its access group.
+const MARKED: [(Kind, &str); 4] = [
+    (Kind::Immutable, "immutable"),
+    (Kind::Private, "private"),
+    (Kind::Racy, "racy"),
+    (Kind::Plain, "plain"),
+];
+
 /// What an access is marked with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Mark {
@@ -52,19 +60,10 @@ impl Marks {
     pub fn of(&mut self, access: Value) -> Mark {
         let Some(node) = access.metadata(self.kind) else {
             // Merged with another access of the same kind: the kind stays, as an access group.
-            let kind = match access
-                .is_instruction()
-                .then(|| access.access_group())
-                .flatten()
-            {
-                Some(0) => Kind::Immutable,
-                Some(1) => Kind::Private,
-                Some(2) => Kind::Racy,
-                Some(3) => Kind::Plain,
-                _ => Kind::Normal,
-            };
+            let group = access.is_instruction().then(|| access.access_group());
+            let marked = group.flatten().and_then(|n| MARKED.get(n as usize));
             return Mark {
-                kind,
+                kind: marked.map_or(Kind::Normal, |(kind, _)| *kind),
                 residue: None,
             };
         };
@@ -74,15 +73,10 @@ impl Marks {
         let mut mark = Mark::default();
         let mut words = node.node_operands().into_iter().flatten();
         while let Some(word) = words.next().and_then(|v| v.metadata_string()) {
-            match word {
-                "immutable" => mark.kind = Kind::Immutable,
-                "private" => mark.kind = Kind::Private,
-                "racy" => mark.kind = Kind::Racy,
-                "plain" => mark.kind = Kind::Plain,
-                "at" => {
-                    mark.residue = words.next().and_then(|v| v.metadata_string()?.parse().ok());
-                }
-                _ => {}
+            if word == "at" {
+                mark.residue = words.next().and_then(|v| v.metadata_string()?.parse().ok());
+            } else if let Some((kind, _)) = MARKED.iter().find(|m| m.1 == word) {
+                mark.kind = *kind;
             }
         }
         self.known.insert(node, mark);
@@ -101,27 +95,17 @@ impl Marks {
     pub fn set(&self, access: Value, mark: Mark) {
         let residue;
         let mut words = Vec::new();
-        match mark.kind {
-            Kind::Normal => {}
-            Kind::Immutable => words.push("immutable"),
-            Kind::Private => words.push("private"),
-            Kind::Racy => words.push("racy"),
-            Kind::Plain => words.push("plain"),
+        let group = MARKED.iter().position(|m| m.0 == mark.kind);
+        if let Some(group) = group {
+            words.push(MARKED[group].1);
+            if access.is_instruction() {
+                access.set_access_group(group as u32);
+            }
         }
         if let Some(r) = mark.residue {
             residue = r.to_string();
             words.push("at");
             words.push(&residue);
-        }
-        let group = match mark.kind {
-            Kind::Normal => None,
-            Kind::Immutable => Some(0),
-            Kind::Private => Some(1),
-            Kind::Racy => Some(2),
-            Kind::Plain => Some(3),
-        };
-        if let Some(group) = group.filter(|_| access.is_instruction()) {
-            access.set_access_group(group);
         }
         if !words.is_empty() {
             access.set_metadata(self.kind, self.module.string_node(&words));

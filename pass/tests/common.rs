@@ -1,5 +1,5 @@
 //! Runs the plugin in opt-19 and clang-19.
-#![allow(dead_code)]
+#![allow(dead_code)] // every test binary uses a part
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -129,24 +129,22 @@ pub fn set_fenced(on: bool) {
     FENCED.store(on, Ordering::Relaxed);
 }
 
-fn go_unfenced(thread: &mut Thread) {
+/// False where threads always fence.
+fn go_unfenced(thread: &mut Thread) -> bool {
     thread.credit = NO_LIMIT;
     if FENCED.load(Ordering::Relaxed) {
-        return;
+        return false;
     }
     thread.unfenced_since = clock::cycles();
     protocol::go_unfenced(thread.me);
+    true
 }
 
 /// A first read in fenced mode. After enough of them nobody seems to write here any more.
 #[inline(always)]
 fn spend_credit(thread: &mut Thread) {
     thread.credit -= 1;
-    if thread.credit < 0 && thread.quick {
-        go_unfenced(thread);
-        if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
-            return;
-        }
+    if thread.credit < 0 && thread.quick && go_unfenced(thread) {
         tls().unfenced.store(1, Ordering::Relaxed);
         // A poke that came before the store above would be lost, and inline reads never look:
         // either we see what the poke was for, or it comes after our store.
@@ -289,16 +287,22 @@ fn read_block_of(thread: &mut Thread, g: u32, n: usize) -> usize {
         };
     }
     marks.fill(ver);
-    if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
-        fence(Ordering::SeqCst);
-    } else {
-        compiler_fence(Ordering::SeqCst);
-    }
+    publish_marks(thread);
     let free = locks.iter().fold(0, |any, &lock| any | lock) == 0;
     compiler_fence(Ordering::SeqCst);
     match free {
         true => n,
         false => read_free_part(me, g, n),
+    }
+}
+
+/// Between the marks of a block and the look at its locks. An unfenced thread is asked for the fence.
+#[inline(always)]
+fn publish_marks(thread: &Thread) {
+    if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
+        fence(Ordering::SeqCst);
+    } else {
+        compiler_fence(Ordering::SeqCst);
     }
 }
 
@@ -326,10 +330,7 @@ fn read_marked_block(thread: &mut Thread, g: u32, n: usize) -> usize {
         *missing = *mark < me.ver;
         *mark = (*mark).max(me.ver);
     }
-    if thread.peer().unfenced.load(Ordering::Relaxed) == 0 {
-        fence(Ordering::SeqCst);
-    }
-    compiler_fence(Ordering::SeqCst);
+    publish_marks(thread);
     let taken = |i: &usize| missing[*i] && tables::lock(g + *i as u32).load(Ordering::Acquire) != 0;
     let acquired = (0..n).find(taken).unwrap_or(n);
     for i in (acquired..n).filter(|&i| missing[i]) {

@@ -5,6 +5,7 @@
 //! the deltas: until then it can still be rolled back and nobody has seen anything.
 
 use crate::heap::granule;
+use crate::hook::Hook;
 use crate::protocol::{self, Want};
 use crate::thread::Thread;
 use crate::transaction;
@@ -12,7 +13,7 @@ use ame_abi::trace::access;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Width {
@@ -293,7 +294,7 @@ pub fn merge(thread: &mut Thread) {
         let sum = unsafe { add_in_place(d.field, d.width, d.delta) };
         if sum == 0 && d.kind == Kind::Refcount {
             thread.deltas.dead.push(d.field);
-            if has_heirs() {
+            if HEIRS.get().is_some() {
                 // SAFETY: as above; the granule is still locked.
                 unsafe { add_in_place(d.field, d.width, 1) };
             }
@@ -304,32 +305,11 @@ pub fn merge(thread: &mut Thread) {
     thread.deltas.deltas.clear();
 }
 
-type Dealloc = unsafe extern "C" fn(*mut c_void);
+/// Deallocates an object whose count came to zero.
+pub static DEALLOC: Hook<unsafe extern "C" fn(*mut c_void)> = Hook::new();
 
-static DEALLOC: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
-
-pub fn set_dealloc(dealloc: Option<Dealloc>) {
-    DEALLOC.store(
-        dealloc.map_or(std::ptr::null_mut(), |f| f as *mut c_void),
-        Ordering::Release,
-    );
-}
-
-type Heirs = unsafe extern "C" fn(*const usize, usize);
-
-static HEIRS: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
-
-pub fn set_heirs(heirs: Option<Heirs>) {
-    HEIRS.store(
-        heirs.map_or(std::ptr::null_mut(), |f| f as *mut c_void),
-        Ordering::Release,
-    );
-}
-
-/// Whether a merged count of zero is left at one, for `ame_set_heirs`.
-fn has_heirs() -> bool {
-    !HEIRS.load(Ordering::Acquire).is_null()
-}
+/// Gets the fields of merged counts that came to zero, which are left at one then.
+pub static HEIRS: Hook<unsafe extern "C" fn(*const usize, usize)> = Hook::new();
 
 /// Deallocates what the merge found dead, each in a transaction of its own; or gives the references
 /// to who wants to do it.
@@ -337,18 +317,13 @@ pub fn deallocate(dead: Vec<usize>) {
     if dead.is_empty() {
         return;
     }
-    let heirs = HEIRS.load(Ordering::Acquire);
-    if !heirs.is_null() {
-        // SAFETY: only `set_heirs` stores here; the slice is valid during the call.
-        unsafe { std::mem::transmute::<*mut c_void, Heirs>(heirs)(dead.as_ptr(), dead.len()) };
-        return;
+    if let Some(heirs) = HEIRS.get() {
+        // SAFETY: the slice is valid during the call.
+        return unsafe { heirs(dead.as_ptr(), dead.len()) };
     }
-    let dealloc = DEALLOC.load(Ordering::Acquire);
-    if dealloc.is_null() {
+    let Some(dealloc) = DEALLOC.get() else {
         return;
-    }
-    // SAFETY: only `set_dealloc` stores here.
-    let dealloc = unsafe { std::mem::transmute::<*mut c_void, Dealloc>(dealloc) };
+    };
     for field in dead {
         // SAFETY: the count is zero, so nobody but us can reach the object; the callback accepts
         // refcount fields.

@@ -729,12 +729,12 @@ pub unsafe extern "C" fn ame_on_abort(f: unsafe extern "C" fn(*mut c_void), argu
 
 #[no_mangle]
 pub extern "C" fn ame_set_dealloc(dealloc: Option<unsafe extern "C" fn(*mut c_void)>) {
-    delta::set_dealloc(dealloc);
+    delta::DEALLOC.set(dealloc);
 }
 
 #[no_mangle]
 pub extern "C" fn ame_set_heirs(heirs: Option<unsafe extern "C" fn(*const usize, usize)>) {
-    delta::set_heirs(heirs);
+    delta::HEIRS.set(heirs);
 }
 
 #[no_mangle]
@@ -757,15 +757,16 @@ pub extern "C" fn ame_own_region(index: u32, low: usize, bytes: usize, top: usiz
 
 #[no_mangle]
 pub extern "C" fn ame_set_begin_hooks(
-    begins: Option<transaction::Hook>,
-    rolled_back: Option<transaction::Hook>,
+    begins: Option<extern "C" fn()>,
+    rolled_back: Option<extern "C" fn()>,
 ) {
-    transaction::set_begin_hooks(begins, rolled_back);
+    transaction::ROLLED_BACK.set(rolled_back);
+    transaction::BEGINS.set(begins);
 }
 
 #[no_mangle]
 pub extern "C" fn ame_set_wait_hook(hook: Option<extern "C" fn()>) {
-    crate::protocol::set_wait_hook(hook);
+    crate::protocol::WAIT_HOOK.set(hook);
 }
 
 /// # Safety

@@ -26,6 +26,7 @@ pub mod foreign;
 pub mod fork;
 #[cfg(not(loom))]
 pub mod heap;
+pub mod hook;
 #[cfg(not(loom))]
 pub mod module;
 pub mod peer;

@@ -9,6 +9,7 @@
 //! Conflicts follow wound-wait (Rosenkrantz, Stearns, Lewis 1978): the older transaction dooms the
 //! younger and waits until it has let go; the younger waits for the older.
 
+use crate::hook::Hook;
 use crate::peer::*;
 use crate::primitive::*;
 use crate::tables::*;
@@ -500,28 +501,15 @@ const HANDSHAKE_SPINS: u32 = u32::MAX;
 const PARK_NS: i64 = 5_000_000;
 
 /// Called by a thread that finds that it has to wait for another transaction.
-#[cfg(not(loom))]
-static WAIT_HOOK: std::sync::atomic::AtomicPtr<()> =
-    std::sync::atomic::AtomicPtr::new(std::ptr::null_mut());
-
-#[cfg(not(loom))]
-pub fn set_wait_hook(hook: Option<extern "C" fn()>) {
-    let hook = hook.map_or(std::ptr::null_mut(), |f| f as *mut ());
-    WAIT_HOOK.store(hook, Ordering::Release);
-}
+pub static WAIT_HOOK: Hook<extern "C" fn()> = Hook::new();
 
 /// Asks others to commit, if the program has told us how. True if it has.
 fn ask_for_commits() -> bool {
-    #[cfg(not(loom))]
-    {
-        let hook = WAIT_HOOK.load(Ordering::Acquire);
-        if !hook.is_null() {
-            // SAFETY: only `set_wait_hook` stores here.
-            unsafe { std::mem::transmute::<*mut (), extern "C" fn()>(hook)() };
-            return true;
-        }
+    let hook = WAIT_HOOK.get();
+    if let Some(hook) = hook {
+        hook();
     }
-    false
+    hook.is_some()
 }
 
 /// Steps after which a waiting thread asks for commits.

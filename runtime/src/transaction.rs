@@ -3,6 +3,7 @@
 use crate::access;
 use crate::config::config;
 use crate::heap;
+use crate::hook::Hook;
 use crate::peer;
 use crate::primitive::Ordering;
 use crate::protocol::{self, Doomed, Want};
@@ -11,7 +12,6 @@ use crate::thread::{Mode, Thread};
 use crate::tls::tls;
 use crate::{clock, fatal, tables, timing, trace};
 use ame_abi::trace::cause;
-use std::sync::atomic::AtomicPtr;
 
 /// Second half of the outermost `ame_begin`; its caller's registers are in `thread.saved`.
 ///
@@ -31,7 +31,9 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     // SAFETY: sp is the caller's frame.
     unsafe { thread.snapshot.take(sp) };
     thread.fresh_stack = (sp & !15) - thread.stack_low;
-    call_hook(&BEGINS);
+    if let Some(hook) = BEGINS.get() {
+        hook();
+    }
     // The time stamp counter costs as much as the rest of a begin: only read when asked for.
     thread.started = if timing() { clock::cycles() } else { 0 };
     thread.age = age_now(thread.me.slot);
@@ -43,25 +45,8 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
 
 /// What a program's glue wants to do before its threads begin a transaction, and after they have
 /// rolled one back: save memory and put it back.
-static BEGINS: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
-static ROLLED_BACK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
-
-pub type Hook = extern "C" fn();
-
-pub fn set_begin_hooks(begins: Option<Hook>, rolled_back: Option<Hook>) {
-    let pointer = |hook: Option<Hook>| hook.map_or(std::ptr::null_mut(), |f| f as *mut ());
-    ROLLED_BACK.store(pointer(rolled_back), Ordering::Release);
-    BEGINS.store(pointer(begins), Ordering::Release);
-}
-
-#[inline(always)]
-fn call_hook(hook: &AtomicPtr<()>) {
-    let hook = hook.load(Ordering::Acquire);
-    if !hook.is_null() {
-        // SAFETY: only `set_begin_hooks` stores here.
-        unsafe { std::mem::transmute::<*mut (), Hook>(hook)() };
-    }
-}
+pub static BEGINS: Hook<extern "C" fn()> = Hook::new();
+pub static ROLLED_BACK: Hook<extern "C" fn()> = Hook::new();
 
 /// Ages grow with time and are unique.
 #[inline(always)]
@@ -228,7 +213,9 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     if why == cause::RETRY {
         thread.age = age_now(thread.me.slot);
     }
-    call_hook(&ROLLED_BACK);
+    if let Some(hook) = ROLLED_BACK.get() {
+        hook();
+    }
     // What others wrote to our stack before this point is in place: take a fresh snapshot.
     thread.peer().os.forget_stack_writes();
     let sp = thread.snapshot.sp;

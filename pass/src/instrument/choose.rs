@@ -415,13 +415,13 @@ impl<'a, 'b> Chooser<'a, 'b> {
                         self.report.range(self.function, at, mode);
                         self.step(
                             place,
-                            Action::Packed {
+                            Action::Packed(Lanes {
                                 mode,
                                 pointer,
                                 mask,
-                                lanes,
+                                count: lanes,
                                 stride,
-                            },
+                            }),
                         );
                     }
                 }
@@ -466,13 +466,13 @@ impl<'a, 'b> Chooser<'a, 'b> {
         self.report.range(self.function, place.at, mode);
         self.step(
             place,
-            Action::Lanes {
+            Action::Lanes(Lanes {
                 mode,
                 pointer,
                 mask,
-                lanes,
+                count: lanes,
                 stride,
-            },
+            }),
         );
     }
 

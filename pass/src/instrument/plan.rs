@@ -67,21 +67,9 @@ pub enum Action {
     },
     /// The same for the lanes of a vector whose mask bit is set. `pointer` is one pointer, the
     /// lanes lying `stride` bytes apart, or a vector of pointers.
-    Lanes {
-        mode: Mode,
-        pointer: Value,
-        mask: Value,
-        lanes: u32,
-        stride: u64,
-    },
+    Lanes(Lanes),
     /// Range whose length is the number of set mask bits times `stride`.
-    Packed {
-        mode: Mode,
-        pointer: Value,
-        mask: Value,
-        lanes: u32,
-        stride: u64,
-    },
+    Packed(Lanes),
     /// A range computed from a counted loop.
     Stream {
         mode: Mode,
@@ -96,6 +84,16 @@ pub enum Action {
     Exclusive,
     BoundaryEnter,
     BoundaryLeave,
+}
+
+/// A vector access with a mask.
+#[derive(Clone, Copy, Debug)]
+pub struct Lanes {
+    pub mode: Mode,
+    pub pointer: Value,
+    pub mask: Value,
+    pub count: u32,
+    pub stride: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -184,20 +184,8 @@ impl Rewriter<'_> {
                 pointer,
                 length,
             } => self.range(at, mode, pointer, length),
-            Action::Lanes {
-                mode,
-                pointer,
-                mask,
-                lanes,
-                stride,
-            } => self.lanes(at, mode, pointer, mask, lanes, stride),
-            Action::Packed {
-                mode,
-                pointer,
-                mask,
-                lanes,
-                stride,
-            } => self.packed(at, mode, pointer, mask, lanes, stride),
+            Action::Lanes(ref lanes) => self.lanes(at, lanes),
+            Action::Packed(ref lanes) => self.packed(at, lanes),
             Action::Stream { mode, ref stream } => {
                 let thread = self.thread;
                 let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
@@ -273,21 +261,14 @@ impl Rewriter<'_> {
         }
     }
 
-    fn lanes(
-        &mut self,
-        at: Value,
-        mode: Mode,
-        pointer: Value,
-        mask: Value,
-        lanes: u32,
-        stride: u64,
-    ) {
+    fn lanes(&mut self, at: Value, lanes: &Lanes) {
+        let (pointer, stride) = (lanes.pointer, lanes.stride);
         let thread = self.thread;
         let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
-        for lane in 0..lanes {
+        for lane in 0..lanes.count {
             let r = &mut *self.runtime;
             let index = r.i32.int(lane.into());
-            let flag = r.builder.extract_element(mask, index);
+            let flag = r.builder.extract_element(lanes.mask, index);
             let place = if pointer.ty().is_vector() {
                 r.builder.extract_element(pointer, index)
             } else {
@@ -295,30 +276,22 @@ impl Rewriter<'_> {
                     .gep(r.i8, pointer, r.i64.int(u64::from(lane) * stride))
             };
             let length = r.builder.select(flag, r.i64.int(stride), r.i64.int(0));
-            r.range_stub(range_name(mode), place, length, self.vectors);
+            r.range_stub(range_name(lanes.mode), place, length, self.vectors);
         }
         self.runtime.builder.branch(rest);
     }
 
-    fn packed(
-        &mut self,
-        at: Value,
-        mode: Mode,
-        pointer: Value,
-        mask: Value,
-        lanes: u32,
-        stride: u64,
-    ) {
+    fn packed(&mut self, at: Value, lanes: &Lanes) {
         let thread = self.thread;
         let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
         let r = &mut *self.runtime;
         let mut length = r.i64.int(0);
-        for lane in 0..lanes {
-            let flag = r.builder.extract_element(mask, r.i32.int(lane.into()));
-            let bytes = r.builder.select(flag, r.i64.int(stride), r.i64.int(0));
+        for lane in 0..lanes.count {
+            let flag = (r.builder).extract_element(lanes.mask, r.i32.int(lane.into()));
+            let bytes = (r.builder).select(flag, r.i64.int(lanes.stride), r.i64.int(0));
             length = r.builder.binary(Opcode::LLVMAdd, length, bytes);
         }
-        r.range_stub(range_name(mode), pointer, length, self.vectors);
+        r.range_stub(range_name(lanes.mode), lanes.pointer, length, self.vectors);
         r.builder.branch(rest);
     }
 

@@ -5,7 +5,8 @@
 //! name it (it would read the initial image), and goes through the thread pointer in [`tls`].
 
 use crate::thread::Thread;
-use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize};
+use ame_abi::VER_POKED;
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize, Ordering};
 
 /// Layout fixed by `ame_rt.h` and `ame_abi::TLS_*`. Atomic, because others poke `rver` and `wver`.
 #[repr(C)]
@@ -16,6 +17,16 @@ pub struct Tls {
     pub ver: AtomicU16,
     pub unfenced: AtomicU16,
     pub thread: AtomicPtr<Thread>,
+}
+
+impl Tls {
+    /// Whether somebody wants the thread in a slow path, or did. Both words count: a thread that
+    /// repairs the first before the second is poked has a stale poke left in the second.
+    #[inline(always)]
+    pub fn poked(&self) -> bool {
+        self.rver.load(Ordering::Relaxed) == VER_POKED
+            || self.wver.load(Ordering::Relaxed) == VER_POKED
+    }
 }
 
 const _: () = {

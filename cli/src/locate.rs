@@ -77,7 +77,11 @@ impl Install {
         let trees: Vec<PathBuf> = roots
             .iter()
             .map(|root| root.join("share/ame"))
-            .chain(roots.iter().flat_map(|root| root.ancestors().map(Path::to_path_buf)))
+            .chain(
+                roots
+                    .iter()
+                    .flat_map(|root| root.ancestors().map(Path::to_path_buf)),
+            )
             .chain([source])
             .collect();
 

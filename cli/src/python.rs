@@ -111,15 +111,18 @@ fn with_interpreter(
             install.runtime()?,
             install.runtime_static()?,
         ]);
-    let output = recipe
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run python3, which the build needs: install it with `sudo apt-get install python3`")?;
+    let output = recipe.stderr(Stdio::inherit()).output().context(
+        "cannot run python3, which the build needs: install it with `sudo apt-get install python3`",
+    )?;
     if !output.status.success() {
-        let code = output.status.code().and_then(|code| u8::try_from(code).ok());
+        let code = output
+            .status
+            .code()
+            .and_then(|code| u8::try_from(code).ok());
         return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
     }
-    let path = String::from_utf8(output.stdout).context("the path of the interpreter is no UTF-8")?;
+    let path =
+        String::from_utf8(output.stdout).context("the path of the interpreter is no UTF-8")?;
     match path.trim_end() {
         "" => bail!("{:?} printed no interpreter", recipe.get_program()),
         path => then(PathBuf::from(path)),

@@ -3,11 +3,7 @@
 use crate::stub::Project;
 use predicates::str::contains;
 
-const LIBRARIES: [&str; 3] = [
-    "lib/libame_pass.so",
-    "lib/libame_rt.so",
-    "lib/libame_rt.a",
-];
+const LIBRARIES: [&str; 3] = ["lib/libame_pass.so", "lib/libame_rt.so", "lib/libame_rt.a"];
 
 /// An installation whose recipe is this Python code.
 fn installation(recipe: &str) -> Project {
@@ -45,12 +41,9 @@ fn variants_and_artifacts_reach_the_recipe() {
     ] {
         let mut args = vec!["path"];
         args.extend(flag);
-        let mut result = ame(&project, &args)
-            .success()
-            .stdout("/bin/sh\n")
-            .stderr(predicates::str::starts_with(format!(
-                "{variant} --artifacts "
-            )));
+        let mut result = ame(&project, &args).success().stdout("/bin/sh\n").stderr(
+            predicates::str::starts_with(format!("{variant} --artifacts ")),
+        );
         for name in LIBRARIES {
             result = result.stderr(contains(project.path().join(name).to_str().unwrap()));
         }
@@ -65,9 +58,19 @@ fn variants_and_artifacts_reach_the_recipe() {
 #[test]
 fn run_becomes_the_interpreter() {
     let project = installation(ANSWERS);
-    ame(&project, &["run", "-c", "echo $1 on $2; exit 7", "--", "--gil", "--help"])
-        .code(7)
-        .stdout("--gil on --help\n");
+    ame(
+        &project,
+        &[
+            "run",
+            "-c",
+            "echo $1 on $2; exit 7",
+            "--",
+            "--gil",
+            "--help",
+        ],
+    )
+    .code(7)
+    .stdout("--gil on --help\n");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `ame python` with a stub in place of the recipe: the real one takes minutes (tests/cpython/modes).
+//! `ame python` with a stub in place of the recipe: the real one takes minutes.
 
 use crate::stub::Project;
 use predicates::str::contains;
@@ -84,14 +84,4 @@ fn errors_of_the_recipe_are_the_only_ones() {
     ame(&silent, &["path"])
         .code(1)
         .stderr(contains("printed no interpreter"));
-}
-
-#[test]
-fn a_missing_recipe_is_named() {
-    // The stub installation has none, and the source tree is not looked into for a chosen one.
-    let project = Project::new(&[]);
-    project.write("lib/libame_pass.so", "");
-    ame(&project, &["path"])
-        .code(1)
-        .stderr(contains("cpython-shim/build not found"));
 }

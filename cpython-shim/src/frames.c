@@ -155,6 +155,7 @@ ame_py_rolled_back(void)
     /* What was logged since begin has been undone with the log, which is empty now. */
     self->saved_from = self->saved_at_begin;
     self->serial++;
+    self->n_sites = 0;
 }
 
 /* --- while it runs ----------------------------------------------------------------------------- */

@@ -306,13 +306,12 @@ ame_py_take_gil(PyThreadState *tstate)
     errno = err;
 }
 
-/* Merged counts that came to nothing: called by the runtime right after a commit. */
-static void
-received(void **fields, size_t n)
+void
+ame_py_leave_to_burial(PyObject *op)
 {
     struct ame_py_thread *self = ame_py_get_self();
-    if (self->n_dead + n > self->room_for_dead) {
-        size_t room = (self->n_dead + n) * 2 + 62;
+    if (self->n_dead == self->room_for_dead) {
+        size_t room = self->n_dead * 2 + 62;
         PyObject **grown = realloc(self->dead, room * sizeof *grown);
         if (grown == NULL) {
             Py_FatalError("out of memory for the list of dead objects");
@@ -320,8 +319,15 @@ received(void **fields, size_t n)
         self->dead = grown;
         self->room_for_dead = room;
     }
+    self->dead[self->n_dead++] = op;
+}
+
+/* Merged counts that came to nothing: called by the runtime right after a commit. */
+static void
+received(void **fields, size_t n)
+{
     for (size_t i = 0; i < n; i++) {
-        self->dead[self->n_dead++] = (PyObject *)fields[i];
+        ame_py_leave_to_burial(fields[i]);
     }
 }
 

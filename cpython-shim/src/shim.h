@@ -43,6 +43,15 @@ struct ame_py_covered {
 };
 #define COVERED 64
 
+/* A specialised instruction that becomes visible when the transaction commits (specialise.c). */
+#define MOST_UNITS 16
+struct ame_py_site {
+    _Py_CODEUNIT *instr;
+    PyObject *code; /* a reference: the instruction is part of it */
+    _Py_CODEUNIT units[MOST_UNITS];
+};
+#define MOST_SITES 256
+
 /* What a thread has of its own. Made when it first attaches a thread state, given to a later thread
  * when it has ended, never freed: objects in the lists may outlive the thread that made them. */
 struct ame_py_thread {
@@ -69,6 +78,8 @@ struct ame_py_thread {
     struct ame_py_covered covered[COVERED];
     /* ame_py_epoch when the thread last began (specialise.c). */
     unsigned long epoch;
+    int n_sites;
+    struct ame_py_site sites[MOST_SITES];
     struct type_cache *type_cache;
     struct ame_py_thread *next, *next_free;
     struct _Py_object_freelists freelists;
@@ -92,6 +103,9 @@ struct ame_py_thread *ame_py_all_threads(void);
 void ame_py_irrevocable(void);
 /* The same, and nobody else runs until then. */
 void ame_py_alone(void);
+/* The object is given up by the next burial: for plain code that has a reference left over. */
+void ame_py_leave_to_burial(PyObject *op);
+void pyame_hold(PyObject *op);
 /* Gives up one reference to each object that `self->dead` has. Instrumented. */
 void pyame_bury(PyObject **dead, size_t n, size_t *done);
 
@@ -109,6 +123,7 @@ void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
 void *ame_malloc(size_t size);
 void ame_free(void *p);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
+void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));
 
 #endif

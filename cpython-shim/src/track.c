@@ -1,4 +1,4 @@
-/* Instrumented: the collector's lists as transactions see them. */
+/* Instrumented: the collector's lists and reference counts as transactions see them. */
 #include "shim.h"
 
 /* The young object joins the list of the thread that tracks it: its neighbours were most likely
@@ -33,6 +33,12 @@ pyame_gc_del(void *pointer)
         self->allocated--;
     }
     PyObject_Free((char *)op - before);
+}
+
+void
+pyame_hold(PyObject *op)
+{
+    Py_INCREF(op);
 }
 
 void

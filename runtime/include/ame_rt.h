@@ -113,6 +113,12 @@ void *ame_per_thread(void *addr, size_t len);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_wait_hook(void (*hook)(void));
 
+/* fn(arg) is called when the transaction will certainly commit, before it gives anything up: nobody
+ * else has seen its effects, and what it has read is still as it was. Forgotten when it is rolled back.
+ * For memory without barriers that must not tell of a transaction that never happened; fn is plain
+ * code and begins no transaction. Outside a transaction it runs at once. */
+void ame_before_release(void (*fn)(void *), void *arg);
+
 /* Headers: a promise that a granule with a reference count holds nothing else that transactions
  * write with locks. A thread then locks a count when it first changes it (counts that several
  * threads change at once go on as deltas; a negative count is one that nobody changes). Own region:

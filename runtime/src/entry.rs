@@ -696,6 +696,24 @@ pub extern "C" fn ame_should_commit() -> i32 {
 }
 
 /// # Safety
+/// `f(argument)` may be called when the transaction commits, and uses no transactions itself.
+#[no_mangle]
+pub unsafe extern "C" fn ame_before_release(
+    f: unsafe extern "C" fn(*mut c_void),
+    argument: *mut c_void,
+) {
+    // SAFETY: the thread's own state, and the caller's promise.
+    match unsafe { Thread::current().as_mut() } {
+        Some(thread) if thread.depth > 0 => {
+            thread.eventful = true;
+            thread.actions.before_release(f, argument);
+        }
+        // SAFETY: the caller's promise.
+        _ => unsafe { f(argument) },
+    }
+}
+
+/// # Safety
 /// `f(argument)` may be called when the transaction commits.
 #[no_mangle]
 pub unsafe extern "C" fn ame_on_commit(

@@ -134,6 +134,7 @@ fn commit_eventful(thread: &mut Thread) {
     crate::delta::merge(thread);
     // Before anything is given up: who sees what the transaction wrote prints after it.
     thread.effects.perform();
+    thread.actions.run_before_release();
     let mode = std::mem::replace(&mut thread.mode, Mode::Revocable);
     if mode != Mode::Revocable {
         protocol::release_token();

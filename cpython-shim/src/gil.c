@@ -276,6 +276,9 @@ ame_py_take_gil(PyThreadState *tstate)
     else if (join_in(self, tstate) == AME_PY_PARALLEL) {
         /* Returns again after a rollback, with this frame as it is now. */
         ame_begin();
+        if (self->parks) {
+            ame_make_inevitable();
+        }
     }
     if (_PyThreadState_MustExit(tstate)) {
         if (self->mode == AME_PY_PARALLEL) {

@@ -89,9 +89,13 @@ int
 ame_py_park(const void *address, const void *expected, size_t size, PyTime_t timeout, void *argument,
             int detach)
 {
+    struct ame_py_thread *self = ame_py_get_self();
     ame_py_irrevocable();
+    /* A thread that has waited takes the GIL again in there, in another transaction, and then takes itself
+     * out of the list of waiters, or changes the lock: all that must happen once. */
+    self->parks = 1;
     int result = _PyParkingLot_Park(address, expected, size, timeout, argument, detach);
-    /* Another transaction than before. What the caller does to the lock now must stay as well. */
+    self->parks = 0;
     ame_py_irrevocable();
     return result;
 }

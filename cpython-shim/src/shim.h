@@ -65,6 +65,8 @@ struct ame_py_thread {
     /* Depth of `with ame.atomic`; what it takes to leave the GIL out while it is not 0. */
     int atomic;
     int kept;
+    /* In the parking lot: the next transaction is inevitable from its begin on. */
+    int parks;
     /* One reference each, left over by merged counts. */
     PyObject **dead;
     size_t n_dead, room_for_dead;
@@ -123,6 +125,7 @@ void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
 void *ame_malloc(size_t size);
 void ame_free(void *p);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
+int ame_is_fresh(const void *address);
 void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));
 

@@ -35,6 +35,18 @@ pyame_gc_del(void *pointer)
     PyObject_Free((char *)op - before);
 }
 
+/* Other threads look at a count without a lock to see whether it is that of an immortal object, and do
+ * not count references to one. So an object that others know cannot become immortal for a while only. */
+void
+pyame_immortalize_interned(PyObject *string)
+{
+    if (!ame_is_fresh(string)) {
+        ame_py_irrevocable();
+    }
+    _PyASCIIObject_CAST(string)->state.interned = SSTATE_INTERNED_IMMORTAL;
+    _Py_SetImmortal(string);
+}
+
 void
 pyame_hold(PyObject *op)
 {

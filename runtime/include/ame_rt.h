@@ -119,6 +119,9 @@ void ame_set_wait_hook(void (*hook)(void));
  * code and begins no transaction. Outside a transaction it runs at once. */
 void ame_before_release(void (*fn)(void *), void *arg);
 
+/* Whether the calling thread's transaction has allocated the memory: nobody else can know of it. */
+int ame_is_fresh(const void *addr);
+
 /* Headers: a promise that a granule with a reference count holds nothing else that transactions
  * write with locks. A thread then locks a count when it first changes it (counts that several
  * threads change at once go on as deltas; a negative count is one that nobody changes). Own region:

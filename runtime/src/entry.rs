@@ -676,6 +676,14 @@ pub extern "C" fn ame_in_transaction() -> i32 {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_is_fresh(address: *const c_void) -> i32 {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_mut() }
+        .is_some_and(|thread| thread.depth > 0 && access::fresh(thread, address as usize))
+        as i32
+}
+
+#[no_mangle]
 pub extern "C" fn ame_retry() -> ! {
     // SAFETY: the thread's own state.
     match unsafe { Thread::current().as_mut() } {

@@ -93,6 +93,8 @@ ame_py_new_self(void)
     }
     pthread_mutex_unlock(&mutex);
     self->mode = AME_PY_OUTSIDE;
+    /* Its last owner may have ended in a wait. */
+    self->parks = self->kept = self->atomic = 0;
     ame_py_self = self;
     pthread_setspecific(exit_key, self);
     return self;
@@ -276,8 +278,8 @@ ame_py_take_gil(PyThreadState *tstate)
     else if (join_in(self, tstate) == AME_PY_PARALLEL) {
         /* Returns again after a rollback, with this frame as it is now. */
         ame_begin();
-        if (self->parks) {
-            ame_make_inevitable();
+        if (self->parks != 0) {
+            ame_inevitable_from_begin();
         }
     }
     if (_PyThreadState_MustExit(tstate)) {
@@ -348,6 +350,9 @@ bury(struct ame_py_thread *self, PyThreadState *tstate)
     int state = tstate->state;
     PyObject *exception = tstate->current_exception;
     ame_begin();
+    if (self->parks != 0) {
+        ame_inevitable_from_begin();
+    }
     _Py_tss_tstate = tstate;
     tstate->state = _Py_THREAD_ATTACHED;
     tstate->current_exception = NULL;

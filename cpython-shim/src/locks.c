@@ -93,9 +93,9 @@ ame_py_park(const void *address, const void *expected, size_t size, PyTime_t tim
     ame_py_irrevocable();
     /* A thread that has waited takes the GIL again in there, in another transaction, and then takes itself
      * out of the list of waiters, or changes the lock: all that must happen once. */
-    self->parks = 1;
+    self->parks++;
     int result = _PyParkingLot_Park(address, expected, size, timeout, argument, detach);
-    self->parks = 0;
+    self->parks--;
     ame_py_irrevocable();
     return result;
 }

@@ -65,7 +65,8 @@ struct ame_py_thread {
     /* Depth of `with ame.atomic`; what it takes to leave the GIL out while it is not 0. */
     int atomic;
     int kept;
-    /* In the parking lot: the next transaction is inevitable from its begin on. */
+    /* Depth of waits in the parking lot. There, transactions are inevitable from their begin on: other
+     * threads write to the entry of a waiter, which lies on its stack. */
     int parks;
     /* One reference each, left over by merged counts. */
     PyObject **dead;
@@ -117,6 +118,7 @@ void ame_py_rolled_back(void);
 /* From the runtime (runtime/include/ame_rt.h). */
 void ame_make_inevitable(void);
 void ame_make_exclusive(void);
+void ame_inevitable_from_begin(void);
 void ame_set_fenced(int on);
 void ame_set_headers(int on);
 void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));

@@ -122,6 +122,10 @@ void ame_before_release(void (*fn)(void *), void *arg);
 /* Whether the calling thread's transaction has allocated the memory: nobody else can know of it. */
 int ame_is_fresh(const void *addr);
 
+/* Right after an outermost ame_begin(): makes the transaction inevitable without ever restoring the
+ * stack, parts of which plain code of other threads may write to (the entry of a waiter in a list). */
+void ame_inevitable_from_begin(void);
+
 /* Headers: a promise that a granule with a reference count holds nothing else that transactions
  * write with locks. A thread then locks a count when it first changes it (counts that several
  * threads change at once go on as deltas; a negative count is one that nobody changes). Own region:

@@ -493,6 +493,14 @@ pub extern "C" fn ame_make_inevitable() {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_inevitable_from_begin() {
+    // SAFETY: the thread's own state.
+    if let Some(thread) = unsafe { Thread::current().as_mut() } {
+        transaction::inevitable_from_begin(thread);
+    }
+}
+
+#[no_mangle]
 pub extern "C" fn ame_make_exclusive() {
     if let Some(thread) = speculative() {
         transaction::make_exclusive(thread, caller!());

@@ -370,13 +370,37 @@ pub fn make_inevitable(thread: &mut Thread, pc: u64) {
     if thread.depth == 0 || thread.mode != Mode::Revocable {
         return;
     }
-    let want = Want {
+    let result = protocol::become_inevitable(thread.me, token(pc));
+    check(thread, result, pc);
+    became_inevitable(thread, pc);
+}
+
+/// `ame_inevitable_from_begin`: the transaction has done nothing yet, so where it would be rolled back it
+/// starts again, and the stack is left as it is.
+pub fn inevitable_from_begin(thread: &mut Thread) {
+    if thread.depth == 0 || thread.mode != Mode::Revocable {
+        return;
+    }
+    while protocol::become_inevitable(thread.me, token(0)).is_err() {
+        thread.disarm(tls());
+        let next = thread.next_version();
+        protocol::finish(thread.me, next);
+        thread.me.ver = next;
+        protocol::await_wounder(thread.me);
+        start(thread);
+    }
+    became_inevitable(thread, 0);
+}
+
+fn token(pc: u64) -> Want {
+    Want {
         access: ame_abi::trace::access::TOKEN,
         address: 0,
         pc,
-    };
-    let result = protocol::become_inevitable(thread.me, want);
-    check(thread, result, pc);
+    }
+}
+
+fn became_inevitable(thread: &mut Thread, pc: u64) {
     thread.mode = Mode::Inevitable;
     thread.eventful = true;
     // It can no longer be rolled back, and what comes next is not deferred.

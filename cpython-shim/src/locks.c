@@ -46,7 +46,7 @@ ame_py_mutex_unlock(PyMutex *m)
     ame_py_irrevocable();
     uint8_t expected = _Py_LOCKED;
     if (!_Py_atomic_compare_exchange_uint8(&m->_bits, &expected, _Py_UNLOCKED) &&
-        !_PyMutex_TryUnlock(m)) {
+        _PyMutex_TryUnlock(m) < 0) {
         Py_FatalError("unlocking mutex that is not locked");
     }
 }

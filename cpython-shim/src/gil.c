@@ -25,7 +25,8 @@ static int attached;               /* thread states that run, solo or in transac
 static int in_transactions;        /* those of them that run in transactions */
 static int waiting;                /* threads that wait for the solo one to drop the GIL */
 static struct ame_py_thread *solo;
-static int clock_runs;
+static int clock_runs, clock_stops;
+static pthread_t clock_thread;
 static pthread_cond_t clock_wanted = PTHREAD_COND_INITIALIZER;
 static int always;                 /* AME_ALWAYS: never solo */
 static pthread_key_t exit_key;
@@ -56,6 +57,7 @@ thread_ended(void *pointer)
 
 static void received(void **fields, size_t n);
 static void somebody_waits(void);
+static void stop_clock(void);
 
 static void
 init_once(void)
@@ -63,6 +65,7 @@ init_once(void)
     const char *text = getenv("AME_ALWAYS");
     always = text != NULL && *text != '\0' && strcmp(text, "0") != 0;
     pthread_key_create(&exit_key, thread_ended);
+    pthread_atfork(stop_clock, NULL, NULL);
     ame_set_heirs(received);
     ame_set_wait_hook(somebody_waits);
     /* Beside ob_refcnt there is only ob_type. */
@@ -148,8 +151,11 @@ run_clock(void *unused)
     for (;;) {
         /* Ends when nobody needs it for a while: a process is over when its last thread has ended,
          * which is how the child of a fork in a thread ends. */
-        for (int idle = 0; in_transactions == 0; idle = 1) {
-            if (idle) {
+        for (int idle = 0; in_transactions == 0 || clock_stops; idle = 1) {
+            if (idle || clock_stops) {
+                if (!clock_stops) {
+                    pthread_detach(pthread_self());
+                }
                 clock_runs = 0;
                 pthread_mutex_unlock(&mutex);
                 return NULL;
@@ -170,14 +176,29 @@ static void
 start_clock(void)
 {
     sigset_t every, before;
-    pthread_t id;
     sigfillset(&every);
     pthread_sigmask(SIG_SETMASK, &every, &before);
-    if (pthread_create(&id, NULL, run_clock, NULL) == 0) {
-        pthread_detach(id);
+    if (pthread_create(&clock_thread, NULL, run_clock, NULL) == 0) {
         clock_runs = 1;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* Before a fork: Python counts threads and warns. Whoever joins next starts it again. */
+static void
+stop_clock(void)
+{
+    pthread_mutex_lock(&mutex);
+    int runs = clock_runs;
+    clock_stops = 1;
+    pthread_cond_signal(&clock_wanted);
+    pthread_mutex_unlock(&mutex);
+    if (runs) {
+        pthread_join(clock_thread, NULL);
+    }
+    pthread_mutex_lock(&mutex);
+    clock_stops = 0;
+    pthread_mutex_unlock(&mutex);
 }
 
 /* The runtime found that the calling thread waits for another transaction. */

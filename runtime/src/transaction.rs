@@ -27,13 +27,9 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     }
     thread.attempts = 0;
     thread.stats.begins.add(1);
-    thread.peer().os.forget_stack_writes();
     // SAFETY: sp is the caller's frame.
-    unsafe { thread.snapshot.take(sp) };
+    unsafe { save(thread, sp) };
     thread.fresh_stack = (sp & !15) - thread.stack_low;
-    if let Some(hook) = BEGINS.get() {
-        hook();
-    }
     // The time stamp counter costs as much as the rest of a begin: only read when asked for.
     thread.started = if timing() { clock::cycles() } else { 0 };
     thread.age = age_now(thread.me.slot);
@@ -47,6 +43,20 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
 /// rolled one back: save memory and put it back.
 pub static BEGINS: Hook<extern "C" fn()> = Hook::new();
 pub static ROLLED_BACK: Hook<extern "C" fn()> = Hook::new();
+
+/// Copies what a rollback puts back as a whole.
+///
+/// # Safety
+/// [sp, base) is live stack of the thread.
+#[inline(always)]
+unsafe fn save(thread: &mut Thread, sp: usize) {
+    thread.peer().os.forget_stack_writes();
+    // SAFETY: the caller's promise.
+    unsafe { thread.snapshot.take(sp) };
+    if let Some(hook) = BEGINS.get() {
+        hook();
+    }
+}
 
 /// Ages grow with time and are unique.
 #[inline(always)]
@@ -72,9 +82,12 @@ fn start_through_gate(thread: &mut Thread) {
     loop {
         protocol::await_gate(thread.me);
         if protocol::start(thread.me, thread.age) {
-            return;
+            break;
         }
     }
+    // Who ran alone meanwhile may have changed what was copied before.
+    // SAFETY: the frames of begin are still there.
+    unsafe { save(thread, thread.snapshot.sp) };
 }
 
 /// `ame_commit`.

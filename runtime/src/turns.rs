@@ -137,7 +137,7 @@ pub fn total() -> u64 {
 /// Cycles of a turn.
 fn length() -> u64 {
     match RECORD.turn.load(Relaxed) {
-        0 => config().turn / 8,
+        0 => config().turn / 2,
         turn => turn,
     }
 }

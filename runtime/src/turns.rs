@@ -49,7 +49,7 @@ const COMPARISON: u64 = 4_000_000;
 const FIRST_PERIOD: u64 = 40_000_000;
 const LONGEST_PERIOD: u64 = 1_300_000_000;
 /// Turns must be faster by so much to be worth it.
-const MARGIN: f64 = 1.1;
+const MARGIN: f64 = 1.05;
 /// A trial may end halfway when turns are slower by so much.
 const HOPELESS: f64 = 0.85;
 /// A thread that begins no transaction for so long in its turn loses it.
@@ -260,7 +260,7 @@ fn adapt(share: &Share, took: u64, turn: u64, longest: u64) {
     };
     RECORD
         .turn
-        .store(better.clamp(longest / 16, longest), Relaxed);
+        .store(better.clamp(longest / 4, longest), Relaxed);
 }
 
 /// Who wants a turn and comes after `slot`.

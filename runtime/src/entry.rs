@@ -392,6 +392,8 @@ unsafe extern "C" fn write_slow(address: usize, pc: u64, thread: *mut Thread) {
     unsafe {
         if tls().poked() || !thread.quick {
             write_watched(thread, address, pc);
+        } else if thread.alone {
+            access::write_alone(thread, address, pc);
         } else {
             access::write_quick(thread, address, pc);
         }
@@ -695,7 +697,10 @@ pub extern "C" fn ame_is_fresh(address: *const c_void) -> i32 {
 pub extern "C" fn ame_retry() -> ! {
     // SAFETY: the thread's own state.
     match unsafe { Thread::current().as_mut() } {
-        Some(thread) if thread.depth > 0 => transaction::abort(thread, cause::RETRY, 0),
+        Some(thread) if thread.depth > 0 => {
+            transaction::share_the_gate(thread, 0);
+            transaction::abort(thread, cause::RETRY, 0)
+        }
         _ => fatal!("ame_retry() outside a transaction"),
     }
 }
@@ -707,8 +712,9 @@ pub extern "C" fn ame_should_commit() -> i32 {
         return 0;
     };
     let waited_for = thread.peer().waiters.load(Ordering::Relaxed) != 0;
-    let gate = crate::tables::gate().load(Ordering::Relaxed);
-    (thread.depth > 0 && (waited_for || gate != 0 || thread.me.doomed())) as i32
+    let closed = crate::tables::gate().load(Ordering::Relaxed) != 0;
+    let asked = waited_for || thread.me.doomed() || (closed && !thread.alone);
+    (thread.depth > 0 && asked) as i32
 }
 
 /// # Safety

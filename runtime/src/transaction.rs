@@ -2,6 +2,7 @@
 
 use crate::access;
 use crate::config::config;
+use crate::gate;
 use crate::heap;
 use crate::hook::Hook;
 use crate::peer;
@@ -66,28 +67,38 @@ fn age_now(slot: u32) -> u64 {
 
 #[inline(always)]
 fn start(thread: &mut Thread) {
-    // Armed before others can see the transaction, so that no poke for it comes too early.
-    thread.quick = !crate::watched();
-    access::begin_reads(thread);
-    thread.arm(tls());
-    if !protocol::start(thread.me, thread.age) {
+    if !try_start(thread) {
         start_through_gate(thread);
     }
 }
 
-/// Somebody runs exclusively, or asks for it.
+#[inline(always)]
+fn try_start(thread: &mut Thread) -> bool {
+    thread.quick = !crate::watched();
+    thread.alone = thread.share.holds;
+    if !thread.alone {
+        access::begin_reads(thread);
+    }
+    // Armed before others can see the transaction, so that no poke for it comes too early.
+    thread.arm(tls());
+    gate::start(thread.me, thread.age, thread.alone)
+}
+
+/// Somebody runs exclusively, or it is a thread's turn.
 #[cold]
 #[inline(never)]
 fn start_through_gate(thread: &mut Thread) {
     loop {
-        protocol::await_gate(thread.me);
-        if protocol::start(thread.me, thread.age) {
+        thread.disarm(tls());
+        crate::turns::await_gate(thread);
+        if try_start(thread) {
             break;
         }
     }
-    // Who ran alone meanwhile may have changed what was copied before.
-    // SAFETY: the frames of begin are still there.
-    unsafe { save(thread, thread.snapshot.sp) };
+    // Who ran meanwhile may have written what was saved, and exclusive ones tell nobody.
+    let sp = thread.saved.sp as usize;
+    // SAFETY: the frames of begin, or of a rollback to it.
+    unsafe { save(thread, sp) };
 }
 
 /// `ame_commit`.
@@ -154,7 +165,7 @@ fn commit_eventful(thread: &mut Thread) {
     }
     release(thread);
     if mode == Mode::Exclusive {
-        protocol::open_gate();
+        gate::open();
     }
     thread.eventful = false;
     thread.depth = 0;
@@ -214,6 +225,10 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     let actions = thread.actions.take_aborted();
     thread.deltas.drop_all();
     thread.allocations.abort();
+    if thread.alone && why != cause::CHAOS {
+        // It waits for somebody, or somebody for it.
+        crate::turns::forsake(thread);
+    }
     for action in actions {
         action();
     }
@@ -279,7 +294,6 @@ fn undo_memory(thread: &mut Thread) {
 
 /// `ame_retry`: the marks are kept, so that whoever wants to write what was read must wound us.
 fn await_change(thread: &mut Thread) {
-    crate::turns::leave(thread);
     let mine = thread.peer();
     mine.age.store(peer::YOUNGEST, Ordering::Release);
     while !thread.me.doomed() {
@@ -378,11 +392,21 @@ pub fn check(thread: &mut Thread, result: Result<(), Doomed>, pc: u64) {
     }
 }
 
+/// Before what may wait for others, or needs marks: a transaction in its thread's turn is begun again
+/// outside of it.
+#[inline(always)]
+pub fn share_the_gate(thread: &mut Thread, pc: u64) {
+    if thread.alone {
+        abort(thread, cause::TURN, pc);
+    }
+}
+
 /// `ame_inevitable`.
 pub fn make_inevitable(thread: &mut Thread, pc: u64) {
     if thread.depth == 0 || thread.mode != Mode::Revocable {
         return;
     }
+    share_the_gate(thread, pc);
     let result = protocol::become_inevitable(thread.me, token(pc));
     check(thread, result, pc);
     became_inevitable(thread, pc);
@@ -394,11 +418,14 @@ pub fn inevitable_from_begin(thread: &mut Thread) {
     if thread.depth == 0 || thread.mode != Mode::Revocable {
         return;
     }
-    while protocol::become_inevitable(thread.me, token(0)).is_err() {
+    while thread.alone || protocol::become_inevitable(thread.me, token(0)).is_err() {
         thread.disarm(tls());
         let next = thread.next_version();
         protocol::finish(thread.me, next);
         thread.me.ver = next;
+        if thread.alone {
+            crate::turns::forsake(thread);
+        }
         protocol::await_wounder(thread.me);
         start(thread);
     }
@@ -431,7 +458,7 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
         return;
     }
     make_inevitable(thread, pc);
-    protocol::close_gate(thread.me, GRACE);
+    gate::close(thread.me, GRACE);
     // From here on counts are changed in place.
     crate::delta::merge(thread);
     thread.mode = Mode::Exclusive;

@@ -5,8 +5,9 @@ use crate::foreign::stacks_low;
 use crate::heap::granule;
 use crate::peer;
 use crate::protocol::{self, Me, Want};
+use crate::signal;
 use crate::tables;
-use crate::thread::Thread;
+use crate::thread::{Mode, Thread};
 use crate::tls::tls;
 use crate::trace;
 use crate::transaction::check;
@@ -55,6 +56,7 @@ fn take_own(thread: &mut Thread, address: usize, pc: u64) -> bool {
 /// Acquires the granule of `address` for reading.
 #[inline(always)]
 pub fn read(thread: &mut Thread, address: usize, pc: u64) {
+    let _hold = signal::hold();
     let g = granule(address);
     let me = thread.me;
     if take_own(thread, address, pc) {
@@ -373,6 +375,7 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
 #[cold]
 #[inline(never)]
 pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
+    let _hold = signal::hold();
     let me = thread.me;
     if take_own(thread, address, pc) {
         return;
@@ -435,6 +438,7 @@ pub fn note_foreign_stack(me: Me, start: usize) {
 
 /// Acquires every granule of a range for reading.
 pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
+    let _hold = signal::hold();
     if length == 0 {
         return;
     }
@@ -474,7 +478,9 @@ pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
 /// wants every access.
 #[inline(always)]
 fn special(thread: &Thread, address: usize) -> bool {
-    !thread.quick || fresh_stack(thread, address)
+    let plain = thread.quick
+        || (thread.mode == Mode::Inevitable && !crate::watched() && !thread.allocations.any_lazy());
+    !plain || fresh_stack(thread, address)
 }
 
 /// Acquires every granule of a range for writing.
@@ -500,6 +506,7 @@ pub unsafe fn write_steps(
     size: usize,
     pc: u64,
 ) {
+    let _hold = signal::hold();
     let end = address + length;
     let mut batch = Batch {
         addresses: [0; BATCH],
@@ -617,6 +624,7 @@ impl Batch {
 /// # Safety
 /// The range is readable and written by this thread only.
 pub unsafe fn private_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
+    let _hold = signal::hold();
     let end = address + length;
     let mut at = address;
     while at < end {

@@ -7,6 +7,7 @@
 use crate::heap::granule;
 use crate::hook::Hook;
 use crate::protocol::{self, Want};
+use crate::signal;
 use crate::thread::Thread;
 use crate::transaction;
 use ame_abi::trace::access;
@@ -148,6 +149,7 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
         // SAFETY: the caller's promise.
         _ => return unsafe { add_in_place(field, width, delta) },
     };
+    let _hold = signal::hold();
     let written = thread.me.ver + 1;
     if *thread.mark(granule(field)) == written
         || thread.allocations.stamp_if_fresh(thread.me, field)
@@ -215,6 +217,7 @@ pub unsafe fn read(field: usize, width: Width) -> i64 {
         if !thread.speculative() {
             return load(field, width);
         }
+        let _hold = signal::hold();
         if HEADERS.load(Ordering::Relaxed) {
             let lock = crate::tables::lock(granule(field));
             loop {

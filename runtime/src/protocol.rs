@@ -393,7 +393,7 @@ fn give_way(me: Me) {
     wake_waiters(me);
 }
 
-/// Sleeps until the gate is open.
+/// Sleeps until the gate is open, or a signal has come.
 #[cold]
 pub fn await_gate(me: Me) {
     let mut step = 0;
@@ -407,6 +407,10 @@ pub fn await_gate(me: Me) {
             spin();
         } else {
             futex_wait(gate(), holder, PARK_NS);
+            #[cfg(not(loom))]
+            if crate::signal::waiting() {
+                return;
+            }
         }
     }
 }
@@ -551,9 +555,15 @@ pub fn await_release(
         }
         if step < spins() {
             spin();
-        } else {
-            park(me, other, &held);
+            continue;
         }
+        // What it waits for may take for ever (an inevitable transaction that reads from a pipe),
+        // and handlers that wait for its own end would as well.
+        #[cfg(not(loom))]
+        if crate::signal::waiting() && status(mine.state.load(Ordering::Relaxed)) != INEVITABLE {
+            break Err(Doomed);
+        }
+        park(me, other, &held);
     };
     #[cfg(not(loom))]
     report.end(&result);

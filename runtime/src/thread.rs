@@ -8,6 +8,7 @@ use crate::fatal;
 use crate::heap::Allocations;
 use crate::peer::{self, Peer};
 use crate::protocol::{self, Me};
+use crate::signal::{self, Oldest};
 use crate::stack::{self, Snapshot};
 use crate::stats::Stats;
 use crate::tables;
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Mutex;
 
 /// Callee-saved registers, stack pointer and return address of the caller of `ame_begin`.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Saved {
     pub rbx: u64,
@@ -98,6 +99,10 @@ pub struct Thread {
     pub abort_pc: u64,
     /// Depths that `ame_boundary_enter` left, innermost last.
     pub boundaries: Vec<u32>,
+    pub oldest_signals: Oldest,
+    /// While the handler of a fault runs in a transaction that can be rolled back: the signal mask
+    /// of the code that it has interrupted.
+    pub mask_at_fault: Option<u64>,
 }
 
 /// Address space of a thread's logs: first the undo log, then the snapshot with its stack.
@@ -236,6 +241,7 @@ pub fn register_below(end_of_frames: usize) -> *mut Thread {
 #[inline(never)]
 fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
     crate::init();
+    let _hold = signal::hold();
     let guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     let used = tables::peer_count().load(Ordering::Acquire);
     let free = (0..used).find(|&s| tables::peer(s).os.thread.load(Ordering::Acquire).is_null());
@@ -296,6 +302,8 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         abort_cause: 0,
         abort_pc: 0,
         boundaries: Vec::new(),
+        oldest_signals: Oldest::new(),
+        mask_at_fault: None,
     }));
     let tls = tls();
     peer.os.attach(tls, low, high);
@@ -311,6 +319,7 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
 
 /// Ends the calling thread's use of its slot.
 fn unregister() {
+    let _hold = signal::hold();
     let tls = tls();
     let thread = tls.thread.load(Ordering::Relaxed);
     if thread.is_null() {
@@ -344,6 +353,7 @@ fn unregister() {
 
 /// Runs `f` on every registered thread's state, which may be running.
 pub fn for_each(mut f: impl FnMut(&Thread)) {
+    let _hold = signal::hold();
     let _guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     for slot in 0..tables::peer_count().load(Ordering::Acquire) {
         let thread = tables::peer(slot).os.thread.load(Ordering::Acquire);

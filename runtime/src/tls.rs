@@ -5,7 +5,7 @@
 //! name it (it would read the initial image), and goes through the thread pointer in [`tls`].
 
 use crate::thread::Thread;
-use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize};
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 
 /// Layout fixed by `ame_rt.h` and `ame_abi::TLS_*`. Atomic, because others poke `rver` and `wver`.
 #[repr(C)]
@@ -16,6 +16,9 @@ pub struct Tls {
     pub ver: AtomicU16,
     pub unfenced: AtomicU16,
     pub thread: AtomicPtr<Thread>,
+    /// What follows is for [`crate::signal`]: how many holds there are, and which signals wait.
+    pub holds: AtomicU32,
+    pub waiting_signals: AtomicU64,
 }
 
 const _: () = {
@@ -39,6 +42,8 @@ pub static ame_tls: Tls = Tls {
     ver: AtomicU16::new(0),
     unfenced: AtomicU16::new(0),
     thread: AtomicPtr::new(std::ptr::null_mut()),
+    holds: AtomicU32::new(0),
+    waiting_signals: AtomicU64::new(0),
 };
 
 /// The calling thread's control block.

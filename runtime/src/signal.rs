@@ -210,18 +210,18 @@ pub unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, cont
         // SAFETY: the caller's promise.
         return unsafe { handle(signal, info, context) };
     }
-    // With SA_NODEFER it would come again here.
-    change_mask(libc::SIG_BLOCK, bit(signal));
+    // From here on no other comes: it would be blocked in this frame only, and come again.
+    change_mask(libc::SIG_BLOCK, !0);
     // SAFETY: the thread's own state; whoever uses it now does not use this.
     if let Some(thread) = unsafe { Thread::current().as_mut() } {
         thread.oldest_signals.keep(signal, info);
     }
     send_again(signal, info);
+    let waiting = tls().waiting_signals.load(Ordering::Relaxed) | bit(signal);
+    tls().waiting_signals.store(waiting, Ordering::Relaxed);
+    // Those as well that came before the mask changed.
     // SAFETY: the caller's promise.
-    unsafe { *mask_of(context) |= bit(signal) };
-    tls()
-        .waiting_signals
-        .fetch_or(bit(signal), Ordering::Relaxed);
+    unsafe { *mask_of(context) |= waiting };
 }
 
 /// Faults of the thread itself: the instruction would only fault again. And `abort`, which takes no

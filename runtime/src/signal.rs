@@ -224,22 +224,31 @@ pub unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, cont
     unsafe { *mask_of(context) |= waiting };
 }
 
+const FAULTS: [c_int; 6] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+];
+
+/// The thread ends: handlers are for others.
+pub fn block_all() {
+    let faults = FAULTS.iter().fold(0, |set, &signal| set | bit(signal));
+    change_mask(libc::SIG_BLOCK, !faults);
+}
+
 /// Faults of the thread itself: the instruction would only fault again. And `abort`, which takes no
 /// handler for none.
 fn cannot_wait(signal: c_int, info: &siginfo_t) -> bool {
-    match signal {
-        libc::SIGSEGV
-        | libc::SIGBUS
-        | libc::SIGFPE
-        | libc::SIGILL
-        | libc::SIGTRAP
-        | libc::SIGSYS => info.si_code > 0,
-        // SAFETY: a signal of this code has the sender's process.
-        libc::SIGABRT => unsafe {
-            info.si_code == libc::SI_TKILL && info.si_pid() == libc::getpid()
-        },
-        _ => false,
+    if FAULTS.contains(&signal) {
+        return info.si_code > 0;
     }
+    // SAFETY: a signal of this code has the sender's process.
+    signal == libc::SIGABRT
+        && info.si_code == libc::SI_TKILL
+        && unsafe { info.si_pid() == libc::getpid() }
 }
 
 /// Runs the program's handler.

@@ -223,6 +223,8 @@ fn exit_key() -> libc::pthread_key_t {
 
 /// Gives the calling thread a slot. Cheap to call again.
 pub fn register() -> *mut Thread {
+    // A handler may begin a transaction, and so register the thread: not from here on.
+    let _hold = signal::hold();
     let existing = Thread::current();
     if !existing.is_null() {
         return existing;
@@ -233,6 +235,11 @@ pub fn register() -> *mut Thread {
 
 /// The same for a thread whose transactions all run in frames below `end_of_frames`.
 pub fn register_below(end_of_frames: usize) -> *mut Thread {
+    let _hold = signal::hold();
+    let existing = Thread::current();
+    if !existing.is_null() {
+        return existing;
+    }
     let (low, high) = stack::bounds();
     register_with(low, high, end_of_frames & !15)
 }
@@ -241,7 +248,6 @@ pub fn register_below(end_of_frames: usize) -> *mut Thread {
 #[inline(never)]
 fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
     crate::init();
-    let _hold = signal::hold();
     let guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     let used = tables::peer_count().load(Ordering::Acquire);
     let free = (0..used).find(|&s| tables::peer(s).os.thread.load(Ordering::Acquire).is_null());
@@ -319,6 +325,8 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
 
 /// Ends the calling thread's use of its slot.
 fn unregister() {
+    // A handler might register the thread again, when nobody is left to unregister it.
+    signal::block_all();
     let _hold = signal::hold();
     let tls = tls();
     let thread = tls.thread.load(Ordering::Relaxed);

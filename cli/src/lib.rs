@@ -11,6 +11,7 @@ mod completions;
 mod doctor;
 mod locate;
 mod output;
+mod python;
 mod report;
 
 use cc::Language;
@@ -22,13 +23,16 @@ use std::process::ExitCode;
 #[command(
     name = "ame",
     version,
-    about = "Transactions for C programs: compile, look into conflicts, check the setup",
+    about = "Transactions for C and Python programs: compile, run, look into conflicts, check the setup",
     after_help = "\
 A first program:
   ame doctor                              is everything there?
   ame cc -O2 -g bank.c -o bank            compile; between ame_begin() and ame_commit() is atomic
   AME_LOG=bank.trace ./bank               run, and write down who was in whose way
   ame report bank.trace                   the source lines that cost the most
+
+A Python program whose threads run in parallel:
+  ame python run app.py
 
 A whole project:
   CC='ame cc' ./configure && make         or: make CC='ame cc'
@@ -63,6 +67,8 @@ enum Command {
     Annotations(annotations::Args),
     /// Show the conflicts in a trace that AME_LOG=FILE wrote
     Report(report::Args),
+    /// Build and run CPython whose threads run in parallel
+    Python(python::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -81,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Annotations(args) => annotations::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Report(args) => report::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Python(args) => python::run(&args),
         Command::Completions(args) => completions::run::<Cli>(&args).map(|()| ExitCode::SUCCESS),
     };
     match result {

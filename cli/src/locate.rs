@@ -3,7 +3,8 @@
 //! Three layouts are known, tried in this order:
 //! 1. `AME_HOME`: a prefix (`lib/`, `include/`) or a flat folder that holds everything.
 //! 2. Beside the executable: cargo's `target/release`, headers in the source tree around it.
-//! 3. A prefix around the executable: `bin/ame`, `lib/libame_*.so`, `include/ame.h`.
+//! 3. A prefix around the executable: `bin/ame`, `lib/libame_*.so`, `include/ame.h`; what builds
+//!    CPython in `share/ame`, which is laid out like the source tree.
 
 use anyhow::{bail, Context, Result};
 use std::ffi::OsStr;
@@ -20,6 +21,8 @@ pub const PLUGIN: &str = "libame_pass.so";
 pub const RUNTIME: &str = "libame_rt.so";
 pub const RUNTIME_STATIC: &str = "libame_rt.a";
 pub const HEADER: &str = "ame.h";
+/// Builds CPython.
+pub const RECIPE: &str = "cpython-shim/build";
 
 /// Our files as far as they were found. Methods turn a missing one into an error that says how to
 /// get it, so that a command only fails over the files that it needs.
@@ -30,6 +33,7 @@ pub struct Install {
     pub runtime_static: Option<PathBuf>,
     /// Folder of `ame.h`.
     pub include: Option<PathBuf>,
+    pub recipe: Option<PathBuf>,
     /// Folders that were searched, for the error message.
     pub searched: Vec<PathBuf>,
 }
@@ -68,8 +72,18 @@ impl Install {
             includes.push(ancestor.join("annotations/include"));
         }
         // A target folder outside of the source tree: where this was built from, if still there.
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../annotations");
-        includes.push(source.join("include"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        includes.push(source.join("annotations/include"));
+        let trees: Vec<PathBuf> = roots
+            .iter()
+            .map(|root| root.join("share/ame"))
+            .chain(
+                roots
+                    .iter()
+                    .flat_map(|root| root.ancestors().map(Path::to_path_buf)),
+            )
+            .chain([source])
+            .collect();
 
         let first = |name: &str, folders: &[PathBuf]| {
             folders
@@ -82,6 +96,7 @@ impl Install {
             runtime: first(RUNTIME, &libs),
             runtime_static: first(RUNTIME_STATIC, &libs),
             include: first(HEADER, &includes).and_then(|path| path.parent()?.canonicalize().ok()),
+            recipe: first(RECIPE, &trees),
             searched: libs,
         }
     }
@@ -100,6 +115,10 @@ impl Install {
 
     pub fn include(&self) -> Result<&Path> {
         self.need(&self.include, HEADER)
+    }
+
+    pub fn recipe(&self) -> Result<&Path> {
+        self.need(&self.recipe, RECIPE)
     }
 
     fn need<'a>(&self, found: &'a Option<PathBuf>, name: &str) -> Result<&'a Path> {

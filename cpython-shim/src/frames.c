@@ -111,7 +111,7 @@ ame_py_begins(void)
 
     _PyStackChunk *chunk = tstate->datastack_chunk;
     if (chunk == NULL) {
-        self->saved_from = NULL;
+        self->saved_from = self->saved_at_begin = NULL;
         ame_own_region(0, NULL, 0, NULL);
         return;
     }
@@ -135,7 +135,7 @@ ame_py_begins(void)
     if (low < top) {
         save(self, low, top - low);
     }
-    self->saved_from = low;
+    self->saved_from = self->saved_at_begin = low;
     self->saved_chunk = chunk;
     ame_own_region(0, chunk, chunk->size, low);
 }
@@ -152,6 +152,8 @@ ame_py_rolled_back(void)
         memcpy(entry->memory, entry->copy, entry->bytes);
         at += sizeof *entry + ((entry->bytes + 15) & ~(size_t)15);
     }
+    /* What was logged since begin has been undone with the log, which is empty now. */
+    self->saved_from = self->saved_at_begin;
     self->serial++;
 }
 

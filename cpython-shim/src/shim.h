@@ -62,7 +62,8 @@ struct ame_py_thread {
     /* Saved at begin; lowest saved address of the frame stack, and its chunk. */
     char *saved;
     size_t n_saved, room_for_saved;
-    char *saved_from;
+    /* Of the frame stack, all from here on is saved: now, and when the transaction began. */
+    char *saved_from, *saved_at_begin;
     void *saved_chunk;
     unsigned long serial;
     struct ame_py_covered covered[COVERED];

@@ -389,10 +389,9 @@ unsafe extern "C" fn read_pair_contended(address: usize, pc: u64, thread: *mut T
 unsafe extern "C" fn write_slow(address: usize, pc: u64, thread: *mut Thread) {
     // SAFETY: as above.
     let thread = unsafe { &mut *thread };
-    let poked = tls().rver.load(Ordering::Relaxed) == ame_abi::VER_POKED;
     // SAFETY: the program is about to write there.
     unsafe {
-        if poked || !thread.quick {
+        if tls().poked() || !thread.quick {
             write_watched(thread, address, pc);
         } else {
             access::write_quick(thread, address, pc);

@@ -5,7 +5,12 @@
 //! name it (it would read the initial image), and goes through the thread pointer in [`tls`].
 
 use crate::thread::Thread;
+<<<<<<< HEAD
 use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
+=======
+use ame_abi::VER_POKED;
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize, Ordering};
+>>>>>>> main
 
 /// Layout fixed by `ame_rt.h` and `ame_abi::TLS_*`. Atomic, because others poke `rver` and `wver`.
 #[repr(C)]
@@ -19,6 +24,16 @@ pub struct Tls {
     /// What follows is for [`crate::signal`]: how many holds there are, and which signals wait.
     pub holds: AtomicU32,
     pub waiting_signals: AtomicU64,
+}
+
+impl Tls {
+    /// Whether somebody wants the thread in a slow path, or did. Both words count: a thread that
+    /// repairs the first before the second is poked has a stale poke left in the second.
+    #[inline(always)]
+    pub fn poked(&self) -> bool {
+        self.rver.load(Ordering::Relaxed) == VER_POKED
+            || self.wver.load(Ordering::Relaxed) == VER_POKED
+    }
 }
 
 const _: () = {

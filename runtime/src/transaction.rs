@@ -369,7 +369,7 @@ fn random(thread: &mut Thread) -> u64 {
 /// False when the access needs nothing more, because no transaction that can fail runs.
 #[inline(always)]
 pub fn enter_slow_path(thread: &mut Thread, pc: u64) -> bool {
-    if tls().rver.load(Ordering::Relaxed) == ame_abi::VER_POKED {
+    if tls().poked() {
         poked(thread, pc);
     }
     if !thread.speculative() {

@@ -59,6 +59,11 @@ fn read_of_own_lock_after_half_a_poke() {
 }
 
 #[test]
+fn write_of_own_lock_after_late_poke() {
+    case("write_of_own_lock_after_late_poke").limit(10).ok();
+}
+
+#[test]
 fn foreign_write_above_the_frames() {
     case("foreign_write_above_the_frames").ok();
 }

@@ -10,8 +10,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from .cache import Failure, digest, entry, say, sha256
-from .run import clean_env, logged
+from recipe.cache import Failure, digest, entry, say, sha256
+from recipe.run import clean_env, logged
 
 VERSION = "1.14.0"
 SHA256 = "94068ac2935b6952ccb5e8a302eb9cebc26e82454494bef6e53822738adf0049"

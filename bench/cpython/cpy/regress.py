@@ -15,8 +15,8 @@ import time
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
-from .cache import Failure, say
-from .run import clean_env
+from recipe.cache import Failure, say
+from recipe.run import clean_env
 
 # No network, urlfetch, gui, largefile, audio; cpu and walltime only make tests longer.
 RESOURCES = "curses,subprocess,decimal"

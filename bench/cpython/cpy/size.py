@@ -4,9 +4,8 @@ import collections
 import json
 from pathlib import Path
 
-from .run import output
-
-STATISTICS = "pass-statistics.jsonl"
+from recipe.build import STATISTICS
+from recipe.run import output
 
 
 def code_size(build):

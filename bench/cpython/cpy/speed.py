@@ -9,7 +9,7 @@ import math
 import statistics
 
 from . import pyperformance
-from .cache import say
+from recipe.cache import say
 
 
 def measure(builds, programs=pyperformance.PROGRAMS, rounds=5, values=3, seconds=0.2,

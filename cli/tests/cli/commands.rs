@@ -18,6 +18,7 @@ fn help_teaches_by_examples() {
         "report",
         "doctor",
         "annotations",
+        "python",
         "completions",
     ] {
         project

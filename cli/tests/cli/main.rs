@@ -5,6 +5,7 @@ mod build_systems;
 mod cc;
 mod ccache;
 mod commands;
+mod python;
 mod real;
 mod report;
 mod stub;

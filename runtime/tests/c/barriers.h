@@ -6,6 +6,7 @@
 #endif
 #include <ame.h>
 #include <ame_rt.h>
+#include "registered.h"
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>

@@ -197,6 +197,19 @@ static void read_of_own_lock_after_half_a_poke(int argc, char **argv)
     EQUAL(shared[0].v, 9);
 }
 
+/* --- write_of_own_lock_after_late_poke: the second half of a poke came after the repair of the first - */
+static void write_of_own_lock_after_late_poke(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    ame_begin();
+    W(shared[0].v, 7);
+    ame_tls.wver = 0xffff;
+    W(shared[0].v, 8); /* waited for itself */
+    CHECK(ame_tls.wver != 0xffff);
+    ame_commit();
+    EQUAL(shared[0].v, 8);
+}
+
 /* --- foreign stack writes --------------------------------------------------------------------------*/
 /* foreign_write_above_the_frames: a write to thread-local memory of a thread made its rollback leave
  * the whole stack as it was. */
@@ -448,6 +461,7 @@ int main(int argc, char **argv)
         {"deltas_beside_a_write", deltas_beside_a_write},
         {"deltas_before_exclusive", deltas_before_exclusive},
         {"read_of_own_lock_after_half_a_poke", read_of_own_lock_after_half_a_poke},
+        {"write_of_own_lock_after_late_poke", write_of_own_lock_after_late_poke},
         {"foreign_write_above_the_frames", foreign_write_above_the_frames},
         {"foreign_stack_writes_do_not_pile_up", foreign_stack_writes_do_not_pile_up},
         {"stack_write_beside_a_rollback", stack_write_beside_a_rollback},

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <ame.h>
 #include <ame_rt.h>
+#include "../c/registered.h"
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>

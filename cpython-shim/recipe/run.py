@@ -21,14 +21,25 @@ def tail(path, lines=25):
         return "".join(file.readlines()[-lines:])
 
 
-def logged(argv, log, cwd=None, env=None, what=None, remedy="", append=True):
-    """Runs argv with all output to log; raises Failure with the log's end when it fails."""
+def logged(argv, log, cwd=None, env=None, what=None, remedy="", progress=None):
+    """Runs argv with all output to log; raises Failure with the log's end when it fails.
+    progress is called with each line of output."""
     argv = [str(arg) for arg in argv]
-    with open(log, "a" if append else "w") as out:
+    with open(log, "a") as out:
         out.write(f"$ {shlex.join(argv)}\n")
         out.flush()
-        code = subprocess.call(argv, cwd=cwd, env=env or clean_env(), stdin=subprocess.DEVNULL,
-                               stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(argv, cwd=cwd, env=env or clean_env(), stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                   errors="replace")
+        try:
+            for line in process.stdout:
+                out.write(line)
+                if progress:
+                    progress(line)
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+        code = process.wait()
     if code != 0:
         what = what or argv[0]
         remedy = f"\n{remedy}" if remedy else ""

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 START = time.monotonic()
+# What removes an unfinished line.
+CLEAR = "\r\x1b[K" if sys.stderr.isatty() else ""
 
 
 class Failure(Exception):
@@ -21,8 +23,14 @@ class Failure(Exception):
 
 
 def say(text):
-    """A progress line, with the seconds since the start."""
-    print(f"[{time.monotonic() - START:7.1f}s] {text}", flush=True)
+    """A progress line, with the seconds since the start. Standard output is for results."""
+    print(f"{CLEAR}[{time.monotonic() - START:7.1f}s] {text}", file=sys.stderr, flush=True)
+
+
+def show(text):
+    """The same, on a terminal only, and written over by the next one."""
+    if CLEAR:
+        print(f"{CLEAR}[{time.monotonic() - START:7.1f}s] {text}", end="", file=sys.stderr, flush=True)
 
 
 def root():
@@ -73,13 +81,13 @@ def entry(name):
         stamp.touch()
 
 
-def main_wrapper(main):
+def main_wrapper(main, name):
     """Runs main(); a Failure or an interrupt becomes one line and an exit code."""
     try:
         sys.exit(main())
     except Failure as error:
-        print(f"cpython: error: {error}", file=sys.stderr)
+        print(f"{CLEAR}{name}: error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("cpython: interrupted", file=sys.stderr)
+        print(f"{CLEAR}{name}: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -1,0 +1,36 @@
+"""The shim's object files, and the interpreter linked with them."""
+
+import re
+
+from .run import clean_env, logged
+from .toolchain import CLANG, SHIM
+
+# What transactions must see as they see CPython's own code; the others are plain code.
+INSTRUMENTED = ("track.c",)
+FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")
+
+
+def build(result, compiler, jobs, make):
+    """Compiles the shim, and the evaluation loop, which has a set of its own. Returns the words for
+    make that link the interpreter with it."""
+    home, tree = compiler.home, result.tree
+    objects = result.folder / "shim"
+    objects.mkdir(exist_ok=True)
+    folders = (tree, tree / "Include", tree / "Include/internal", tree / "Include/internal/mimalloc",
+               home / "annotations/include")
+    made = []
+    for path in sorted((home / SHIM / "src").glob("*.c")):
+        cc = compiler.cc.split() if path.name in INSTRUMENTED else [CLANG]
+        made.append(objects / f"{path.stem}.o")
+        logged([*cc, *FLAGS, *(f"-I{folder}" for folder in folders), "-c", path, "-o", made[-1]],
+               result.log, env=clean_env(), what=f"compiling {path}")
+    linked = objects / "shim.o"
+    logged(["ld", "-r", *made, "-o", linked], result.log, env=clean_env(), what="linking the shim")
+
+    (tree / "Lib/ame.py").write_bytes((home / SHIM / "python/ame.py").read_bytes())
+    # make does not know that the interpreter depends on the shim.
+    result.python.unlink(missing_ok=True)
+    loop = f"{compiler.cc} -fame-annotations={home / SHIM / 'cpython-ame-eval.toml'}"
+    make(tree, compiler, result.log, jobs, f"CC={loop}", "Python/ceval.o")
+    libraries = re.search(r"^LIBS=(.*)$", (tree / "Makefile").read_text(), re.M).group(1).strip()
+    return [f"LIBS={libraries} {linked}"]

@@ -5,12 +5,8 @@
 //! name it (it would read the initial image), and goes through the thread pointer in [`tls`].
 
 use crate::thread::Thread;
-<<<<<<< HEAD
-use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
-=======
 use ame_abi::VER_POKED;
-use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize, Ordering};
->>>>>>> main
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Layout fixed by `ame_rt.h` and `ame_abi::TLS_*`. Atomic, because others poke `rver` and `wver`.
 #[repr(C)]

@@ -253,7 +253,7 @@ int main(void)
         with_helper(sends_one, at_rollback);
     }
     stop_ticker();
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 4; i++) {
         catch(SIGUSR1, on_wake);
         with_helper(sends_one, before_inevitable_read);
         catch(SIGUSR1, on_wake);

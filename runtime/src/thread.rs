@@ -282,7 +282,7 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         has_own: false,
         own: Default::default(),
         undo: UndoLog::new(logs, undo_bytes),
-        snapshot: Snapshot::new(end_of_frames, logs + undo_bytes, SNAPSHOT_BYTES),
+        snapshot: Snapshot::new(low, end_of_frames, logs + undo_bytes, SNAPSHOT_BYTES),
         age: 0,
         attempts: 0,
         // SAFETY: a plain query; the address is the same for the thread's life.

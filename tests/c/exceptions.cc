@@ -55,13 +55,15 @@ static void one(long i)
     CHECK(x == y);
     ame_commit();
     unsigned attempt = ame_begin();
-    Guard guard;
-    volatile long local[100] = {};
-    local[99] = i;
-    x += i;
-    if (attempt == 0 && tick >= 0)
-        ame_retry();
-    y += local[99];
+    {
+        Guard guard; /* gone before the commit: what it counts is shared */
+        volatile long local[100] = {};
+        local[99] = i;
+        x += i;
+        if (attempt == 0 && tick >= 0)
+            ame_retry();
+        y += local[99];
+    }
     ame_commit();
 }
 

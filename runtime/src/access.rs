@@ -11,6 +11,7 @@ use crate::thread::{Mode, Thread};
 use crate::tls::tls;
 use crate::trace;
 use crate::transaction::check;
+use crate::undo;
 use ame_abi::trace::access;
 use ame_abi::GRANULE;
 use std::sync::atomic::{compiler_fence, fence, AtomicBool, Ordering};
@@ -59,6 +60,10 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
     let _hold = signal::hold();
     let g = granule(address);
     let me = thread.me;
+    // A handler that has run since the caller looked may have written there.
+    if *thread.mark(g) >= me.ver {
+        return;
+    }
     if take_own(thread, address, pc) {
         return;
     }
@@ -354,6 +359,8 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
         return;
     }
     if !fresh_stack(thread, address) {
+        // SAFETY: the caller's promise.
+        unsafe { undo::touch(address) };
         if protocol::try_lock(me, g).is_err() {
             // SAFETY: the caller's promise.
             return unsafe { write(thread, address, pc) };
@@ -375,8 +382,14 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
 #[cold]
 #[inline(never)]
 pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { undo::touch(address) };
     let _hold = signal::hold();
     let me = thread.me;
+    // As in `read`.
+    if *thread.mark(granule(address)) > me.ver {
+        return;
+    }
     if take_own(thread, address, pc) {
         return;
     }
@@ -585,6 +598,10 @@ impl Batch {
             BATCH => u64::MAX,
             _ => (1 << n) - 1,
         };
+        for &start in addresses {
+            // SAFETY: the promise of `write`'s caller.
+            unsafe { undo::touch(start) };
+        }
         // A few are not worth the fence.
         let got = match n {
             0..4 => 0,

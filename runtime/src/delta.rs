@@ -10,6 +10,7 @@ use crate::protocol::{self, Want};
 use crate::signal;
 use crate::thread::Thread;
 use crate::transaction;
+use crate::undo;
 use ame_abi::trace::access;
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -162,6 +163,8 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
     if HEADERS.load(Ordering::Relaxed) && kind == Kind::Refcount {
         let g = granule(field);
         if !shared(g).load(Ordering::Relaxed) {
+            // SAFETY: the caller's promise.
+            unsafe { undo::touch(field) };
             if protocol::try_lock(thread.me, g).is_ok() {
                 // SAFETY: readable, and locked.
                 unsafe { thread.undo.push_granule(field & !15, pc) };

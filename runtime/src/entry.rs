@@ -695,7 +695,8 @@ pub extern "C" fn ame_should_commit() -> i32 {
     };
     let waited_for = thread.peer().waiters.load(Ordering::Relaxed) != 0;
     let gate = crate::tables::gate().load(Ordering::Relaxed);
-    (thread.depth > 0 && (waited_for || gate != 0 || thread.me.doomed())) as i32
+    let wanted = waited_for || gate != 0 || thread.me.doomed() || signal::waiting();
+    (thread.depth > 0 && wanted) as i32
 }
 
 /// # Safety

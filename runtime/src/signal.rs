@@ -126,6 +126,8 @@ fn change_mask(how: c_int, set: u64) {
 
 /// Sends a signal to the calling thread, with all that is known of it.
 fn send_again(signal: c_int, info: &siginfo_t) {
+    // SAFETY: the thread's own.
+    let errno = unsafe { *libc::__errno_location() };
     // SAFETY: `info` is valid; to itself a process may send any.
     let send = |info: &siginfo_t| unsafe {
         libc::syscall(
@@ -145,6 +147,8 @@ fn send_again(signal: c_int, info: &siginfo_t) {
     if send(&bare) != 0 {
         fatal!("cannot keep signal {signal} until a transaction ends");
     }
+    // SAFETY: the thread's own, and that of the interrupted code.
+    unsafe { *libc::__errno_location() = errno };
 }
 
 /// Mask at the interrupted code, the part that the kernel knows.
@@ -215,6 +219,8 @@ pub unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, cont
     // SAFETY: the thread's own state; whoever uses it now does not use this.
     if let Some(thread) = unsafe { Thread::current().as_mut() } {
         thread.oldest_signals.keep(signal, info);
+        // If the thread is about to sleep until another one wakes it, it looks again.
+        thread.peer().park.fetch_add(1, Ordering::SeqCst);
     }
     send_again(signal, info);
     let waiting = tls().waiting_signals.load(Ordering::Relaxed) | bit(signal);
@@ -235,8 +241,10 @@ const FAULTS: [c_int; 6] = [
 
 /// The thread ends: handlers are for others.
 pub fn block_all() {
-    let faults = FAULTS.iter().fold(0, |set, &signal| set | bit(signal));
-    change_mask(libc::SIG_BLOCK, !faults);
+    // Nor do those of the C library, SIGCANCEL and SIGSETXID, wait: other threads may wait for them.
+    let never = FAULTS.iter().chain(&[REAL_TIME, REAL_TIME + 1]);
+    let set = never.fold(0, |set, &signal| set | bit(signal));
+    change_mask(libc::SIG_BLOCK, !set);
 }
 
 /// Faults of the thread itself: the instruction would only fault again. And `abort`, which takes no
@@ -276,6 +284,8 @@ unsafe fn handle(signal: c_int, info: &mut siginfo_t, context: *mut c_void) {
         }
         handler => handler,
     };
+    // Only a fault finds any. Should its handler jump away, what they were for is over.
+    let holds = tls().holds.swap(0, Ordering::Relaxed);
     // SAFETY: the thread's own state, which no other code uses when nothing must wait.
     unsafe {
         if !thread.is_null() && (*thread).depth != 0 {
@@ -285,7 +295,7 @@ unsafe fn handle(signal: c_int, info: &mut siginfo_t, context: *mut c_void) {
                 thread.mask_at_fault = Some(*mask_of(context));
                 thread.eventful = true;
             }
-            if tls().holds.load(Ordering::Relaxed) == 0 {
+            if holds == 0 {
                 crate::module::prepare_call(thread, handler);
             }
         }
@@ -294,6 +304,7 @@ unsafe fn handle(signal: c_int, info: &mut siginfo_t, context: *mut c_void) {
             std::mem::transmute(handler);
         handler(signal, info, context);
     }
+    tls().holds.store(holds, Ordering::Relaxed);
 }
 
 /// A rollback left handlers that had interrupted the transaction.
@@ -341,6 +352,14 @@ fn take_handler(signal: c_int) -> usize {
 
 /// Keeps the table above and the kernel's in step.
 static CHANGES: Mutex<()> = Mutex::new(());
+
+/// In the child of a fork, which has inherited no signal that waits.
+pub fn forget_waiting() {
+    // SAFETY: the thread's own state.
+    if let Some(thread) = unsafe { Thread::current().as_mut() } {
+        thread.oldest_signals = Oldest::new();
+    }
+}
 
 /// Held by `fork`, so that the child can change actions.
 pub fn changes() -> MutexGuard<'static, ()> {

@@ -323,11 +323,11 @@ fn await_change(thread: &mut Thread) {
     crate::turns::leave(thread);
     let mine = thread.peer();
     mine.age.store(peer::YOUNGEST, Ordering::Release);
-    while !thread.me.doomed() && !signal::waiting() {
+    loop {
         let ticket = mine.park.load(Ordering::SeqCst);
         // A wounder unparks only those that say they wait.
         mine.waiting_for.store(thread.me.slot + 1, Ordering::SeqCst);
-        if thread.me.doomed() {
+        if thread.me.doomed() || signal::waiting() {
             break;
         }
         crate::primitive::futex_wait(&mine.park, ticket, 50_000_000);

@@ -93,6 +93,48 @@ static void body(int number)
     ame_commit();
 }
 
+/* A handler that touches what the inevitable transaction is about to touch: neighbours in the same granules, which
+ * the interrupted barrier then finds acquired. */
+enum { CELLS = 256 };
+static struct { long of_program, of_handler; } cells[2][CELLS] __attribute__((aligned(64)));
+static volatile long interruptions;
+
+static void on_interruption(int signal)
+{
+    (void)signal;
+    ame_begin();
+    for (int i = 0; i < CELLS; i++) {
+        cells[0][i].of_handler++;
+        cells[1][i].of_handler++;
+    }
+    ame_commit();
+    interruptions++;
+}
+
+static void interrupted_barriers(void)
+{
+    long rounds = 0, seen = 0;
+    litmus_deadline = litmus_now() + n_seconds;
+    while (time_left() || interruptions < 20) {
+        ame_begin();
+        ame_inevitable();
+        for (int i = 0; i < CELLS; i++) {
+            cells[0][i].of_program++;
+            seen += *(volatile long *)&cells[1][i].of_program;
+        }
+        ame_commit();
+        rounds++;
+    }
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    CHECK(pthread_sigmask(SIG_BLOCK, &alarm, NULL) == 0 && seen == 0);
+    for (int i = 0; i < CELLS; i++) {
+        CHECK(cells[0][i].of_program == rounds && cells[0][i].of_handler == interruptions);
+        CHECK(cells[1][i].of_program == 0 && cells[1][i].of_handler == interruptions);
+    }
+}
+
 static void set_timer(int which, long microseconds)
 {
     struct itimerval timer = {{0, microseconds}, {0, microseconds}};
@@ -104,6 +146,14 @@ int main(int argc, char **argv)
     litmus_arguments(argc, argv);
     for (int i = 0; i < ACCOUNTS; i++)
         accounts[i] = START;
+    struct sigaction interruption = {.sa_handler = on_interruption, .sa_flags = SA_RESTART};
+    CHECK(sigaction(SIGALRM, &interruption, NULL) == 0);
+    set_timer(ITIMER_REAL, 50);
+    interrupted_barriers();
+    set_timer(ITIMER_REAL, 0);
+    sigset_t all;
+    sigfillset(&all);
+    CHECK(signal(SIGALRM, SIG_IGN) == on_interruption && pthread_sigmask(SIG_UNBLOCK, &all, NULL) == 0);
     struct sigaction alarm = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     struct sigaction prof = {.sa_sigaction = on_prof, .sa_flags = SA_SIGINFO | SA_RESTART};
     CHECK(sigaction(SIGALRM, &alarm, NULL) == 0 && sigaction(SIGPROF, &prof, NULL) == 0);
@@ -113,8 +163,6 @@ int main(int argc, char **argv)
     run_threads(n_threads, body);
     set_timer(ITIMER_REAL, 0);
     set_timer(ITIMER_PROF, 0);
-    sigset_t all;
-    sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     /* The ticker gets signals too. */
     stop_ticker();

@@ -61,7 +61,7 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
     let g = granule(address);
     let me = thread.me;
     // A handler that has run since the caller looked may have written there.
-    if *thread.mark(g) >= me.ver {
+    if thread.alone || *thread.mark(g) >= me.ver {
         return;
     }
     if take_own(thread, address, pc) {
@@ -397,6 +397,10 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
         *thread.mark(granule(address)) = me.ver + 1;
         return;
     }
+    if thread.alone {
+        // SAFETY: the caller's promise.
+        return unsafe { write_shared_alone(thread, address, pc) };
+    }
     let start = address & !(GRANULE - 1);
     let result = protocol::lock_for_write(me, granule(address), || Want {
         access: access::WRITE_OF_WRITTEN,
@@ -409,6 +413,39 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     // SAFETY: the caller's promise, and the granule is locked.
     unsafe { thread.undo.push_granule(start, pc) };
     finish_write(thread, address, pc);
+}
+
+/// [`write_quick`] in this thread's turn.
+///
+/// # Safety
+/// As there.
+#[inline(never)]
+pub unsafe fn write_alone(thread: &mut Thread, address: usize, pc: u64) {
+    if take_own(thread, address, pc) {
+        return;
+    }
+    if fresh_stack(thread, address) {
+        *thread.mark(granule(address)) = thread.me.ver + 1;
+        return;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { write_shared_alone(thread, address, pc) }
+}
+
+#[inline(always)]
+unsafe fn write_shared_alone(thread: &mut Thread, address: usize, pc: u64) {
+    let g = granule(address);
+    let start = address & !(GRANULE - 1);
+    // Logged first: this faults where there is no memory.
+    // SAFETY: the caller's promise, and nobody else can lock the granule.
+    unsafe { thread.undo.push_granule(start, pc) };
+    // Nobody looks at the lock, but who has it is how the runtime tells what is logged.
+    protocol::lock_in_turn(thread.me, g);
+    if address >= stacks_low() {
+        note_foreign_stack(thread.me, start);
+    }
+    *thread.mark(g) = thread.me.ver + 1;
+    crate::delta::fold(thread, start);
 }
 
 /// With the granule of `address` locked and logged: makes it writable.
@@ -452,7 +489,7 @@ pub fn note_foreign_stack(me: Me, start: usize) {
 /// Acquires every granule of a range for reading.
 pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
     let _hold = signal::hold();
-    if length == 0 {
+    if length == 0 || thread.alone {
         return;
     }
     let mut at = address & !(GRANULE - 1);
@@ -594,6 +631,17 @@ impl Batch {
         let n = std::mem::take(&mut self.n);
         let (addresses, granules) = (&self.addresses[..n], &self.granules[..n]);
         let me = thread.me;
+        if thread.alone {
+            for &start in addresses {
+                // Steps smaller than a granule come to the same one twice.
+                if *thread.mark(granule(start)) <= me.ver {
+                    // SAFETY: the promise of `write`'s caller.
+                    unsafe { write_shared_alone(thread, start, pc) };
+                }
+            }
+            crate::transaction::enter_slow_path(thread, pc);
+            return;
+        }
         let all = match n {
             BATCH => u64::MAX,
             _ => (1 << n) - 1,

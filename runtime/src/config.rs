@@ -8,6 +8,7 @@
 //! | `AME_WARN=1` | say which uninstrumented function made a transaction exclusive (once each) |
 //! | `AME_STAMP=n` | longest run of granules stamped ahead of a sequential reader (0: off) |
 //! | `AME_TURN=n` | longest turn where threads take turns, in microseconds (0: they never do) |
+//! | `AME_TURN=n,always` | the same, and they do whether it is faster or not (tests) |
 //! | `AME_MAX_VERSION=n` | wrap versions at n (tests) |
 
 use crate::fatal;
@@ -23,6 +24,7 @@ pub struct Config {
     pub stamp_ahead: u32,
     /// In cycles of the time stamp counter.
     pub turn: u64,
+    pub always_turns: bool,
     pub max_version: u16,
 }
 
@@ -61,6 +63,12 @@ pub fn config() -> &'static Config {
                 fatal!("AME_CHAOS={text}: expected seed,rate such as 1,0.01 (rate from 0 to 0.9)")
             }),
         };
+        let (turn, always_turns) = match variable("AME_TURN") {
+            None => (4000, false),
+            Some(text) => parse_turn(&text).unwrap_or_else(|| {
+                fatal!("AME_TURN={text}: expected a number from 0 to 100000, or that and `,always`")
+            }),
+        };
         Config {
             chaos_rate,
             chaos_seed,
@@ -68,12 +76,22 @@ pub fn config() -> &'static Config {
             stats: flag("AME_STATS"),
             warn: flag("AME_WARN"),
             stamp_ahead: number("AME_STAMP", 64, "from 0 to 256", |n| *n <= 256),
-            turn: 2600 * number("AME_TURN", 4000, "from 0 to 100000", |n| *n <= 100_000),
+            turn: 2600 * turn,
+            always_turns,
             max_version: number("AME_MAX_VERSION", MAX_VERSION, "from 8 to 65528", |n| {
                 (8..=MAX_VERSION).contains(n)
             }),
         }
     })
+}
+
+fn parse_turn(text: &str) -> Option<(u64, bool)> {
+    let (number, always) = match text.strip_suffix(",always") {
+        Some(number) => (number, true),
+        None => (text, false),
+    };
+    let n = number.trim().parse().ok()?;
+    (n <= 100_000).then_some((n, always))
 }
 
 fn parse_chaos(text: &str) -> Option<(u64, u32)> {

@@ -393,6 +393,8 @@ unsafe extern "C" fn write_slow(address: usize, pc: u64, thread: *mut Thread) {
     unsafe {
         if tls().poked() || !thread.quick {
             write_watched(thread, address, pc);
+        } else if thread.alone {
+            access::write_alone(thread, address, pc);
         } else {
             access::write_quick(thread, address, pc);
         }
@@ -682,7 +684,10 @@ pub extern "C" fn ame_in_transaction() -> i32 {
 pub extern "C" fn ame_retry() -> ! {
     // SAFETY: the thread's own state.
     match unsafe { Thread::current().as_mut() } {
-        Some(thread) if thread.depth > 0 => transaction::abort(thread, cause::RETRY, 0),
+        Some(thread) if thread.depth > 0 => {
+            transaction::share_the_gate(thread, 0);
+            transaction::abort(thread, cause::RETRY, 0)
+        }
         _ => fatal!("ame_retry() outside a transaction"),
     }
 }
@@ -694,9 +699,9 @@ pub extern "C" fn ame_should_commit() -> i32 {
         return 0;
     };
     let waited_for = thread.peer().waiters.load(Ordering::Relaxed) != 0;
-    let gate = crate::tables::gate().load(Ordering::Relaxed);
-    let wanted = waited_for || gate != 0 || thread.me.doomed() || signal::waiting();
-    (thread.depth > 0 && wanted) as i32
+    let closed = crate::tables::gate().load(Ordering::Relaxed) != 0;
+    let asked = waited_for || thread.me.doomed() || (closed && !thread.alone) || signal::waiting();
+    (thread.depth > 0 && asked) as i32
 }
 
 /// # Safety

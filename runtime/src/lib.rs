@@ -24,6 +24,7 @@ pub mod entry;
 pub mod foreign;
 #[cfg(not(loom))]
 pub mod fork;
+pub mod gate;
 #[cfg(not(loom))]
 pub mod heap;
 pub mod hook;

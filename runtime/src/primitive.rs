@@ -111,15 +111,19 @@ pub fn futex_wait(word: &AtomicU32, value: u32, timeout_ns: i64) {
             tv_nsec: timeout_ns % 1_000_000_000,
         };
         // SAFETY: `word` and `timeout` outlive the call; errors (EAGAIN, EINTR, ETIMEDOUT) all
-        // mean "look again", which every caller does.
+        // mean "look again", which every caller does. They are not the program's: a barrier that waits
+        // leaves its errno alone.
         unsafe {
+            let errno = libc::__errno_location();
+            let before = *errno;
             libc::syscall(
                 libc::SYS_futex,
                 word as *const AtomicU32,
                 libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
                 value,
                 &timeout as *const libc::timespec,
-            )
+            );
+            *errno = before;
         };
     }
     #[cfg(loom)]

@@ -347,6 +347,13 @@ fn marks_live(me: Me, slot: u32, mark: u16, wraps: u32) -> bool {
     mark & !1 == version(state) && status(state) != IDLE
 }
 
+/// The same in a turn of this thread (`gate`): nobody else holds a lock or is about to take one.
+#[inline(always)]
+pub fn lock_in_turn(me: Me, g: u32) {
+    debug_assert!(matches!(lock(g).load(Ordering::Relaxed), 0));
+    lock(g).store(me.lock_word(), Ordering::Relaxed);
+}
+
 /// Gives lock[g] back. Release: whoever takes it next sees what was written.
 #[inline(always)]
 pub fn unlock(g: u32) {
@@ -358,61 +365,6 @@ pub fn unlock(g: u32) {
 pub fn participate() {
     participants().fetch_add(1, Ordering::SeqCst);
     heavy_fence();
-}
-
-/// Publishes the start of a transaction. False when the gate is closed: then nothing has started
-/// and the caller waits with [`await_gate`].
-#[inline(always)]
-pub fn start(me: Me, age: u64) -> bool {
-    let mine = peer(me.slot);
-    mine.age.store(age, Ordering::Relaxed);
-    let active = state_of(me.ver, ACTIVE);
-    mine.state.store(active, Ordering::Release);
-    // Loaded after the store: `participate` fences between its count and any lock.
-    light_fence();
-    if mine.unfenced.load(Ordering::Relaxed) != 0 && participants().load(Ordering::Acquire) > 1 {
-        // Writers that saw us idle did not ask for a fence (`handshake`).
-        fence(Ordering::SeqCst);
-    }
-    // Pairs with the heavy fence in `close_gate`: either we see the gate, or it sees our state.
-    light_fence();
-    let gate = gate().load(Ordering::Acquire);
-    if gate == 0 || gate == me.slot + 1 {
-        return true;
-    }
-    give_way(me);
-    false
-}
-
-#[cold]
-#[inline(never)]
-fn give_way(me: Me) {
-    peer(me.slot)
-        .state
-        .store(state_of(me.ver, IDLE), Ordering::Release);
-    wake_waiters(me);
-}
-
-/// Sleeps until the gate is open, or a signal has come.
-#[cold]
-pub fn await_gate(me: Me) {
-    let mut step = 0;
-    loop {
-        let holder = gate().load(Ordering::Acquire);
-        if holder == 0 || holder == me.slot + 1 {
-            return;
-        }
-        step += 1;
-        if step < SPINS {
-            spin();
-        } else {
-            futex_wait(gate(), holder, PARK_NS);
-            #[cfg(not(loom))]
-            if crate::signal::waiting() {
-                return;
-            }
-        }
-    }
 }
 
 /// Before [`finish`] with a version that starts over: the slot's marks have been cleared.
@@ -431,7 +383,7 @@ pub fn finish(me: Me, next_ver: u16) {
 }
 
 #[inline(always)]
-fn wake_waiters(me: Me) {
+pub fn wake_waiters(me: Me) {
     // Pairs with the heavy fence in `park`: either the waiter sees that we let go, or we see it.
     light_fence();
     if peer(me.slot).waiters.load(Ordering::Relaxed) != 0 {
@@ -482,9 +434,9 @@ pub fn wound(me: Me, slot: u32, state: u32) -> bool {
 
 /// Spins that take about two microseconds.
 #[cfg(not(loom))]
-const SPINS: u32 = 100;
+pub const SPINS: u32 = 100;
 #[cfg(loom)]
-const SPINS: u32 = 1;
+pub const SPINS: u32 = 1;
 /// Spins before a thread sleeps: a sleep and the wake-up cost tens of microseconds, but a thread
 /// that has no processor to run on cannot let go.
 fn spins() -> u32 {
@@ -502,13 +454,13 @@ const HANDSHAKE_SPINS: u32 = 60;
 #[cfg(loom)]
 const HANDSHAKE_SPINS: u32 = u32::MAX;
 /// Longest sleep before a waiter looks again by itself, in nanoseconds.
-const PARK_NS: i64 = 5_000_000;
+pub const PARK_NS: i64 = 5_000_000;
 
 /// Called by a thread that finds that it has to wait for another transaction.
 pub static WAIT_HOOK: Hook<extern "C" fn()> = Hook::new();
 
 /// Asks others to commit, if the program has told us how. True if it has.
-fn ask_for_commits() -> bool {
+pub fn ask_for_commits() -> bool {
     let hook = WAIT_HOOK.get();
     if let Some(hook) = hook {
         hook();
@@ -572,7 +524,7 @@ pub fn await_release(
 
 /// Sleeps until `other` ends a transaction, or we are doomed, or a while has passed.
 #[cold]
-fn park(me: Me, other: u32, held: &impl Fn() -> bool) {
+pub fn park(me: Me, other: u32, held: &impl Fn() -> bool) {
     let mine = peer(me.slot);
     let ticket = mine.park.load(Ordering::SeqCst);
     mine.waiting_for.store(other + 1, Ordering::SeqCst);
@@ -641,49 +593,4 @@ pub fn become_inevitable(me: Me, want: Want) -> Result<(), Doomed> {
 /// Gives the token back. Before [`finish`], which wakes those who wait for it.
 pub fn release_token() {
     token().store(0, Ordering::Release);
-}
-
-/// How much longer a gate that closes waits for threads that have been asked to commit.
-const POLITE: u32 = 50;
-
-/// Closes the gate and waits until no other transaction runs. The caller is inevitable, so at most
-/// one thread is here. `grace` steps are given to the others before they are wounded.
-pub fn close_gate(me: Me, grace: u32) {
-    gate().store(me.slot + 1, Ordering::SeqCst);
-    // Pairs with the light fence in `start`.
-    heavy_fence();
-    // Who can be asked to commit gets time to do it.
-    let (grace, spins) = match ask_for_commits() {
-        true => (grace.saturating_mul(POLITE), SPINS.saturating_mul(POLITE)),
-        false => (grace, SPINS),
-    };
-    for slot in 0..peer_count().load(Ordering::SeqCst) {
-        if slot == me.slot {
-            continue;
-        }
-        let mut step = 0;
-        loop {
-            let state = peer(slot).state.load(Ordering::Acquire);
-            if status(state) == IDLE {
-                break;
-            }
-            step += 1;
-            if step > grace {
-                wound(me, slot, state);
-            }
-            if step < spins {
-                spin();
-            } else {
-                park(me, slot, &|| {
-                    status(peer(slot).state.load(Ordering::Acquire)) != IDLE
-                });
-            }
-        }
-    }
-}
-
-/// Opens the gate.
-pub fn open_gate() {
-    gate().store(0, Ordering::Release);
-    futex_wake(gate());
 }

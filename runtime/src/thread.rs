@@ -87,6 +87,8 @@ pub struct Thread {
     /// The assembly of `ame_read_slow` may do a read by itself: a transaction that can fail runs,
     /// and neither chaos, nor a trace, nor lazily stamped blocks want to see its reads.
     pub quick: bool,
+    /// The current transaction is one of this thread's turn: no other runs.
+    pub alone: bool,
     pub share: Share,
     pub chaos: u64,
     pub actions: Actions,
@@ -148,7 +150,9 @@ impl Thread {
     /// Lets the inline checks of this thread fail where they must.
     #[inline(always)]
     pub fn arm(&self, tls: &Tls) {
-        tls.rver.store(self.me.ver, Ordering::Relaxed);
+        // Alone, it reads what it likes.
+        let reads = if self.alone { 0 } else { self.me.ver };
+        tls.rver.store(reads, Ordering::Relaxed);
         tls.wver.store(self.me.ver + 1, Ordering::Relaxed);
         tls.ver.store(self.me.ver, Ordering::Relaxed);
     }
@@ -297,6 +301,7 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         unfenced_since: 0,
         participates: false,
         quick: false,
+        alone: false,
         share: Share::new(),
         chaos: config().chaos_seed ^ (slot as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         actions: Actions::default(),

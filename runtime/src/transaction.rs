@@ -2,6 +2,7 @@
 
 use crate::access;
 use crate::config::config;
+use crate::gate;
 use crate::heap;
 use crate::hook::Hook;
 use crate::peer;
@@ -58,28 +59,46 @@ fn age_now(slot: u32) -> u64 {
 
 #[inline(always)]
 fn start(thread: &mut Thread) {
-    // Armed before others can see the transaction, so that no poke for it comes too early.
-    thread.quick = !crate::watched();
-    access::begin_reads(thread);
-    thread.arm(tls());
-    if !protocol::start(thread.me, thread.age) {
+    if !try_start(thread) {
         start_through_gate(thread);
     }
 }
 
-/// Somebody runs exclusively, or asks for it.
+#[inline(always)]
+fn try_start(thread: &mut Thread) -> bool {
+    thread.quick = !crate::watched();
+    thread.alone = thread.share.holds;
+    if !thread.alone {
+        access::begin_reads(thread);
+    }
+    // Armed before others can see the transaction, so that no poke for it comes too early.
+    thread.arm(tls());
+    gate::start(thread.me, thread.age, thread.alone)
+}
+
+/// Somebody runs exclusively, or it is a thread's turn.
 #[cold]
 #[inline(never)]
 fn start_through_gate(thread: &mut Thread) {
     loop {
-        protocol::await_gate(thread.me);
+        thread.disarm(tls());
+        crate::turns::await_gate(thread);
         if signal::waiting() {
-            // Nothing has begun yet: to roll back is the way to run the handler.
-            abort(thread, cause::EXCLUSIVE, 0);
+            // Nothing has begun yet.
+            // SAFETY: the thread's own state, of which this frame has nothing in registers.
+            unsafe { let_handlers_in(thread) };
+            thread.depth = 1;
+            signal::end_rollback();
+        } else if try_start(thread) {
+            break;
         }
-        if protocol::start(thread.me, thread.age) {
-            return;
-        }
+    }
+    // Who ran meanwhile may have written what was saved, and exclusive ones tell nobody.
+    let sp = thread.saved.sp as usize;
+    // SAFETY: the frames of begin, or of a rollback to it.
+    unsafe { thread.snapshot.take(sp) };
+    if let Some(hook) = BEGINS.get() {
+        hook();
     }
 }
 
@@ -155,7 +174,7 @@ fn commit_eventful(thread: &mut Thread) {
     }
     release(thread);
     if mode == Mode::Exclusive {
-        protocol::open_gate();
+        gate::open();
     }
     thread.eventful = false;
     thread.mask_at_fault = None;
@@ -219,6 +238,10 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     let actions = thread.actions.take_aborted();
     thread.deltas.drop_all();
     thread.allocations.abort();
+    if thread.alone && why != cause::CHAOS {
+        // It waits for somebody, or somebody for it.
+        crate::turns::forsake(thread);
+    }
     for action in actions {
         action();
     }
@@ -275,6 +298,7 @@ unsafe fn let_handlers_in(thread: *mut Thread) {
         let fresh_stack = (*thread).fresh_stack;
         let (age, attempts) = ((*thread).age, (*thread).attempts);
         let errno = (*thread).errno_at_begin;
+        (*thread).depth = 0;
         signal::let_in();
         (*thread).saved = saved;
         (*thread).snapshot.sp = sp;
@@ -320,7 +344,6 @@ fn undo_memory(thread: &mut Thread) {
 
 /// `ame_retry`: the marks are kept, so that whoever wants to write what was read must wound us.
 fn await_change(thread: &mut Thread) {
-    crate::turns::leave(thread);
     let mine = thread.peer();
     mine.age.store(peer::YOUNGEST, Ordering::Release);
     loop {
@@ -420,11 +443,21 @@ pub fn check(thread: &mut Thread, result: Result<(), Doomed>, pc: u64) {
     }
 }
 
+/// Before what may wait for others, or needs marks: a transaction in its thread's turn is begun again
+/// outside of it.
+#[inline(always)]
+pub fn share_the_gate(thread: &mut Thread, pc: u64) {
+    if thread.alone {
+        abort(thread, cause::TURN, pc);
+    }
+}
+
 /// `ame_inevitable`.
 pub fn make_inevitable(thread: &mut Thread, pc: u64) {
     if thread.depth == 0 || thread.mode != Mode::Revocable {
         return;
     }
+    share_the_gate(thread, pc);
     let want = Want {
         access: ame_abi::trace::access::TOKEN,
         address: 0,
@@ -454,7 +487,7 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     }
     make_inevitable(thread, pc);
     let _hold = signal::hold();
-    protocol::close_gate(thread.me, GRACE);
+    gate::close(thread.me, GRACE);
     // From here on counts are changed in place.
     crate::delta::merge(thread);
     thread.mode = Mode::Exclusive;

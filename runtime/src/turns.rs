@@ -3,20 +3,30 @@
 //! Two threads whose transactions touch the same memory can be slower together than one of them
 //! alone, without a single conflict: every cache line they need is with the other processor. A mutex
 //! does better there, because whoever has it often gets it again, and keeps its cache. So can we:
-//! from time to time the threads try to begin transactions only while it is their turn, of which
-//! each is long enough to make up for a cold cache. If transactions per time then grow by more than
-//! what the others lose by waiting, they go on like that for a while, else they do not.
+//! from time to time the threads begin transactions only while it is their turn, of which each is
+//! long enough to make up for a cold cache. If transactions per time then grow by more than what the
+//! others lose by waiting, they go on like that for a while, else they do not.
 //!
-//! All this is advice. A thread waits before it begins a transaction, when it holds nothing and has
-//! no age yet; it waits a bounded time; a turn that is lost, or taken twice, costs time only. No
-//! invariant depends on it, and no order of these accesses matters.
+//! The thread whose turn it is has the gate ([`crate::gate`]): its transactions run alone, and need no marks for
+//! what they read and no atomic instruction for what they lock. They can be rolled back like all others. What
+//! could wait for another thread ends the turn ([`leave`]): it becomes irrevocable, retries, waits for a lock.
+//! The others wait before they begin a transaction, when they hold nothing, and end the turn of
+//! one that does not use it ([`await_gate`]).
+//!
+//! When to take turns is advice, and no order of those accesses matters. That a turn is one is the gate's business.
 
 use crate::clock;
 use crate::config::config;
+use crate::gate;
+use crate::peer;
 use crate::primitive::{processors, spin};
+use crate::signal;
 use crate::tables;
 use crate::thread::Thread;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed},
+};
 
 /// Everybody runs when they like.
 const TOGETHER: u32 = 0;
@@ -40,28 +50,18 @@ const COMPARISON: u64 = 4_000_000;
 const FIRST_PERIOD: u64 = 40_000_000;
 const LONGEST_PERIOD: u64 = 1_300_000_000;
 /// Turns must be faster by so much to be worth it.
-const MARGIN: f64 = 1.1;
+const MARGIN: f64 = 1.05;
 /// A trial may end halfway when turns are slower by so much.
 const HOPELESS: f64 = 0.85;
+/// A thread that begins no transaction for so long in its turn loses it.
+const IDLE_PATIENCE: u64 = 250_000;
 /// A turn is too short when its second half is faster than the first by so much.
 const COLD: f64 = 1.1;
-
-/// What waiting threads look at.
-#[repr(align(128))]
-struct Turn {
-    mode: AtomicU32,
-    /// Slot + 1 of the thread whose turn it is, or 0.
-    holder: AtomicU32,
-}
-
-static TURN: Turn = Turn {
-    mode: AtomicU32::new(TOGETHER),
-    holder: AtomicU32::new(0),
-};
 
 /// What decides about the mode.
 #[repr(align(128))]
 struct Record {
+    mode: AtomicU32,
     /// Time stamp of the next decision.
     decide_at: AtomicU64,
     gap: AtomicU64,
@@ -78,6 +78,7 @@ struct Record {
 }
 
 static RECORD: Record = Record {
+    mode: AtomicU32::new(TOGETHER),
     decide_at: AtomicU64::new(0),
     gap: AtomicU64::new(FIRST_GAP),
     turn: AtomicU64::new(0),
@@ -100,8 +101,8 @@ pub struct Share {
     mode: u32,
     /// In the first half of a turn.
     half: (u64, u64),
-    /// It is our turn, as far as we know.
-    holds: bool,
+    /// It is our turn, unless somebody has ended it.
+    pub holds: bool,
     /// Transactions per cycle while running together, or 0.
     together: f64,
 }
@@ -134,12 +135,19 @@ pub fn total() -> u64 {
     RECORD.total.load(Relaxed)
 }
 
-/// Before a transaction, once in a stretch: may we go on?
+/// Cycles of a turn.
+fn length() -> u64 {
+    match RECORD.turn.load(Relaxed) {
+        0 => config().turn / 2,
+        turn => turn,
+    }
+}
+
+/// Before a transaction, once in a stretch: is it time to begin a turn, or to end one?
 #[cold]
 #[inline(never)]
 pub fn look(thread: &mut Thread) {
     let now = clock::cycles();
-    let slot = thread.me.slot;
     let share = &mut thread.share;
     share.count += share.stretch as u64;
     let took = now.saturating_sub(share.looked);
@@ -149,28 +157,36 @@ pub fn look(thread: &mut Thread) {
     } else if took > LOOK * 2 {
         share.stretch = (share.stretch / 2).max(1);
     }
+    if config().always_turns {
+        share.stretch = 1;
+    }
     share.left = share.stretch;
+    if share.holds {
+        return in_turn(thread, now);
+    }
     let participants = tables::participants().load(Relaxed);
-    let longest = config().turn;
-    if participants < 2 || participants > processors() || longest == 0 {
-        share.together = 0.0;
-        share.measure(TOGETHER, now);
-        return;
+    let possible = participants > 1
+        && (participants <= processors() || config().always_turns)
+        && config().turn != 0
+        && thread.participates
+        // A trace wants every access, and glue that saves memory at begin runs long transactions.
+        && !crate::trace::enabled()
+        && crate::transaction::BEGINS.get().is_none();
+    if possible {
+        return together(thread, now);
     }
-    match TURN.mode.load(Relaxed) {
-        TOGETHER => together(share, slot, now),
-        mode => in_turns(share, slot, now, mode, longest),
-    }
+    share.together = 0.0;
+    share.measure(TOGETHER, now);
 }
 
-fn together(share: &mut Share, slot: u32, now: u64) {
-    share.holds = false;
+fn together(thread: &mut Thread, now: u64) {
+    let share = &mut thread.share;
     let took = now.saturating_sub(share.since);
     if share.mode != TOGETHER || took > WINDOW * 20 {
         // The first stretch is that of a cold cache, or nothing ran.
         return share.measure(TOGETHER, now);
     }
-    if took < WINDOW {
+    if took < WINDOW && !config().always_turns {
         return;
     }
     let rate = share.count as f64 / took as f64;
@@ -180,58 +196,54 @@ fn together(share: &mut Share, slot: u32, now: u64) {
     };
     share.measure(TOGETHER, now);
     let due = RECORD.decide_at.load(Relaxed);
-    if due == 0 {
+    if due == 0 && !config().always_turns {
         RECORD.decide_at.store(now + FIRST_GAP, Relaxed);
     } else if now >= due
-        && TURN
+        && RECORD
             .mode
             .compare_exchange(TOGETHER, TRIAL, Relaxed, Relaxed)
             .is_ok()
     {
-        TURN.holder.store(slot + 1, Relaxed);
         RECORD.turns.store(0, Relaxed);
         RECORD.speed.store(0, Relaxed);
         RECORD.threads.store(1, Relaxed);
-        share.holds = true;
-        share.measure(TRIAL, now);
+        let last = now + length();
+        share.holds = gate::take_turn(thread.me, || clock::cycles() < last);
+        if !share.holds {
+            return give_up(now);
+        }
+        share.measure(TRIAL, clock::cycles());
     }
 }
 
-fn in_turns(share: &mut Share, slot: u32, now: u64, mode: u32, longest: u64) {
-    let turn = match RECORD.turn.load(Relaxed) {
-        0 => longest / 8,
-        turn => turn,
-    };
-    if share.holds && TURN.holder.load(Relaxed) == slot + 1 {
-        let took = now.saturating_sub(share.since);
-        if took < turn {
-            if share.half.0 == 0 && took >= turn / 2 {
-                share.half = (took, share.count);
-            }
-            return;
+/// In our turn: passes it on when it is over.
+fn in_turn(thread: &mut Thread, now: u64) {
+    let slot = thread.me.slot;
+    let share = &mut thread.share;
+    let (took, turn) = (now.saturating_sub(share.since), length());
+    if took < turn {
+        if share.half.0 == 0 && took >= turn / 2 {
+            share.half = (took, share.count);
         }
-        adapt(share, took, turn, longest);
-        let rate = share.count as f64 / took as f64;
-        let speed = if share.together > 0.0 {
-            rate / share.together
-        } else {
-            0.0
-        };
-        judge(mode, speed, now);
-        share.measure(mode, now);
-        if TURN.mode.load(Relaxed) == TOGETHER {
-            share.holds = false;
-            return;
-        }
-        match next(slot) {
-            Some(other) => TURN.holder.store(other + 1, Relaxed),
-            None => return,
-        }
+        return;
     }
-    share.holds = await_turn(slot, now, turn);
-    let now = clock::cycles();
-    share.looked = now;
-    share.measure(TURN.mode.load(Relaxed), now);
+    adapt(share, took, turn, config().turn);
+    let rate = share.count as f64 / took as f64;
+    let speed = if share.together > 0.0 {
+        rate / share.together
+    } else {
+        0.0
+    };
+    let mode = RECORD.mode.load(Relaxed);
+    judge(mode, speed, now);
+    share.measure(mode, now);
+    if RECORD.mode.load(Relaxed) == TOGETHER {
+        return leave(thread);
+    }
+    if let Some(other) = next(slot) {
+        share.holds = false;
+        gate::pass_turn(thread.me, other);
+    }
 }
 
 /// Turns just so long that little of them goes into warming the cache.
@@ -249,7 +261,7 @@ fn adapt(share: &Share, took: u64, turn: u64, longest: u64) {
     };
     RECORD
         .turn
-        .store(better.clamp(longest / 16, longest), Relaxed);
+        .store(better.clamp(longest / 4, longest), Relaxed);
 }
 
 /// Who wants a turn and comes after `slot`.
@@ -266,6 +278,9 @@ fn wants(slot: u32) -> bool {
 fn judge(mode: u32, speed: f64, now: u64) {
     let record = &RECORD;
     record.total.fetch_add(1, Relaxed);
+    if config().always_turns {
+        return record.mode.store(IN_TURNS, Relaxed);
+    }
     let n = tables::peer_count().load(Relaxed);
     let threads = 1 + (0..n).filter(|&other| wants(other)).count() as u32;
     let threads = threads.max(record.threads.fetch_max(threads, Relaxed));
@@ -290,7 +305,7 @@ fn judge(mode: u32, speed: f64, now: u64) {
             .store((period * 2).min(LONGEST_PERIOD), Relaxed);
         record.gap.store(FIRST_GAP, Relaxed);
         record.decide_at.store(now + period, Relaxed);
-        TURN.mode.store(IN_TURNS, Relaxed);
+        RECORD.mode.store(IN_TURNS, Relaxed);
     } else {
         give_up(now);
     }
@@ -305,54 +320,99 @@ fn give_up(now: u64) {
 }
 
 fn run_together(now: u64, gap: u64) {
+    let gap = if config().always_turns { 0 } else { gap };
     RECORD.decide_at.store(now + gap, Relaxed);
-    TURN.mode.store(TOGETHER, Relaxed);
-    TURN.holder.store(0, Relaxed);
+    RECORD.mode.store(TOGETHER, Relaxed);
 }
 
-/// Waits until it is our turn (then true), or nobody takes turns any more.
-fn await_turn(slot: u32, start: u64, turn: u64) -> bool {
-    let wanted = &tables::peer(slot).wants_turn;
-    wanted.store(1, Relaxed);
-    let most = PATIENCE * turn * tables::participants().load(Relaxed) as u64;
-    let mut step = 0u32;
-    let got = loop {
-        if TURN.mode.load(Relaxed) == TOGETHER {
+/// Waits until the gate is open, or it is our turn, or a signal has come; notes which. Ends the turn of a thread that does not
+/// use it, or keeps it for too long.
+#[cold]
+pub fn await_gate(thread: &mut Thread) {
+    let me = thread.me;
+    let wanted = &tables::peer(me.slot).wants_turn;
+    let mut watch = Watch::new();
+    thread.share.holds = loop {
+        let word = tables::gate().load(Acquire);
+        if word == 0 || word == me.slot + 1 {
             break false;
         }
-        let holder = TURN.holder.load(Relaxed);
-        if holder == slot + 1
-            || (holder == 0
-                && TURN
-                    .holder
-                    .compare_exchange(0, slot + 1, Relaxed, Relaxed)
-                    .is_ok())
-        {
+        if signal::waiting() {
+            break false;
+        }
+        if word & gate::TURN == 0 {
+            gate::await_change(word);
+            continue;
+        }
+        let holder = (word & !gate::TURN) - 1;
+        if holder == me.slot {
             break true;
         }
-        step += 1;
-        if step.is_multiple_of(16) {
-            let now = clock::cycles();
-            if now.saturating_sub(start) > most {
-                // Whoever has it does not begin transactions.
-                give_up(now);
-                break false;
-            }
-        }
+        wanted.store(1, Relaxed);
         // Seldom: the processor may share its core with the one whose turn it is.
-        for _ in 0..8 {
+        for _ in 0..100 {
             spin();
+        }
+        if watch.lost(holder) && gate::break_turn(me, holder) {
+            give_up(clock::cycles());
         }
     };
     wanted.store(0, Relaxed);
-    got
+    if thread.share.holds {
+        let now = clock::cycles();
+        thread.share.looked = now;
+        thread.share.left = thread.share.stretch;
+        thread.share.measure(RECORD.mode.load(Relaxed), now);
+    }
 }
 
-/// The thread will not begin a transaction for a while.
-pub fn leave(thread: &mut Thread) {
-    let me = thread.me.slot + 1;
-    if std::mem::take(&mut thread.share.holds) && TURN.holder.load(Relaxed) == me {
-        let other = next(thread.me.slot).map_or(0, |other| other + 1);
-        TURN.holder.store(other, Relaxed);
+/// What a waiting thread sees of the one whose turn it is.
+struct Watch {
+    since: u64,
+    holder: u32,
+    state: u32,
+    changed: u64,
+}
+
+impl Watch {
+    fn new() -> Self {
+        let now = clock::cycles();
+        Watch {
+            since: now,
+            holder: u32::MAX,
+            state: 0,
+            changed: now,
+        }
     }
+
+    /// Whether the holder has had its chance.
+    fn lost(&mut self, holder: u32) -> bool {
+        let now = clock::cycles();
+        let state = tables::peer(holder).state.load(Relaxed);
+        if holder != self.holder {
+            self.since = now;
+        }
+        if holder != self.holder || state != self.state {
+            (self.holder, self.state, self.changed) = (holder, state, now);
+            return now - self.since > PATIENCE * length();
+        }
+        let unchanged = now.saturating_sub(self.changed);
+        match peer::status(state) {
+            peer::IDLE => unchanged > IDLE_PATIENCE,
+            _ => unchanged > PATIENCE * length(),
+        }
+    }
+}
+
+/// Ends our turn, if it is ours: the thread is about to wait for something, or ends. Call it outside of
+/// transactions.
+pub fn leave(thread: &mut Thread) {
+    thread.share.holds = false;
+    gate::end_turn(thread.me);
+}
+
+/// The same because turns are no good here.
+pub fn forsake(thread: &mut Thread) {
+    leave(thread);
+    give_up(clock::cycles());
 }

@@ -1,5 +1,5 @@
 //! Litmus programs (`c/litmus.c`) on the machine code that ships: with reads marked inline and in
-//! the stub, with rollbacks at random, and with versions that wrap after every third transaction.
+//! the stub, with rollbacks at random, in turns, and with versions that wrap after every third transaction.
 
 #![cfg(not(loom))]
 
@@ -24,6 +24,10 @@ fn run(case: &str) {
     Run::new("litmus", Reads::Inline, case)
         .arg(0.3)
         .env("AME_STAMP", 0)
+        .ok();
+    Run::new("litmus", Reads::Inline, case)
+        .arg(0.3)
+        .env("AME_TURN", "20,always")
         .ok();
 }
 

@@ -1,4 +1,4 @@
-//! The lock protocol under the model checker: `src/protocol.rs`, as it ships, in every interleaving
+//! The lock protocol under the model checker: `src/protocol.rs` and `src/gate.rs`, as they ship, in every interleaving
 //! (with a bound on preemptions) and with every reordering that its orderings allow.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p ame-rt --test loom
@@ -9,6 +9,7 @@
 
 #![cfg(loom)]
 
+use ame_rt::gate;
 use ame_rt::peer::*;
 use ame_rt::primitive::Ordering;
 use ame_rt::protocol::{self, Doomed, Me, Want};
@@ -138,8 +139,11 @@ fn atomic(
     };
     for ver in (first..).step_by(2) {
         let me = Me { slot, ver };
-        while !protocol::start(me, age) {
-            protocol::await_gate(me);
+        while !gate::start(me, age, false) {
+            let word = tables::gate().load(Ordering::Relaxed);
+            if word != 0 {
+                gate::await_change(word);
+            }
         }
         let mut t = Transaction {
             memory,
@@ -171,7 +175,7 @@ fn atomic(
         }
         protocol::finish(me, ver + 2);
         if t.exclusive {
-            protocol::open_gate();
+            gate::open();
         }
         if result.is_ok() {
             return rollbacks;
@@ -646,7 +650,7 @@ fn exclusive(other_unfenced: bool) {
         });
         atomic(&memory, 0, 2, false, |t| {
             t.inevitable()?;
-            protocol::close_gate(t.me, 1);
+            gate::close(t.me, 1);
             t.exclusive = true;
             let value = t.read(0)?;
             t.write(0, value + 1)
@@ -664,4 +668,151 @@ fn close_gate_against_start() {
 #[test]
 fn close_gate_against_unfenced_start() {
     exclusive(true);
+}
+
+fn me(slot: u32, ver: u16) -> Me {
+    Me { slot, ver }
+}
+
+/// One transaction in a turn: adds to both granules without looking at marks. False if it was not ours,
+/// or it was wounded and has rolled back.
+fn alone(memory: &Memory, slot: u32, ver: u16) -> bool {
+    let me = me(slot, ver);
+    if !gate::start(me, slot as u64, true) {
+        return false;
+    }
+    let mut old = [0; 2];
+    for g in 0..2 {
+        protocol::lock_in_turn(me, g);
+        old[g as usize] = memory.get(g);
+        memory.set(g, old[g as usize] + 1);
+    }
+    let doomed = me.doomed();
+    for g in 0..2 {
+        if doomed {
+            memory.set(g, old[g as usize]);
+        }
+        protocol::unlock(g);
+    }
+    protocol::finish(me, ver + 2);
+    !doomed
+}
+
+/// Adds one to both granules, and sees them equal.
+fn add_to_both(t: &mut Transaction) -> Result<(), Doomed> {
+    let (a, b) = (t.read(0)?, t.read(1)?);
+    t.poll()?;
+    assert_eq!(a, b);
+    t.write(0, a + 1)?;
+    t.write(1, b + 1)
+}
+
+/// A thread takes a turn of two transactions while another starts an ordinary one.
+fn turn_against(other_unfenced: bool) {
+    model(3, move || {
+        slots(2);
+        if other_unfenced {
+            unfenced(1);
+        }
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let other = thread::spawn(move || {
+            atomic(&theirs, 1, 1, other_unfenced, add_to_both);
+        });
+        let mut done = 0;
+        if gate::take_turn(me(0, 2), || true) {
+            done += alone(&memory, 0, 2) as i32;
+            done += alone(&memory, 0, 4) as i32;
+            gate::end_turn(me(0, 6));
+        }
+        other.join().unwrap();
+        assert_eq!(memory.get(0), 1 + done);
+    });
+}
+
+#[test]
+fn turn_against_start() {
+    turn_against(false);
+}
+
+#[test]
+fn turn_against_unfenced_start() {
+    turn_against(true);
+}
+
+/// A turn that is broken in any of its transactions, after which the other runs.
+#[test]
+fn broken_turn() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        assert!(gate::take_turn(me(0, 2), || true));
+        let other = thread::spawn(move || {
+            if gate::turn() == Some(0) {
+                gate::break_turn(me(1, 2), 0);
+            }
+            atomic(&theirs, 1, 1, false, add_to_both);
+        });
+        let mut done = alone(&memory, 0, 2) as i32;
+        done += alone(&memory, 0, 4) as i32;
+        gate::end_turn(me(0, 6));
+        // Where the turn was broken, this cannot be a transaction of one.
+        done += alone(&memory, 0, 6) as i32;
+        other.join().unwrap();
+        assert_eq!(memory.get(0), 1 + done);
+    });
+}
+
+/// A turn that is passed on: both run without marks, one after the other.
+#[test]
+fn passed_turn() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        assert!(gate::take_turn(me(0, 2), || true));
+        let other = thread::spawn(move || {
+            while gate::turn() != Some(1) {
+                thread::yield_now();
+            }
+            assert!(alone(&theirs, 1, 2));
+            gate::end_turn(me(1, 4));
+        });
+        assert!(alone(&memory, 0, 2));
+        assert!(gate::pass_turn(me(0, 4), 1));
+        assert!(!alone(&memory, 0, 4), "it has passed the turn on");
+        atomic(&memory, 0, 0, false, add_to_both);
+        other.join().unwrap();
+        assert_eq!(memory.get(0), 3);
+    });
+}
+
+/// A thread wants a turn while another wants to be exclusive.
+#[test]
+fn turn_against_close() {
+    model(3, || {
+        slots(2);
+        let memory = Memory::new();
+        let theirs = memory.clone();
+        let other = thread::spawn(move || {
+            atomic(&theirs, 1, 1, false, |t| {
+                t.inevitable()?;
+                gate::close(t.me, 1);
+                t.exclusive = true;
+                let value = t.read(0)?;
+                t.write(0, value + 1)?;
+                t.write(1, value + 1)
+            });
+            // The gate has been open since.
+            atomic(&theirs, 1, 1, false, add_to_both);
+        });
+        let mut done = 0;
+        if gate::take_turn(me(0, 2), || true) {
+            done = alone(&memory, 0, 2) as i32;
+            gate::end_turn(me(0, 4));
+        }
+        other.join().unwrap();
+        assert_eq!(memory.get(0), 2 + done);
+    });
 }

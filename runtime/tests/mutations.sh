@@ -15,11 +15,11 @@ cp -r "$root/runtime/include" "$copy/runtime"
 # Only the runtime: the other members need LLVM.
 sed -i 's/^members = .*/members = ["runtime", "runtime\/abi"]/; /ame-annotations = /d' "$copy/Cargo.toml"
 export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutations
-protocol=$copy/runtime/src/protocol.rs
-original=$copy/protocol.rs
-cp "$protocol" "$original"
+files=(protocol gate)
+mkdir "$copy/original"
+for file in "${files[@]}"; do cp "$copy/runtime/src/$file.rs" "$copy/original"; done
 
-# name, and a perl expression on the whole file
+# name, and a perl expression on each whole file
 mutations=(
   'read_without_fence'      's/(pub fn read\(.*?)mark\.swap\(me\.ver, Ordering::SeqCst\)/$1mark.store(me.ver, Ordering::Release)/s'
   'lock_without_fence'      's/(0, me\.lock_word\(\), )Ordering::SeqCst/$1Ordering::Acquire/g'
@@ -29,8 +29,16 @@ mutations=(
   'answer_without_fence'    's/(pub fn answer_fence.*?)fence\(Ordering::SeqCst\);/$1/s'
   'unfenced_without_fence'  's/unfenced\.store\(1, Ordering::SeqCst\);.*?fence\(Ordering::SeqCst\);/unfenced.store(1, Ordering::Relaxed);/s'
   'begin_without_fence'     's/(participants\(\)\.load\(Ordering::Acquire\) > 1) \{.*?fence\(Ordering::SeqCst\);/$1 {/s; s/(mine\.state\.store\(active, Ordering::Release\);.*?)light_fence\(\);/$1/s; s/(either we see the gate, or it sees our state\.\n\s*)light_fence\(\);/$1/'
-  'gate_without_fence'      's/gate\(\)\.store\(me\.slot \+ 1, Ordering::SeqCst\);(.*?)heavy_fence\(\);/gate().store(me.slot + 1, Ordering::Release);$1/s'
-  'gate_does_not_wait'      's/if status\(state\) == IDLE \{\s*break;/if true {\n break;/'
+  'gate_without_fence'      's/gate\(\)\.swap\(word\(me, 0\), Ordering::SeqCst\);(.*?)heavy_fence\(\);/gate().store(word(me, 0), Ordering::Release);$1/s'
+  'gate_does_not_wait'      's/if status\(state\) == IDLE \{\s*return;/if true {\n return;/'
+  'turn_without_fence'      's/(if !exchange\(0, closing\).*?)heavy_fence\(\);/$1/s; s/(fn exchange.*?)Ordering::SeqCst/$1Ordering::AcqRel/s'
+  'turn_does_not_wait'      's/while slot != me\.slot && status/while false \&\& status/'
+  'turn_taken_back_unseen'  's/exchange\(closing, word\(me, TURN\)\)/{ gate().store(word(me, TURN), Ordering::SeqCst); true }/'
+  'alone_without_a_turn'    's/true => gate == word\(me, TURN\)/true => { let _ = gate; true }/'
+  'together_in_a_turn'      's/false => gate == 0/false => gate == 0 || gate & TURN != 0/'
+  'break_without_fence'     's/(let breaking = .*?)heavy_fence\(\);/$1/s; s/(fn exchange.*?)Ordering::SeqCst/$1Ordering::AcqRel/s'
+  'break_does_not_wait'     's/await_idle\(me, holder, BREAK_GRACE, BREAK_GRACE\);//'
+  'turn_stays_after_pass'   's/exchange\(word\(me, TURN\), TURN \| \(slot \+ 1\)\)/{ let _ = slot; true }/'
   'inevitable_by_store'     's/if mine\s*\.state\s*\.compare_exchange\(from, to, Ordering::SeqCst, Ordering::Acquire\)\s*\.is_err\(\)/mine.state.store(to, Ordering::SeqCst);\n    let _ = from;\n    if false/s'
   'token_is_not_exclusive'  's/while let Err\(holder\) = token\(\)/if let Err(holder) = token()/; s/await_release\(me, holder - 1, want, \|\| \{\s*token\(\).load\(Ordering::Acquire\) == holder\s*\}\)\?;/let _ = holder;/s'
   'dead_marks_count'        's/mark & !1 == version\(state\) && status\(state\) != IDLE/mark \& !1 == version(state) || mark != 0/'
@@ -48,8 +56,10 @@ missed=0
 for ((i = 0; i < ${#mutations[@]}; i += 2)); do
   name=${mutations[i]}
   if [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
-  perl -0pe "${mutations[i + 1]}" "$original" > "$protocol"
-  if cmp -s "$original" "$protocol"; then
+  for file in "${files[@]}"; do
+    perl -0pe "${mutations[i + 1]}" "$copy/original/$file.rs" > "$copy/runtime/src/$file.rs"
+  done
+  if (cd "$copy/original" && for f in *.rs; do cmp -s "$f" "../runtime/src/$f" || exit 1; done); then
     echo "$name: the expression matches nothing any more"
     missed=1
     continue

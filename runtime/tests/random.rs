@@ -32,6 +32,19 @@ fn histories_are_serialisable_under_chaos() {
 }
 
 #[test]
+fn histories_are_serialisable_in_turns() {
+    for (seed, threads) in [(41, 2), (42, 3), (43, 4)] {
+        history(threads, seed, 100_000, Reads::Inline)
+            .env("AME_TURN", "20,always")
+            .ok();
+        history(threads, seed, 30_000, Reads::Called)
+            .env("AME_TURN", "10,always")
+            .env("AME_CHAOS", format!("{seed},0.02"))
+            .ok();
+    }
+}
+
+#[test]
 fn histories_are_serialisable_when_versions_wrap() {
     history(3, 21, 100_000, Reads::Inline)
         .env("AME_MAX_VERSION", 8)

@@ -81,6 +81,26 @@ fn stack_write_beside_a_rollback() {
 }
 
 #[test]
+fn stack_write_beside_a_rollback_in_turns() {
+    case("stack_write_beside_a_rollback")
+        .env("AME_CHAOS", CHAOS)
+        .env("AME_TURN", "20,always")
+        .ok();
+}
+
+#[test]
+fn exclusive_write_to_a_waiting_stack() {
+    case("exclusive_write_to_a_waiting_stack")
+        .env("AME_CHAOS", CHAOS)
+        .ok();
+}
+
+#[test]
+fn errno_survives_a_wait() {
+    case("errno_survives_a_wait").ok();
+}
+
+#[test]
 fn later_slot_is_not_starved() {
     case("later_slot_is_not_starved").ok();
 }

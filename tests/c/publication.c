@@ -7,12 +7,13 @@ static struct message {
     long words[WORDS];
 } *published;
 static int finished;
-static long seen[MAX_THREADS];
+static long seen; /* messages, by all readers */
 
 static void publisher(void)
 {
     long n = 0;
-    while (time_left()) {
+    /* A reader may get no processor for long. If it never finds anything, this does not end. */
+    while (time_left() || (n_threads > 1 && !__atomic_load_n(&seen, __ATOMIC_RELAXED))) {
         struct message *m = malloc(sizeof *m), *old;
         n++;
         for (int i = 0; i < WORDS; i++)
@@ -30,7 +31,7 @@ static void publisher(void)
     __atomic_store_n(&finished, 1, __ATOMIC_RELEASE);
 }
 
-static void reader(int number)
+static void reader(void)
 {
     while (!__atomic_load_n(&finished, __ATOMIC_ACQUIRE)) {
         int found = 0;
@@ -44,7 +45,7 @@ static void reader(int number)
             found = 1;
         }
         ame_commit();
-        seen[number] += found;
+        __atomic_fetch_add(&seen, found, __ATOMIC_RELAXED);
     }
 }
 
@@ -53,7 +54,7 @@ static void body(int number)
     if (number == 0)
         publisher();
     else
-        reader(number);
+        reader();
 }
 
 int main(int argc, char **argv)
@@ -61,9 +62,5 @@ int main(int argc, char **argv)
     litmus_arguments(argc, argv);
     run_threads(n_threads, body);
     free(published);
-    long total = 0;
-    for (int i = 0; i < n_threads; i++)
-        total += seen[i];
-    CHECK(n_threads == 1 || total > 0);
     puts("ok");
 }

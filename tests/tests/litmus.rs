@@ -4,7 +4,7 @@ use ame_tests::{compile, root, Level, Output, Run, Unit};
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-/// Runs a program at each optimisation level, with 2 and 8 threads, with and without chaos.
+/// Runs a program at each optimisation level, with 2 and 8 threads, with and without chaos, and in turns.
 fn litmus_with(name: &str, plain: &[&str], check: impl Fn(&Output)) {
     let c = root().join("tests/c");
     let unit = Unit {
@@ -27,6 +27,8 @@ fn litmus_unit(name: &str, unit: &Unit, check: impl Fn(&Output)) {
                 check(&run.ok());
             }
         }
+        let in_turns = Run::new(&program).arg(2).env("AME_TURN", "50,always");
+        check(&in_turns.env("AME_CHAOS", "2,0.01").ok());
     }
 }
 

@@ -70,6 +70,8 @@ pub mod cause {
     pub const EXCLUSIVE: u8 = 3;
     /// Waits for a lock that code outside transactions holds.
     pub const LOCK: u8 = 4;
+    /// Ran alone in its thread's turn, and wanted what may wait for others.
+    pub const TURN: u8 = 5;
 }
 
-pub const CAUSES: [&str; 5] = ["conflict", "chaos", "retry", "exclusive", "lock"];
+pub const CAUSES: [&str; 6] = ["conflict", "chaos", "retry", "exclusive", "lock", "turn"];

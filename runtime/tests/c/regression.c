@@ -1,5 +1,6 @@
 /* What was broken once. Each case is named after it. */
 #include "barriers.h"
+#include <errno.h>
 
 static struct word shared[64];
 
@@ -450,9 +451,67 @@ static void per_thread_in_key_destructors(int argc, char **argv)
     EQUAL(per_thread_object, 42);
 }
 
+/* exclusive_write_to_a_waiting_stack: a thread that met the closed gate had saved its stack before, and
+ * a later rollback undid what the exclusive transaction had written there, which tells nobody. */
+static void *exclusive_writer(void *arg)
+{
+    struct word *word = arg;
+    for (int i = 0; i < 20000; i++) {
+        ame_begin();
+        ame_exclusive();
+        word->v++;
+        ame_commit();
+    }
+    stop = 1;
+    return NULL;
+}
+static void exclusive_write_to_a_waiting_stack(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    struct word word = {0, 0};
+    pthread_t id = spawn(exclusive_writer, &word);
+    while (!stop) {
+        ame_begin();
+        for (int i = 0; i < 4; i++)
+            R(shared[i].v); /* chaos */
+        ame_commit();
+    }
+    join(id);
+    EQUAL(word.v, 20000);
+}
+
+/* errno_survives_a_wait: a barrier that slept left its ETIMEDOUT in the program's errno. */
+static struct word held;
+static void *read_held(void *arg)
+{
+    (void)arg;
+    ame_begin();
+    errno = 12345;
+    long seen = R(held.v);
+    EQUAL(errno, 12345);
+    EQUAL(seen, 1);
+    ame_commit();
+    EQUAL(errno, 12345);
+    return NULL;
+}
+static void errno_survives_a_wait(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    ame_begin();
+    W(held.v, 1);
+    /* The thread in the lower slot is the older one. */
+    pthread_t id = spawn(read_held, NULL);
+    for (double end = now() + 0.05; now() < end;)
+        poll();
+    ame_commit();
+    join(id);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
+        {"errno_survives_a_wait", errno_survives_a_wait},
+        {"exclusive_write_to_a_waiting_stack", exclusive_write_to_a_waiting_stack},
         {"private_undo_after_version_wrap", private_undo_after_version_wrap},
         {"private_undo_in_freed_memory", private_undo_in_freed_memory},
         {"freed_fresh_memory_is_not_ours", freed_fresh_memory_is_not_ours},

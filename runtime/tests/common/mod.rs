@@ -145,6 +145,7 @@ impl Run {
             "AME_LOG",
             "AME_STATS",
             "AME_STAMP",
+            "AME_TURN",
             "AME_MAX_VERSION",
         ] {
             command.env_remove(name);

@@ -222,6 +222,26 @@ fn small_copies_have_kinds() {
     assert!(out.contains("llvm.memcpy"), "{out}");
 }
 
+/// Beside `private`, which is logged at each write: where an object is used again and again, one lock
+/// and one log entry do for the transaction.
+#[test]
+fn recycled() {
+    let (_folder, path) =
+        set("[struct.r]\nvalue = { kind = \"recycled\", offset = 16, size = 8 }\n");
+    let ir = opt(
+        "%struct.r = type { i64, ptr, double }
+         define double @again(ptr %p, double %x) {
+           %value = getelementptr inbounds %struct.r, ptr %p, i32 0, i32 2
+           %old = load double, ptr %value, align 8
+           store double %x, ptr %value, align 8
+           ret double %old
+         }",
+        BOTH,
+        &[("AME_ANNOTATIONS", &path)],
+    );
+    insta::assert_snapshot!(ir);
+}
+
 /// A set file with this text.
 fn set(text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();

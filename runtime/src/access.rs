@@ -5,11 +5,13 @@ use crate::foreign::stacks_low;
 use crate::heap::granule;
 use crate::peer;
 use crate::protocol::{self, Me, Want};
+use crate::signal;
 use crate::tables;
-use crate::thread::Thread;
+use crate::thread::{Mode, Thread};
 use crate::tls::tls;
 use crate::trace;
 use crate::transaction::check;
+use crate::undo;
 use ame_abi::trace::access;
 use ame_abi::GRANULE;
 use std::sync::atomic::{compiler_fence, fence, AtomicBool, Ordering};
@@ -63,9 +65,11 @@ fn take_own(thread: &mut Thread, address: usize, pc: u64) -> bool {
 /// Acquires the granule of `address` for reading.
 #[inline(always)]
 pub fn read(thread: &mut Thread, address: usize, pc: u64) {
+    let _hold = signal::hold();
     let g = granule(address);
     let me = thread.me;
-    if thread.alone {
+    // A handler that has run since the caller looked may have written there.
+    if thread.alone || *thread.mark(g) >= me.ver {
         return;
     }
     if take_own(thread, address, pc) {
@@ -363,6 +367,8 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
         return;
     }
     if !fresh_stack(thread, address) {
+        // SAFETY: the caller's promise.
+        unsafe { undo::touch(address) };
         if protocol::try_lock(me, g).is_err() {
             // SAFETY: the caller's promise.
             return unsafe { write(thread, address, pc) };
@@ -384,7 +390,14 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
 #[cold]
 #[inline(never)]
 pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { undo::touch(address) };
+    let _hold = signal::hold();
     let me = thread.me;
+    // As in `read`.
+    if *thread.mark(granule(address)) > me.ver {
+        return;
+    }
     if take_own(thread, address, pc) {
         return;
     }
@@ -431,10 +444,11 @@ pub unsafe fn write_alone(thread: &mut Thread, address: usize, pc: u64) {
 unsafe fn write_shared_alone(thread: &mut Thread, address: usize, pc: u64) {
     let g = granule(address);
     let start = address & !(GRANULE - 1);
+    // Logged first: this faults where there is no memory.
+    // SAFETY: the caller's promise, and nobody else can lock the granule.
+    unsafe { thread.undo.push_granule(start, pc) };
     // Nobody looks at the lock, but who has it is how the runtime tells what is logged.
     protocol::lock_in_turn(thread.me, g);
-    // SAFETY: the caller's promise, and the granule is locked.
-    unsafe { thread.undo.push_granule(start, pc) };
     if address >= stacks_low() {
         note_foreign_stack(thread.me, start);
     }
@@ -482,6 +496,7 @@ pub fn note_foreign_stack(me: Me, start: usize) {
 
 /// Acquires every granule of a range for reading.
 pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
+    let _hold = signal::hold();
     if length == 0 || thread.alone {
         return;
     }
@@ -521,7 +536,9 @@ pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
 /// wants every access.
 #[inline(always)]
 fn special(thread: &Thread, address: usize) -> bool {
-    !thread.quick || fresh_stack(thread, address)
+    let plain = thread.quick
+        || (thread.mode == Mode::Inevitable && !crate::watched() && !thread.allocations.any_lazy());
+    !plain || fresh_stack(thread, address)
 }
 
 /// Acquires every granule of a range for writing.
@@ -547,6 +564,7 @@ pub unsafe fn write_steps(
     size: usize,
     pc: u64,
 ) {
+    let _hold = signal::hold();
     let end = address + length;
     let mut batch = Batch {
         addresses: [0; BATCH],
@@ -636,6 +654,10 @@ impl Batch {
             BATCH => u64::MAX,
             _ => (1 << n) - 1,
         };
+        for &start in addresses {
+            // SAFETY: the promise of `write`'s caller.
+            unsafe { undo::touch(start) };
+        }
         // A few are not worth the fence.
         let got = match n {
             0..4 => 0,
@@ -675,6 +697,7 @@ impl Batch {
 /// # Safety
 /// The range is readable and written by this thread only.
 pub unsafe fn private_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
+    let _hold = signal::hold();
     let end = address + length;
     let mut at = address;
     while at < end {

@@ -7,8 +7,10 @@
 use crate::heap::granule;
 use crate::hook::Hook;
 use crate::protocol::{self, Want};
+use crate::signal;
 use crate::thread::Thread;
 use crate::transaction;
+use crate::undo;
 use ame_abi::trace::access;
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -148,6 +150,7 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
         // SAFETY: the caller's promise.
         _ => return unsafe { add_in_place(field, width, delta) },
     };
+    let _hold = signal::hold();
     let written = thread.me.ver + 1;
     if *thread.mark(granule(field)) == written
         || thread.allocations.stamp_if_fresh(thread.me, field)
@@ -160,6 +163,8 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
     if HEADERS.load(Ordering::Relaxed) && kind == Kind::Refcount {
         let g = granule(field);
         if !shared(g).load(Ordering::Relaxed) {
+            // SAFETY: the caller's promise.
+            unsafe { undo::touch(field) };
             if protocol::try_lock(thread.me, g).is_ok() {
                 // SAFETY: readable, and locked.
                 unsafe { thread.undo.push_granule(field & !15, pc) };
@@ -215,6 +220,7 @@ pub unsafe fn read(field: usize, width: Width) -> i64 {
         if !thread.speculative() {
             return load(field, width);
         }
+        let _hold = signal::hold();
         if HEADERS.load(Ordering::Relaxed) {
             let lock = crate::tables::lock(granule(field));
             loop {

@@ -20,6 +20,7 @@ static DOMAINS: Mutex<Vec<&'static Domain>> = Mutex::new(Vec::new());
 pub unsafe extern "C" fn ame_domain_open(name: *const c_char) -> *const Domain {
     // SAFETY: the caller's promise.
     let name = unsafe { CStr::from_ptr(name) };
+    let _hold = crate::signal::hold();
     let mut domains = DOMAINS.lock().unwrap_or_else(|e| e.into_inner());
     if let Some(domain) = domains.iter().find(|d| d.name.as_c_str() == name) {
         return *domain;

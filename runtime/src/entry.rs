@@ -4,6 +4,7 @@
 use crate::delta::{self, Kind, Width};
 use crate::primitive::Ordering;
 use crate::protocol::Me;
+use crate::signal;
 use crate::stats::{self, Stats};
 use crate::thread::{Saved, Thread};
 use crate::tls::{tls, TLS_THREAD};
@@ -543,6 +544,7 @@ pub extern "C" fn ame_boundary_enter() {
         thread.depth = 1;
         transaction::commit();
     }
+    let _hold = signal::hold();
     // A stack: what runs between enter and leave may have boundaries of its own.
     thread.boundaries.push(depth);
 }
@@ -643,6 +645,7 @@ thread_local! {
 /// `object` has `length` readable bytes, always the same for one address.
 #[no_mangle]
 pub unsafe extern "C" fn ame_per_thread(object: *mut c_void, length: usize) -> *mut c_void {
+    let _hold = signal::hold();
     COPIES.with(|cell| {
         let copies = cell.get().unwrap_or_else(|| Box::leak(Box::default()));
         cell.set(Some(copies));
@@ -713,7 +716,7 @@ pub extern "C" fn ame_should_commit() -> i32 {
     };
     let waited_for = thread.peer().waiters.load(Ordering::Relaxed) != 0;
     let closed = crate::tables::gate().load(Ordering::Relaxed) != 0;
-    let asked = waited_for || thread.me.doomed() || (closed && !thread.alone);
+    let asked = waited_for || thread.me.doomed() || (closed && !thread.alone) || signal::waiting();
     (thread.depth > 0 && asked) as i32
 }
 
@@ -745,6 +748,7 @@ pub unsafe extern "C" fn ame_on_commit(
     // SAFETY: the thread's own state, and the caller's promise.
     match unsafe { Thread::current().as_mut() } {
         Some(thread) if thread.depth > 0 => {
+            let _hold = signal::hold();
             thread.eventful = true;
             thread.actions.on_commit(f, argument);
         }
@@ -760,6 +764,7 @@ pub unsafe extern "C" fn ame_on_abort(f: unsafe extern "C" fn(*mut c_void), argu
     // SAFETY: the thread's own state.
     if let Some(thread) = unsafe { Thread::current().as_mut() } {
         if thread.depth > 0 {
+            let _hold = signal::hold();
             thread.eventful = true;
             thread.actions.on_abort(f, argument);
         }

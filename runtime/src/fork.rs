@@ -1,12 +1,21 @@
 //! fork: the child has one thread, and memory as it was between two transactions of the others.
 
+use crate::signal::{self, Hold};
 use crate::thread::{self, Thread};
 use crate::{entry, fatal};
 use std::cell::RefCell;
 use std::sync::MutexGuard;
 
+/// What must be whole in the child: the registry of threads, and the table of signal handlers. No handler
+/// may want either meanwhile.
+struct Locks {
+    _registry: MutexGuard<'static, ()>,
+    _actions: MutexGuard<'static, ()>,
+    _hold: Hold,
+}
+
 thread_local! {
-    static REGISTRY: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+    static LOCKS: RefCell<Option<Locks>> = const { RefCell::new(None) };
 }
 
 /// Makes the process fork only while no transaction runs.
@@ -30,17 +39,24 @@ unsafe extern "C" fn prepare() {
         entry::ame_begin();
         entry::ame_exclusive();
     }
-    REGISTRY.with(|slot| *slot.borrow_mut() = Some(thread::registry_lock()));
+    let hold = signal::hold();
+    let locks = Locks {
+        _registry: thread::registry_lock(),
+        _actions: signal::changes(),
+        _hold: hold,
+    };
+    LOCKS.with(|slot| *slot.borrow_mut() = Some(locks));
 }
 
 unsafe extern "C" fn parent() {
-    REGISTRY.with(|slot| slot.borrow_mut().take());
+    LOCKS.with(|slot| slot.borrow_mut().take());
     entry::ame_commit();
 }
 
 unsafe extern "C" fn child() {
     thread::forget_others();
-    REGISTRY.with(|slot| slot.borrow_mut().take());
+    signal::forget_waiting();
+    LOCKS.with(|slot| slot.borrow_mut().take());
     debug_assert!(!Thread::current().is_null());
     // The child's trace would mix with the parent's.
     crate::trace::forget_in_child();

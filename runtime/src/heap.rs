@@ -9,6 +9,7 @@
 //! - Every block starts on a granule of its own.
 
 use crate::protocol::Me;
+use crate::signal;
 use crate::tables;
 use crate::thread::Thread;
 use crate::window::{Arena, ARENA_PIECE};
@@ -29,6 +30,7 @@ struct Runtime;
 // SAFETY: each block goes back to the allocator it came from, which `in_arena` tells.
 unsafe impl GlobalAlloc for Runtime {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _hold = signal::hold();
         // SAFETY: forwarded, as below.
         unsafe {
             match ARENA_BYTES.load(Ordering::Relaxed) {
@@ -39,6 +41,7 @@ unsafe impl GlobalAlloc for Runtime {
     }
 
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        let _hold = signal::hold();
         // SAFETY: forwarded.
         unsafe {
             match in_arena(p as usize) {
@@ -49,6 +52,7 @@ unsafe impl GlobalAlloc for Runtime {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let _hold = signal::hold();
         // SAFETY: forwarded.
         unsafe {
             match ARENA_BYTES.load(Ordering::Relaxed) {
@@ -59,6 +63,7 @@ unsafe impl GlobalAlloc for Runtime {
     }
 
     unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _hold = signal::hold();
         // SAFETY: forwarded.
         unsafe {
             match in_arena(p as usize) {
@@ -232,6 +237,11 @@ impl Allocations {
         self.compact_at = 0;
     }
 
+    /// Whether there are blocks that are stamped when they are touched.
+    pub fn any_lazy(&self) -> bool {
+        !self.lazy.is_empty()
+    }
+
     fn forget_lazy(&mut self, address: usize) {
         self.lazy.retain(|(start, _)| *start != address);
     }
@@ -298,6 +308,7 @@ fn rounded(size: usize) -> usize {
 /// As malloc.
 #[no_mangle]
 pub unsafe extern "C" fn ame_malloc(size: usize) -> *mut c_void {
+    let _hold = signal::hold();
     // SAFETY: plain allocation.
     allocated(or_enomem(unsafe { mi_malloc(rounded(size)) }), size)
 }
@@ -309,6 +320,7 @@ pub unsafe extern "C" fn ame_calloc(count: usize, size: usize) -> *mut c_void {
     let Some(bytes) = count.checked_mul(size) else {
         return or_enomem(std::ptr::null_mut());
     };
+    let _hold = signal::hold();
     // SAFETY: plain allocation.
     allocated(or_enomem(unsafe { mi_zalloc(rounded(bytes)) }), bytes)
 }
@@ -317,6 +329,7 @@ pub unsafe extern "C" fn ame_calloc(count: usize, size: usize) -> *mut c_void {
 /// As aligned_alloc.
 #[no_mangle]
 pub unsafe extern "C" fn ame_aligned_alloc(alignment: usize, size: usize) -> *mut c_void {
+    let _hold = signal::hold();
     // SAFETY: plain allocation.
     let p = unsafe { mi_malloc_aligned(rounded(size), alignment.max(GRANULE)) };
     allocated(or_enomem(p), size)
@@ -360,6 +373,7 @@ pub unsafe extern "C" fn ame_free(p: *mut c_void) {
     if p.is_null() {
         return;
     }
+    let _hold = signal::hold();
     let Some(thread) = speculative() else {
         // SAFETY: the caller's promise.
         return unsafe { release(p) };
@@ -403,6 +417,7 @@ fn is_fresh(thread: &mut Thread, address: usize) -> bool {
 /// As realloc.
 #[no_mangle]
 pub unsafe extern "C" fn ame_realloc(p: *mut c_void, size: usize) -> *mut c_void {
+    let _hold = signal::hold();
     // SAFETY: the caller's promise throughout.
     unsafe {
         if p.is_null() {

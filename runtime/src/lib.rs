@@ -36,6 +36,8 @@ pub mod protocol;
 #[cfg(not(loom))]
 pub mod report;
 #[cfg(not(loom))]
+pub mod signal;
+#[cfg(not(loom))]
 pub mod stack;
 #[cfg(not(loom))]
 pub mod stats;

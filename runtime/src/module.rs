@@ -1,5 +1,6 @@
 //! Instrumented modules, and calls that leave them.
 
+use crate::signal;
 use crate::thread::Thread;
 use crate::transaction;
 use crate::{fatal, trace, window};
@@ -34,6 +35,7 @@ pub unsafe extern "C" fn ame_module_register(
     n_known: usize,
 ) {
     crate::init();
+    let _hold = signal::hold();
     // SAFETY: the pass emits a C string and an array of n_known entries.
     let (module, known) = unsafe {
         let known = if n_known == 0 {
@@ -87,6 +89,7 @@ pub fn prepare_call(thread: &mut Thread, target: usize) {
 /// A call in a transaction to something without the prefix.
 #[cold]
 pub fn call_unknown(thread: &mut Thread, target: usize, pc: u64) {
+    let _hold = signal::hold();
     let mut kind = lookup(target);
     if kind.is_none() {
         let real = through_stub(target);

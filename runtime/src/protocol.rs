@@ -507,9 +507,15 @@ pub fn await_release(
         }
         if step < spins() {
             spin();
-        } else {
-            park(me, other, &held);
+            continue;
         }
+        // What it waits for may take for ever (an inevitable transaction that reads from a pipe),
+        // and handlers that wait for its own end would as well.
+        #[cfg(not(loom))]
+        if crate::signal::waiting() && status(mine.state.load(Ordering::Relaxed)) != INEVITABLE {
+            break Err(Doomed);
+        }
+        park(me, other, &held);
     };
     #[cfg(not(loom))]
     report.end(&result);

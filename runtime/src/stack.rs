@@ -21,17 +21,20 @@ pub struct Snapshot {
     pub sp: usize,
     /// First address above the thread's stack that frames can use.
     base: usize,
+    /// Lowest address of the thread's stack.
+    low: usize,
     copy: *mut u8,
     capacity: usize,
     rollback_stack: usize,
 }
 
 impl Snapshot {
-    /// `base`: end of the stack. `area`: address space for the copy, `capacity` bytes.
-    pub fn new(base: usize, area: usize, capacity: usize) -> Self {
+    /// `low` and `base`: bounds of the stack. `area`: address space for the copy, `capacity` bytes.
+    pub fn new(low: usize, base: usize, area: usize, capacity: usize) -> Self {
         Snapshot {
             sp: base,
             base,
+            low,
             copy: (area + ROLLBACK_STACK) as *mut u8,
             capacity: capacity - ROLLBACK_STACK,
             rollback_stack: area + ROLLBACK_STACK,
@@ -68,6 +71,10 @@ impl Snapshot {
     #[cold]
     #[inline(never)]
     unsafe fn take_deep(&mut self, n: usize) {
+        // Another stack is never nearer than this.
+        if self.sp < self.low {
+            self.bad_stack();
+        }
         // SAFETY: as in `take`.
         unsafe { std::ptr::copy_nonoverlapping(self.sp as *const u8, self.copy, n) };
     }
@@ -76,8 +83,8 @@ impl Snapshot {
     fn bad_stack(&self) -> ! {
         fatal!(
             "ame_begin() called with a stack pointer ({:#x}) outside the thread's stack (which ends \
-             at {:#x}), or on a stack deeper than {} MiB. Transactions on coroutine or signal \
-             stacks are not supported",
+             at {:#x}), or on a stack deeper than {} MiB. Transactions on coroutine stacks, or \
+             on the alternate stacks of signal handlers, are not supported",
             self.sp,
             self.base,
             self.capacity >> 20

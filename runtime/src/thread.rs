@@ -8,6 +8,7 @@ use crate::fatal;
 use crate::heap::Allocations;
 use crate::peer::{self, Peer};
 use crate::protocol::{self, Me};
+use crate::signal::{self, Oldest};
 use crate::stack::{self, Snapshot};
 use crate::stats::Stats;
 use crate::tables;
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Mutex;
 
 /// Callee-saved registers, stack pointer and return address of the caller of `ame_begin`.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Saved {
     pub rbx: u64,
@@ -100,6 +101,10 @@ pub struct Thread {
     pub abort_pc: u64,
     /// Depths that `ame_boundary_enter` left, innermost last.
     pub boundaries: Vec<u32>,
+    pub oldest_signals: Oldest,
+    /// While the handler of a fault runs in a transaction that can be rolled back: the signal mask
+    /// of the code that it has interrupted.
+    pub mask_at_fault: Option<u64>,
 }
 
 /// Address space of a thread's logs: first the undo log, then the snapshot with its stack.
@@ -222,6 +227,8 @@ fn exit_key() -> libc::pthread_key_t {
 
 /// Gives the calling thread a slot. Cheap to call again.
 pub fn register() -> *mut Thread {
+    // A handler may begin a transaction, and so register the thread: not from here on.
+    let _hold = signal::hold();
     let existing = Thread::current();
     if !existing.is_null() {
         return existing;
@@ -232,6 +239,11 @@ pub fn register() -> *mut Thread {
 
 /// The same for a thread whose transactions all run in frames below `end_of_frames`.
 pub fn register_below(end_of_frames: usize) -> *mut Thread {
+    let _hold = signal::hold();
+    let existing = Thread::current();
+    if !existing.is_null() {
+        return existing;
+    }
     let (low, high) = stack::bounds();
     register_with(low, high, end_of_frames & !15)
 }
@@ -274,7 +286,7 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         has_own: false,
         own: Default::default(),
         undo: UndoLog::new(logs, undo_bytes),
-        snapshot: Snapshot::new(end_of_frames, logs + undo_bytes, SNAPSHOT_BYTES),
+        snapshot: Snapshot::new(low, end_of_frames, logs + undo_bytes, SNAPSHOT_BYTES),
         age: 0,
         attempts: 0,
         // SAFETY: a plain query; the address is the same for the thread's life.
@@ -301,6 +313,8 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
         abort_cause: 0,
         abort_pc: 0,
         boundaries: Vec::new(),
+        oldest_signals: Oldest::new(),
+        mask_at_fault: None,
     }));
     let tls = tls();
     peer.os.attach(tls, low, high);
@@ -316,6 +330,9 @@ fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
 
 /// Ends the calling thread's use of its slot.
 fn unregister() {
+    // A handler might register the thread again, when nobody is left to unregister it.
+    signal::block_all();
+    let _hold = signal::hold();
     let tls = tls();
     let thread = tls.thread.load(Ordering::Relaxed);
     if thread.is_null() {
@@ -349,6 +366,7 @@ fn unregister() {
 
 /// Runs `f` on every registered thread's state, which may be running.
 pub fn for_each(mut f: impl FnMut(&Thread)) {
+    let _hold = signal::hold();
     let _guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     for slot in 0..tables::peer_count().load(Ordering::Acquire) {
         let thread = tables::peer(slot).os.thread.load(Ordering::Acquire);

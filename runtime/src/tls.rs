@@ -6,7 +6,7 @@
 
 use crate::thread::Thread;
 use ame_abi::VER_POKED;
-use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Layout fixed by `ame_rt.h` and `ame_abi::TLS_*`. Atomic, because others poke `rver` and `wver`.
 #[repr(C)]
@@ -17,6 +17,9 @@ pub struct Tls {
     pub ver: AtomicU16,
     pub unfenced: AtomicU16,
     pub thread: AtomicPtr<Thread>,
+    /// What follows is for [`crate::signal`]: how many holds there are, and which signals wait.
+    pub holds: AtomicU32,
+    pub waiting_signals: AtomicU64,
 }
 
 impl Tls {
@@ -50,6 +53,8 @@ pub static ame_tls: Tls = Tls {
     ver: AtomicU16::new(0),
     unfenced: AtomicU16::new(0),
     thread: AtomicPtr::new(std::ptr::null_mut()),
+    holds: AtomicU32::new(0),
+    waiting_signals: AtomicU64::new(0),
 };
 
 /// The calling thread's control block.

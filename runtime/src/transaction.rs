@@ -8,11 +8,13 @@ use crate::hook::Hook;
 use crate::peer;
 use crate::primitive::Ordering;
 use crate::protocol::{self, Doomed, Want};
+use crate::signal;
 use crate::stack;
 use crate::thread::{Mode, Thread};
 use crate::tls::tls;
 use crate::{clock, fatal, tables, timing, trace};
 use ame_abi::trace::cause;
+use std::sync::atomic::compiler_fence;
 
 /// Second half of the outermost `ame_begin`; its caller's registers are in `thread.saved`.
 ///
@@ -91,7 +93,13 @@ fn start_through_gate(thread: &mut Thread) {
     loop {
         thread.disarm(tls());
         crate::turns::await_gate(thread);
-        if try_start(thread) {
+        if signal::waiting() {
+            // Nothing has begun yet.
+            // SAFETY: the thread's own state, of which this frame has nothing in registers.
+            unsafe { let_handlers_in(thread) };
+            thread.depth = 1;
+            signal::end_rollback();
+        } else if try_start(thread) {
             break;
         }
     }
@@ -121,6 +129,14 @@ pub fn commit() {
         return commit_eventful(thread);
     }
     release(thread);
+    leave(thread);
+    signal::deliver_waiting();
+}
+
+/// The thread is in no transaction any more: from here on handlers run at once.
+#[inline(always)]
+fn leave(thread: &mut Thread) {
+    compiler_fence(Ordering::SeqCst);
     thread.depth = 0;
 }
 
@@ -154,6 +170,7 @@ fn release(thread: &mut Thread) {
 #[cold]
 #[inline(never)]
 fn commit_eventful(thread: &mut Thread) {
+    let hold = signal::hold();
     // Deltas first: they may meet a conflict, and then the transaction can still be rolled back.
     crate::delta::merge(thread);
     // Before anything is given up: who sees what the transaction wrote prints after it.
@@ -168,10 +185,12 @@ fn commit_eventful(thread: &mut Thread) {
         gate::open();
     }
     thread.eventful = false;
-    thread.depth = 0;
+    thread.mask_at_fault = None;
+    leave(thread);
     let actions = thread.actions.take_committed();
     thread.allocations.commit();
     let dead = thread.deltas.take_dead();
+    drop(hold);
     // From here on this is ordinary code outside a transaction, which may start others.
     for action in actions {
         action();
@@ -187,6 +206,7 @@ pub fn abort(thread: &mut Thread, why: u8, pc: u64) -> ! {
     }
     thread.abort_cause = why;
     thread.abort_pc = pc;
+    signal::hold_for_rollback();
     let stack = thread.snapshot.rollback_stack();
     // SAFETY: the rollback stack is the thread's own and not in use: rollbacks do not nest,
     // because `on_abort` actions run outside of the transaction.
@@ -198,6 +218,7 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     let thread = unsafe { &mut *thread };
     thread.disarm(tls());
     thread.quick = false;
+    signal::leave_handlers(thread);
     let why = thread.abort_cause;
     undo_memory(thread);
     thread.effects.abort();
@@ -245,6 +266,19 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     if let Some(hook) = ROLLED_BACK.get() {
         hook();
     }
+    let sp = thread.snapshot.sp;
+    // SAFETY: the frames at sp are what they were at begin, and nothing below them is in use.
+    unsafe { stack::switch_stack(thread, sp, restart) }
+}
+
+/// Second half of a rollback, on the program's stack, below the frame that began.
+unsafe extern "C" fn restart(thread: *mut Thread) -> ! {
+    if signal::waiting() {
+        // SAFETY: the thread's own state, used by no other frame now.
+        unsafe { let_handlers_in(thread) };
+    }
+    // SAFETY: as above.
+    let thread = unsafe { &mut *thread };
     // What others wrote to our stack before this point is in place: take a fresh snapshot.
     thread.peer().os.forget_stack_writes();
     let sp = thread.snapshot.sp;
@@ -252,12 +286,36 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     unsafe { thread.snapshot.take(sp) };
     thread.depth = 1;
     start(thread);
+    signal::end_rollback();
     // The C library writes it without a barrier, and so may what a rollback does.
     // SAFETY: the thread's own errno. `ame_begin` saved the registers, and the stack is what it was
     // then.
     unsafe {
         *thread.errno = thread.errno_at_begin;
         stack::resume(&thread.saved, thread.attempts)
+    }
+}
+
+/// Runs the handlers that have waited, which may run transactions of their own in the meantime.
+#[cold]
+unsafe fn let_handlers_in(thread: *mut Thread) {
+    // SAFETY: the thread's own state; no reference to it lives while handlers run.
+    unsafe {
+        let saved = (*thread).saved;
+        let sp = (*thread).snapshot.sp;
+        let fresh_stack = (*thread).fresh_stack;
+        let (age, attempts) = ((*thread).age, (*thread).attempts);
+        let errno = (*thread).errno_at_begin;
+        (*thread).depth = 0;
+        signal::let_in();
+        (*thread).saved = saved;
+        (*thread).snapshot.sp = sp;
+        (*thread).fresh_stack = fresh_stack;
+        ((*thread).age, (*thread).attempts) = (age, attempts);
+        (*thread).errno_at_begin = errno;
+    }
+    if let Some(hook) = BEGINS.get() {
+        hook();
     }
 }
 
@@ -296,11 +354,11 @@ fn undo_memory(thread: &mut Thread) {
 fn await_change(thread: &mut Thread) {
     let mine = thread.peer();
     mine.age.store(peer::YOUNGEST, Ordering::Release);
-    while !thread.me.doomed() {
+    loop {
         let ticket = mine.park.load(Ordering::SeqCst);
         // A wounder unparks only those that say they wait.
         mine.waiting_for.store(thread.me.slot + 1, Ordering::SeqCst);
-        if thread.me.doomed() {
+        if thread.me.doomed() || signal::waiting() {
             break;
         }
         crate::primitive::futex_wait(&mine.park, ticket, 50_000_000);
@@ -357,6 +415,7 @@ pub fn enter_slow_path(thread: &mut Thread, pc: u64) -> bool {
 #[cold]
 #[inline(never)]
 fn poked(thread: &mut Thread, pc: u64) {
+    let _hold = signal::hold();
     if protocol::answer_fence(thread.me) {
         access::fence_asked(thread);
     }
@@ -419,6 +478,7 @@ pub fn inevitable_from_begin(thread: &mut Thread) {
         return;
     }
     while thread.alone || protocol::become_inevitable(thread.me, token(0)).is_err() {
+        signal::hold_for_rollback();
         thread.disarm(tls());
         let next = thread.next_version();
         protocol::finish(thread.me, next);
@@ -427,7 +487,16 @@ pub fn inevitable_from_begin(thread: &mut Thread) {
             crate::turns::forsake(thread);
         }
         protocol::await_wounder(thread.me);
+        if signal::waiting() {
+            // SAFETY: the thread's own state, of which this frame has nothing in registers.
+            unsafe { let_handlers_in(thread) };
+            thread.depth = 1;
+            let sp = thread.saved.sp as usize;
+            // SAFETY: the frames of begin are still there.
+            unsafe { save(thread, sp) };
+        }
         start(thread);
+        signal::end_rollback();
     }
     became_inevitable(thread, 0);
 }
@@ -441,7 +510,11 @@ fn token(pc: u64) -> Want {
 }
 
 fn became_inevitable(thread: &mut Thread, pc: u64) {
+    let _hold = signal::hold();
     thread.mode = Mode::Inevitable;
+    // Handlers run between the steps of reads that are not made in Rust.
+    thread.quick = false;
+    access::leave_unfenced(thread);
     thread.eventful = true;
     // It can no longer be rolled back, and what comes next is not deferred.
     thread.effects.perform();
@@ -458,6 +531,7 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
         return;
     }
     make_inevitable(thread, pc);
+    let _hold = signal::hold();
     gate::close(thread.me, GRACE);
     // From here on counts are changed in place.
     crate::delta::merge(thread);

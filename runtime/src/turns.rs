@@ -20,6 +20,7 @@ use crate::config::config;
 use crate::gate;
 use crate::peer;
 use crate::primitive::{processors, spin};
+use crate::signal;
 use crate::tables;
 use crate::thread::Thread;
 use std::sync::atomic::{
@@ -324,7 +325,7 @@ fn run_together(now: u64, gap: u64) {
     RECORD.mode.store(TOGETHER, Relaxed);
 }
 
-/// Waits until the gate is open or it is our turn; notes which. Ends the turn of a thread that does not
+/// Waits until the gate is open, or it is our turn, or a signal has come; notes which. Ends the turn of a thread that does not
 /// use it, or keeps it for too long.
 #[cold]
 pub fn await_gate(thread: &mut Thread) {
@@ -334,6 +335,9 @@ pub fn await_gate(thread: &mut Thread) {
     thread.share.holds = loop {
         let word = tables::gate().load(Acquire);
         if word == 0 || word == me.slot + 1 {
+            break false;
+        }
+        if signal::waiting() {
             break false;
         }
         if word & gate::TURN == 0 {

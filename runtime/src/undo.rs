@@ -69,6 +69,23 @@ impl Entry {
     }
 }
 
+/// Reads a byte where a granule is about to be locked and logged. Memory that cannot be read faults here,
+/// before anything is held that a handler which jumps away, or is rolled back, would leave locked.
+///
+/// # Safety
+/// `address` is memory of the program, readable or not.
+#[inline(always)]
+pub unsafe fn touch(address: usize) {
+    // SAFETY: the caller's promise. Assembly, because the value is not used, and others may change it.
+    unsafe {
+        std::arch::asm!(
+            "test byte ptr [{address}], 0",
+            address = in(reg) address,
+            options(nostack, readonly),
+        );
+    }
+}
+
 /// Invariant: `start <= top <= limit`, and `[start, top)` are initialised entries.
 pub struct UndoLog {
     start: *mut Entry,

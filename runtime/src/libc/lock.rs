@@ -31,6 +31,7 @@ use super::{defers, transaction};
 use crate::access;
 use crate::caller::pc;
 use crate::heap::granule;
+use crate::signal;
 use crate::tables;
 use crate::thread::Thread;
 use crate::transaction::{abort, enter_slow_path, make_inevitable};
@@ -180,7 +181,10 @@ unsafe fn reach(thread: &mut Thread, kind: Kind, lock: usize) -> bool {
     if is_own(thread, class, lock) {
         return true;
     }
-    access::note_foreign_stack(thread.me, lock);
+    {
+        let _hold = signal::hold();
+        access::note_foreign_stack(thread.me, lock);
+    }
     let shadow = shadow_of(lock);
     let shared = kind == Kind::Read || (kind == Kind::Semaphore && defers(thread));
     if shared {

@@ -17,6 +17,7 @@
 //! | `mutex`, `rwlock`, `semaphore`, `condition` | locks, on `lock` and `held` |
 //! | `c11` | `mtx_*`, `cnd_*`, `thrd_create` |
 //! | `sort` | `qsort`, `bsearch` |
+//! | `signals` | `sigaction`, `signal` |
 //! | `threads` | `pthread_create`, `fork` |
 //!
 //! The memory functions (`memcpy`, `memcmp`, ...) need no wrapper: their ranges are known before
@@ -36,6 +37,7 @@ mod rwlock;
 mod scan;
 mod search;
 mod semaphore;
+mod signals;
 mod sort;
 mod strings;
 mod threads;

@@ -23,6 +23,7 @@ extern "C" {
 /* fields and variables */
 #define AME_IMMUTABLE  AME_ANNOTATE("immutable")  /* not written after publication: reads are free */
 #define AME_PRIVATE    AME_ANNOTATE("private")    /* only its own thread touches it: undo, no lock */
+#define AME_RECYCLED   AME_ANNOTATE("recycled")   /* written while one thread knows of it: reads are free */
 #define AME_REFCOUNT   AME_ANNOTATE("refcount")   /* increments never conflict, merged at commit */
 #define AME_COUNTER    AME_ANNOTATE("counter")    /* as refcount, for statistics */
 #define AME_UNIQUE     AME_ANNOTATE("unique")     /* id allocator: atomic, never undone */

@@ -13,6 +13,9 @@ pub enum FieldKind {
     Immutable,
     /// Touched by one thread only: reads are free, writes are undone but take no lock.
     Private,
+    /// Written while one thread knows of it, also when its memory is used once more: reads are free,
+    /// writes are locked and undone.
+    Recycled,
     /// A reference count: changes never conflict and are merged at commit.
     Refcount,
     /// A statistic: as a reference count, without the deallocation at zero.
@@ -26,9 +29,10 @@ pub enum FieldKind {
 }
 
 impl FieldKind {
-    pub const ALL: [FieldKind; 7] = [
+    pub const ALL: [FieldKind; 8] = [
         FieldKind::Immutable,
         FieldKind::Private,
+        FieldKind::Recycled,
         FieldKind::Refcount,
         FieldKind::Counter,
         FieldKind::Unique,
@@ -41,6 +45,7 @@ impl FieldKind {
         match self {
             FieldKind::Immutable => "immutable",
             FieldKind::Private => "private",
+            FieldKind::Recycled => "recycled",
             FieldKind::Refcount => "refcount",
             FieldKind::Counter => "counter",
             FieldKind::Unique => "unique",

@@ -5,8 +5,8 @@ import re
 from .run import clean_env, logged
 from .toolchain import CLANG, SHIM
 
-# What transactions must see as they see CPython's own code; the others are plain code.
-INSTRUMENTED = ("track.c",)
+# What transactions must see as they see CPython's own code, or be told about; the others are plain code.
+INSTRUMENTED = ("track.c", "module.c")
 FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")
 
 

@@ -92,6 +92,9 @@ ame_py_begins(void)
     }
     self->n_saved = 0;
     self->serial++;
+    /* Nobody else touches them, except alone. */
+    char *lists = (char *)&self->freelists;
+    ame_own_region(3, lists, sizeof self->freelists, lists + sizeof self->freelists);
     PyThreadState *tstate = self->tstate;
     if (tstate == NULL) {
         ame_own_region(0, NULL, 0, NULL);
@@ -155,6 +158,7 @@ ame_py_rolled_back(void)
     /* What was logged since begin has been undone with the log, which is empty now. */
     self->saved_from = self->saved_at_begin;
     self->serial++;
+    self->n_sites = 0;
 }
 
 /* --- while it runs ----------------------------------------------------------------------------- */

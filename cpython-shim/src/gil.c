@@ -25,7 +25,8 @@ static int attached;               /* thread states that run, solo or in transac
 static int in_transactions;        /* those of them that run in transactions */
 static int waiting;                /* threads that wait for the solo one to drop the GIL */
 static struct ame_py_thread *solo;
-static int clock_runs;
+static int clock_runs, clock_stops;
+static pthread_t clock_thread;
 static pthread_cond_t clock_wanted = PTHREAD_COND_INITIALIZER;
 static int always;                 /* AME_ALWAYS: never solo */
 static pthread_key_t exit_key;
@@ -56,6 +57,7 @@ thread_ended(void *pointer)
 
 static void received(void **fields, size_t n);
 static void somebody_waits(void);
+static void stop_clock(void);
 
 static void
 init_once(void)
@@ -63,6 +65,7 @@ init_once(void)
     const char *text = getenv("AME_ALWAYS");
     always = text != NULL && *text != '\0' && strcmp(text, "0") != 0;
     pthread_key_create(&exit_key, thread_ended);
+    pthread_atfork(stop_clock, NULL, NULL);
     ame_set_heirs(received);
     ame_set_wait_hook(somebody_waits);
     /* Beside ob_refcnt there is only ob_type. */
@@ -93,6 +96,8 @@ ame_py_new_self(void)
     }
     pthread_mutex_unlock(&mutex);
     self->mode = AME_PY_OUTSIDE;
+    /* Its last owner may have ended in a wait. */
+    self->parks = self->kept = self->atomic = 0;
     ame_py_self = self;
     pthread_setspecific(exit_key, self);
     return self;
@@ -146,8 +151,11 @@ run_clock(void *unused)
     for (;;) {
         /* Ends when nobody needs it for a while: a process is over when its last thread has ended,
          * which is how the child of a fork in a thread ends. */
-        for (int idle = 0; in_transactions == 0; idle = 1) {
-            if (idle) {
+        for (int idle = 0; in_transactions == 0 || clock_stops; idle = 1) {
+            if (idle || clock_stops) {
+                if (!clock_stops) {
+                    pthread_detach(pthread_self());
+                }
                 clock_runs = 0;
                 pthread_mutex_unlock(&mutex);
                 return NULL;
@@ -168,14 +176,29 @@ static void
 start_clock(void)
 {
     sigset_t every, before;
-    pthread_t id;
     sigfillset(&every);
     pthread_sigmask(SIG_SETMASK, &every, &before);
-    if (pthread_create(&id, NULL, run_clock, NULL) == 0) {
-        pthread_detach(id);
+    if (pthread_create(&clock_thread, NULL, run_clock, NULL) == 0) {
         clock_runs = 1;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* Before a fork: Python counts threads and warns. Whoever joins next starts it again. */
+static void
+stop_clock(void)
+{
+    pthread_mutex_lock(&mutex);
+    int runs = clock_runs;
+    clock_stops = 1;
+    pthread_cond_signal(&clock_wanted);
+    pthread_mutex_unlock(&mutex);
+    if (runs) {
+        pthread_join(clock_thread, NULL);
+    }
+    pthread_mutex_lock(&mutex);
+    clock_stops = 0;
+    pthread_mutex_unlock(&mutex);
 }
 
 /* The runtime found that the calling thread waits for another transaction. */
@@ -276,6 +299,9 @@ ame_py_take_gil(PyThreadState *tstate)
     else if (join_in(self, tstate) == AME_PY_PARALLEL) {
         /* Returns again after a rollback, with this frame as it is now. */
         ame_begin();
+        if (self->parks != 0) {
+            ame_inevitable_from_begin();
+        }
     }
     if (_PyThreadState_MustExit(tstate)) {
         if (self->mode == AME_PY_PARALLEL) {
@@ -306,13 +332,12 @@ ame_py_take_gil(PyThreadState *tstate)
     errno = err;
 }
 
-/* Merged counts that came to nothing: called by the runtime right after a commit. */
-static void
-received(void **fields, size_t n)
+void
+ame_py_leave_to_burial(PyObject *op)
 {
     struct ame_py_thread *self = ame_py_get_self();
-    if (self->n_dead + n > self->room_for_dead) {
-        size_t room = (self->n_dead + n) * 2 + 62;
+    if (self->n_dead == self->room_for_dead) {
+        size_t room = self->n_dead * 2 + 62;
         PyObject **grown = realloc(self->dead, room * sizeof *grown);
         if (grown == NULL) {
             Py_FatalError("out of memory for the list of dead objects");
@@ -320,8 +345,15 @@ received(void **fields, size_t n)
         self->dead = grown;
         self->room_for_dead = room;
     }
+    self->dead[self->n_dead++] = op;
+}
+
+/* Merged counts that came to nothing: called by the runtime right after a commit. */
+static void
+received(void **fields, size_t n)
+{
     for (size_t i = 0; i < n; i++) {
-        self->dead[self->n_dead++] = (PyObject *)fields[i];
+        ame_py_leave_to_burial(fields[i]);
     }
 }
 
@@ -339,6 +371,9 @@ bury(struct ame_py_thread *self, PyThreadState *tstate)
     int state = tstate->state;
     PyObject *exception = tstate->current_exception;
     ame_begin();
+    if (self->parks != 0) {
+        ame_inevitable_from_begin();
+    }
     _Py_tss_tstate = tstate;
     tstate->state = _Py_THREAD_ATTACHED;
     tstate->current_exception = NULL;

@@ -46,7 +46,7 @@ ame_py_mutex_unlock(PyMutex *m)
     ame_py_irrevocable();
     uint8_t expected = _Py_LOCKED;
     if (!_Py_atomic_compare_exchange_uint8(&m->_bits, &expected, _Py_UNLOCKED) &&
-        !_PyMutex_TryUnlock(m)) {
+        _PyMutex_TryUnlock(m) < 0) {
         Py_FatalError("unlocking mutex that is not locked");
     }
 }
@@ -89,9 +89,13 @@ int
 ame_py_park(const void *address, const void *expected, size_t size, PyTime_t timeout, void *argument,
             int detach)
 {
+    struct ame_py_thread *self = ame_py_get_self();
     ame_py_irrevocable();
+    /* A thread that has waited takes the GIL again in there, in another transaction, and then takes itself
+     * out of the list of waiters, or changes the lock: all that must happen once. */
+    self->parks++;
     int result = _PyParkingLot_Park(address, expected, size, timeout, argument, detach);
-    /* Another transaction than before. What the caller does to the lock now must stay as well. */
+    self->parks--;
     ame_py_irrevocable();
     return result;
 }

@@ -1,4 +1,5 @@
-/* The built-in module _ame, on which the module ame (python/ame.py) stands. Plain code. */
+/* The built-in module _ame, on which the module ame (python/ame.py) stands. Plain code, but compiled with
+ * the plugin, so that calls in a transaction know it to be harmless. */
 #include "shim.h"
 
 /* The depth of atomic blocks belongs to the transaction: a rollback takes it back. */
@@ -9,7 +10,7 @@ set_depth(struct ame_py_thread *self, int depth)
     self->atomic = depth;
 }
 
-static PyObject *
+AME_SAFE static PyObject *
 enter(PyObject *module, PyObject *none)
 {
     struct ame_py_thread *self = ame_py_get_self();
@@ -19,7 +20,7 @@ enter(PyObject *module, PyObject *none)
     Py_RETURN_NONE;
 }
 
-static PyObject *
+AME_SAFE static PyObject *
 leave(PyObject *module, PyObject *none)
 {
     struct ame_py_thread *self = ame_py_get_self();
@@ -31,13 +32,13 @@ leave(PyObject *module, PyObject *none)
     Py_RETURN_NONE;
 }
 
-static PyObject *
+AME_SAFE static PyObject *
 is_atomic(PyObject *module, PyObject *none)
 {
     return PyBool_FromLong(ame_py_get_self()->atomic != 0);
 }
 
-static PyObject *
+AME_SAFE static PyObject *
 inevitable(PyObject *module, PyObject *none)
 {
     if (ame_in_transaction()) {
@@ -46,7 +47,7 @@ inevitable(PyObject *module, PyObject *none)
     Py_RETURN_NONE;
 }
 
-static PyObject *
+AME_SAFE static PyObject *
 commit_soon(PyObject *module, PyObject *none)
 {
     struct ame_py_thread *self = ame_py_get_self();
@@ -56,7 +57,7 @@ commit_soon(PyObject *module, PyObject *none)
     Py_RETURN_NONE;
 }
 
-static PyObject *
+AME_SAFE static PyObject *
 stats(PyObject *module, PyObject *whose)
 {
     struct ame_stats s;

@@ -43,6 +43,15 @@ struct ame_py_covered {
 };
 #define COVERED 64
 
+/* A specialised instruction that becomes visible when the transaction commits (specialise.c). */
+#define MOST_UNITS 16
+struct ame_py_site {
+    _Py_CODEUNIT *instr;
+    PyObject *code; /* a reference: the instruction is part of it */
+    _Py_CODEUNIT units[MOST_UNITS];
+};
+#define MOST_SITES 256
+
 /* What a thread has of its own. Made when it first attaches a thread state, given to a later thread
  * when it has ended, never freed: objects in the lists may outlive the thread that made them. */
 struct ame_py_thread {
@@ -56,6 +65,9 @@ struct ame_py_thread {
     /* Depth of `with ame.atomic`; what it takes to leave the GIL out while it is not 0. */
     int atomic;
     int kept;
+    /* Depth of waits in the parking lot. There, transactions are inevitable from their begin on: other
+     * threads write to the entry of a waiter, which lies on its stack. */
+    int parks;
     /* One reference each, left over by merged counts. */
     PyObject **dead;
     size_t n_dead, room_for_dead;
@@ -69,9 +81,12 @@ struct ame_py_thread {
     struct ame_py_covered covered[COVERED];
     /* ame_py_epoch when the thread last began (specialise.c). */
     unsigned long epoch;
+    int n_sites;
+    struct ame_py_site sites[MOST_SITES];
     struct type_cache *type_cache;
     struct ame_py_thread *next, *next_free;
-    struct _Py_object_freelists freelists;
+    /* In granules of their own: the thread takes them without a lock (frames.c). */
+    _Alignas(16) struct _Py_object_freelists freelists;
 };
 
 extern _Thread_local struct ame_py_thread *ame_py_self;
@@ -92,6 +107,9 @@ struct ame_py_thread *ame_py_all_threads(void);
 void ame_py_irrevocable(void);
 /* The same, and nobody else runs until then. */
 void ame_py_alone(void);
+/* The object is given up by the next burial: for plain code that has a reference left over. */
+void ame_py_leave_to_burial(PyObject *op);
+void pyame_hold(PyObject *op);
 /* Gives up one reference to each object that `self->dead` has. Instrumented. */
 void pyame_bury(PyObject **dead, size_t n, size_t *done);
 
@@ -101,6 +119,7 @@ void ame_py_rolled_back(void);
 /* From the runtime (runtime/include/ame_rt.h). */
 void ame_make_inevitable(void);
 void ame_make_exclusive(void);
+void ame_inevitable_from_begin(void);
 void ame_set_fenced(int on);
 void ame_set_headers(int on);
 void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
@@ -109,6 +128,8 @@ void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
 void *ame_malloc(size_t size);
 void ame_free(void *p);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
+int ame_is_fresh(const void *address);
+void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));
 
 #endif

@@ -10,17 +10,19 @@
  *   anew when each thread that runs has begun a transaction since: then nobody still executes the
  *   old opcode. `epoch` counts such steps; each thread notes it when it begins.
  *
- * What a transaction specialises stays when it is rolled back. Everything in a cache is guarded by
- * version numbers, which are never given out twice.
+ * A transaction publishes what it has specialised when it commits: a cache is guarded by version
+ * numbers, but not all that it says was true before the transaction. (The offset of an attribute
+ * holds as long as the type's version, because keys that objects share only grow. After a rollback
+ * they have shrunk, and the next name may get the same offset.)
  */
 #include "shim.h"
 #include "pycore_code.h"
+#include "pycore_frame.h"
 #include "pycore_opcode_metadata.h"
 #include "opcode_ids.h"
 #include <stdatomic.h>
 #include <string.h>
 
-#define MOST_UNITS 16
 #define SITES 4096
 
 atomic_ulong ame_py_epoch = 1;
@@ -90,10 +92,7 @@ publish(_Py_CODEUNIT *instr, const _Py_CODEUNIT *copy)
         return;
     }
     int general = _PyOpcode_Deopt[copy->op.code];
-    if (copy->op.code == general) {
-        instr[1] = copy[1];
-    }
-    else if (instr->op.code == general && !in_use(instr)) {
+    if (instr->op.code == general && !in_use(instr)) {
         for (int i = 1; i <= _PyOpcode_Caches[general]; i++) {
             instr[i] = copy[i];
         }
@@ -101,6 +100,44 @@ publish(_Py_CODEUNIT *instr, const _Py_CODEUNIT *copy)
         *(volatile uint8_t *)&instr->op.code = copy->op.code;
     }
     atomic_flag_clear_explicit(&publishing, memory_order_release);
+}
+
+/* The transaction commits. */
+static void
+publish_all(void *pointer)
+{
+    struct ame_py_thread *self = pointer;
+    for (int i = 0; i < self->n_sites; i++) {
+        publish(self->sites[i].instr, self->sites[i].units);
+        ame_py_leave_to_burial(self->sites[i].code);
+    }
+    self->n_sites = 0;
+}
+
+/* CPython has worked on the copy. */
+static void
+keep(_Py_CODEUNIT *instr, const _Py_CODEUNIT *copy)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (copy->op.code == _PyOpcode_Deopt[copy->op.code]) {
+        /* It could not: the counter says when to try again. */
+        instr[1] = copy[1];
+        return;
+    }
+    set_counter(instr, 255, 8);
+    if (self->n_sites == MOST_SITES) {
+        return;
+    }
+    /* Kept alive, because code that is made and thrown away in one transaction is freed at once. */
+    PyObject *code = _PyThreadState_GET()->current_frame->f_executable;
+    pyame_hold(code);
+    if (self->n_sites == 0) {
+        ame_before_release(publish_all, self);
+    }
+    struct ame_py_site *site = &self->sites[self->n_sites++];
+    site->instr = instr;
+    site->code = code;
+    memcpy(site->units, copy, sizeof site->units);
 }
 
 /* Alone: as CPython does it. */
@@ -120,7 +157,7 @@ alone(void)
     _Py_CODEUNIT units[MOST_UNITS], *at = prepare(instr, units);                                     \
     if (at != NULL) {                                                                                \
         call;                                                                                        \
-        publish(instr, at);                                                                          \
+        keep(instr, at);                                                                             \
     }
 
 void

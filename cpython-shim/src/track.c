@@ -1,4 +1,4 @@
-/* Instrumented: the collector's lists as transactions see them. */
+/* Instrumented: the collector's lists and reference counts as transactions see them. */
 #include "shim.h"
 
 /* The young object joins the list of the thread that tracks it: its neighbours were most likely
@@ -33,6 +33,24 @@ pyame_gc_del(void *pointer)
         self->allocated--;
     }
     PyObject_Free((char *)op - before);
+}
+
+/* Other threads look at a count without a lock to see whether it is that of an immortal object, and do
+ * not count references to one. So an object that others know cannot become immortal for a while only. */
+void
+pyame_immortalize_interned(PyObject *string)
+{
+    if (!ame_is_fresh(string)) {
+        ame_py_irrevocable();
+    }
+    _PyASCIIObject_CAST(string)->state.interned = SSTATE_INTERNED_IMMORTAL;
+    _Py_SetImmortal(string);
+}
+
+void
+pyame_hold(PyObject *op)
+{
+    Py_INCREF(op);
 }
 
 void

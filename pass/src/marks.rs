@@ -21,17 +21,19 @@ pub enum Kind {
     Normal,
     Immutable,
     Private,
+    Recycled,
     Racy,
     /// Made by the tag phase in place of another access: no barrier.
     Plain,
 }
 
 /// The kinds that are marked: the word of each, and by position its access group.
-const MARKED: [(Kind, &str); 4] = [
+const MARKED: [(Kind, &str); 5] = [
     (Kind::Immutable, "immutable"),
     (Kind::Private, "private"),
     (Kind::Racy, "racy"),
     (Kind::Plain, "plain"),
+    (Kind::Recycled, "recycled"),
 ];
 
 /// What an access is marked with.
@@ -118,6 +120,7 @@ pub fn of_field(kind: FieldKind) -> Option<Kind> {
     match kind {
         FieldKind::Immutable => Some(Kind::Immutable),
         FieldKind::Private => Some(Kind::Private),
+        FieldKind::Recycled => Some(Kind::Recycled),
         FieldKind::Racy => Some(Kind::Racy),
         _ => None,
     }

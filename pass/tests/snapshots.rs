@@ -196,6 +196,52 @@ fn kinds_of_fields_from_a_set() {
     insta::assert_snapshot!("kinds", opt(KINDS, BOTH, &[("AME_ANNOTATIONS", path)]));
 }
 
+/// The front end assigns small structs by memcpy, of which the optimiser makes an unmarked store.
+#[test]
+fn small_copies_have_kinds() {
+    let ir = |size: u32| {
+        format!(
+            "%struct.s = type {{ i64, i64 }}\ndefine void @f(ptr %p, ptr %q) {{ \
+             %r = getelementptr inbounds %struct.s, ptr %p, i32 0, i32 1\n \
+             call void @llvm.memcpy.p0.p0.i64(ptr align 2 %r, ptr align 2 %q, i64 {size}, i1 false)\n \
+             ret void }}\ndeclare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)"
+        )
+    };
+    let (_folder, path) = set("[struct.s]\nracy = { kind = \"racy\", offset = 8, size = 8 }\n");
+    let passes = "ame-tag,function(instcombine),ame-instrument";
+    let out = opt(&ir(2), passes, &[("AME_ANNOTATIONS", &path)]);
+    assert!(
+        out.contains("store i16") && out.contains("ame_read_slow"),
+        "{out}"
+    );
+    assert!(!out.contains("ame_write_slow"), "{out}");
+    // Without the kind of a field it stays what it is.
+    let out = opt(&ir(2), passes, &[]);
+    assert!(out.contains("ame_write_slow"), "{out}");
+    let out = opt(&ir(16), "ame-tag", &[("AME_ANNOTATIONS", &path)]);
+    assert!(out.contains("llvm.memcpy"), "{out}");
+}
+
+/// Beside `private`, which is logged at each write: where an object is used again and again, one lock
+/// and one log entry do for the transaction.
+#[test]
+fn recycled() {
+    let (_folder, path) =
+        set("[struct.r]\nvalue = { kind = \"recycled\", offset = 16, size = 8 }\n");
+    let ir = opt(
+        "%struct.r = type { i64, ptr, double }
+         define double @again(ptr %p, double %x) {
+           %value = getelementptr inbounds %struct.r, ptr %p, i32 0, i32 2
+           %old = load double, ptr %value, align 8
+           store double %x, ptr %value, align 8
+           ret double %old
+         }",
+        BOTH,
+        &[("AME_ANNOTATIONS", &path)],
+    );
+    insta::assert_snapshot!(ir);
+}
+
 /// A set file with this text.
 fn set(text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();

@@ -113,6 +113,19 @@ void *ame_per_thread(void *addr, size_t len);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_wait_hook(void (*hook)(void));
 
+/* fn(arg) is called when the transaction will certainly commit, before it gives anything up: nobody
+ * else has seen its effects, and what it has read is still as it was. Forgotten when it is rolled back.
+ * For memory without barriers that must not tell of a transaction that never happened; fn is plain
+ * code and begins no transaction. Outside a transaction it runs at once. */
+void ame_before_release(void (*fn)(void *), void *arg);
+
+/* Whether the calling thread's transaction has allocated the memory: nobody else can know of it. */
+int ame_is_fresh(const void *addr);
+
+/* Right after an outermost ame_begin(): makes the transaction inevitable without ever restoring the
+ * stack, parts of which plain code of other threads may write to (the entry of a waiter in a list). */
+void ame_inevitable_from_begin(void);
+
 /* Headers: a promise that a granule with a reference count holds nothing else that transactions
  * write with locks. A thread then locks a count when it first changes it (counts that several
  * threads change at once go on as deltas; a negative count is one that nobody changes). Own region:
@@ -128,7 +141,7 @@ void ame_set_fenced(int on);
 /* Called by the thread before an outermost begin, outside of the transaction, and after a rollback,
  * when memory is what it was and nothing is held. For memory that is saved as a whole. */
 void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
-void ame_own_region(uint32_t index, void *low, size_t bytes, void *top); /* index 0 to 2 */
+void ame_own_region(uint32_t index, void *low, size_t bytes, void *top); /* index 0 to 3 */
 
 /* Called from a constructor of every instrumented module. Stops with a message when the versions
  * differ or an address range of the module aliases another within the window. entries: addresses

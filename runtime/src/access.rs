@@ -22,6 +22,14 @@ fn fresh_stack(thread: &Thread, address: usize) -> bool {
     address.wrapping_sub(thread.stack_low) < thread.fresh_stack
 }
 
+/// Whether the transaction has allocated this memory: it is held for writing, but not locked.
+pub fn fresh(thread: &mut Thread, address: usize) -> bool {
+    let g = granule(address);
+    let held = *thread.mark(g) == thread.me.ver + 1
+        || thread.allocations.stamp_if_fresh(thread.me, address);
+    held && tables::lock(g).load(Ordering::Relaxed) != thread.me.slot as u16 + 1
+}
+
 /// Memory that belongs to a thread as a whole (`ame_own_region`). Its granules are held as if written
 /// once they are touched, without a lock; what was there at begin is logged.
 #[derive(Clone, Copy, Default)]
@@ -32,7 +40,7 @@ pub struct OwnRegion {
     pub top: usize,
 }
 
-pub const OWN_REGIONS: usize = 3;
+pub const OWN_REGIONS: usize = 4;
 
 /// Takes the granule if it is in one of the thread's own regions.
 #[inline(always)]

@@ -496,6 +496,14 @@ pub extern "C" fn ame_make_inevitable() {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_inevitable_from_begin() {
+    // SAFETY: the thread's own state.
+    if let Some(thread) = unsafe { Thread::current().as_mut() } {
+        transaction::inevitable_from_begin(thread);
+    }
+}
+
+#[no_mangle]
 pub extern "C" fn ame_make_exclusive() {
     if let Some(thread) = speculative() {
         transaction::make_exclusive(thread, caller!());
@@ -681,6 +689,14 @@ pub extern "C" fn ame_in_transaction() -> i32 {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_is_fresh(address: *const c_void) -> i32 {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_mut() }
+        .is_some_and(|thread| thread.depth > 0 && access::fresh(thread, address as usize))
+        as i32
+}
+
+#[no_mangle]
 pub extern "C" fn ame_retry() -> ! {
     // SAFETY: the thread's own state.
     match unsafe { Thread::current().as_mut() } {
@@ -702,6 +718,24 @@ pub extern "C" fn ame_should_commit() -> i32 {
     let closed = crate::tables::gate().load(Ordering::Relaxed) != 0;
     let asked = waited_for || thread.me.doomed() || (closed && !thread.alone) || signal::waiting();
     (thread.depth > 0 && asked) as i32
+}
+
+/// # Safety
+/// `f(argument)` may be called when the transaction commits, and uses no transactions itself.
+#[no_mangle]
+pub unsafe extern "C" fn ame_before_release(
+    f: unsafe extern "C" fn(*mut c_void),
+    argument: *mut c_void,
+) {
+    // SAFETY: the thread's own state, and the caller's promise.
+    match unsafe { Thread::current().as_mut() } {
+        Some(thread) if thread.depth > 0 => {
+            thread.eventful = true;
+            thread.actions.before_release(f, argument);
+        }
+        // SAFETY: the caller's promise.
+        _ => unsafe { f(argument) },
+    }
 }
 
 /// # Safety

@@ -30,13 +30,9 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     }
     thread.attempts = 0;
     thread.stats.begins.add(1);
-    thread.peer().os.forget_stack_writes();
     // SAFETY: sp is the caller's frame.
-    unsafe { thread.snapshot.take(sp) };
+    unsafe { save(thread, sp) };
     thread.fresh_stack = (sp & !15) - thread.stack_low;
-    if let Some(hook) = BEGINS.get() {
-        hook();
-    }
     // The time stamp counter costs as much as the rest of a begin: only read when asked for.
     thread.started = if timing() { clock::cycles() } else { 0 };
     thread.age = age_now(thread.me.slot);
@@ -50,6 +46,20 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
 /// rolled one back: save memory and put it back.
 pub static BEGINS: Hook<extern "C" fn()> = Hook::new();
 pub static ROLLED_BACK: Hook<extern "C" fn()> = Hook::new();
+
+/// Copies what a rollback puts back as a whole.
+///
+/// # Safety
+/// [sp, base) is live stack of the thread.
+#[inline(always)]
+unsafe fn save(thread: &mut Thread, sp: usize) {
+    thread.peer().os.forget_stack_writes();
+    // SAFETY: the caller's promise.
+    unsafe { thread.snapshot.take(sp) };
+    if let Some(hook) = BEGINS.get() {
+        hook();
+    }
+}
 
 /// Ages grow with time and are unique.
 #[inline(always)]
@@ -96,10 +106,7 @@ fn start_through_gate(thread: &mut Thread) {
     // Who ran meanwhile may have written what was saved, and exclusive ones tell nobody.
     let sp = thread.saved.sp as usize;
     // SAFETY: the frames of begin, or of a rollback to it.
-    unsafe { thread.snapshot.take(sp) };
-    if let Some(hook) = BEGINS.get() {
-        hook();
-    }
+    unsafe { save(thread, sp) };
 }
 
 /// `ame_commit`.
@@ -168,6 +175,7 @@ fn commit_eventful(thread: &mut Thread) {
     crate::delta::merge(thread);
     // Before anything is given up: who sees what the transaction wrote prints after it.
     thread.effects.perform();
+    thread.actions.run_before_release();
     let mode = std::mem::replace(&mut thread.mode, Mode::Revocable);
     if mode != Mode::Revocable {
         protocol::release_token();
@@ -458,13 +466,50 @@ pub fn make_inevitable(thread: &mut Thread, pc: u64) {
         return;
     }
     share_the_gate(thread, pc);
-    let want = Want {
+    let result = protocol::become_inevitable(thread.me, token(pc));
+    check(thread, result, pc);
+    became_inevitable(thread, pc);
+}
+
+/// `ame_inevitable_from_begin`: the transaction has done nothing yet, so where it would be rolled back it
+/// starts again, and the stack is left as it is.
+pub fn inevitable_from_begin(thread: &mut Thread) {
+    if thread.depth == 0 || thread.mode != Mode::Revocable {
+        return;
+    }
+    while thread.alone || protocol::become_inevitable(thread.me, token(0)).is_err() {
+        signal::hold_for_rollback();
+        thread.disarm(tls());
+        let next = thread.next_version();
+        protocol::finish(thread.me, next);
+        thread.me.ver = next;
+        if thread.alone {
+            crate::turns::forsake(thread);
+        }
+        protocol::await_wounder(thread.me);
+        if signal::waiting() {
+            // SAFETY: the thread's own state, of which this frame has nothing in registers.
+            unsafe { let_handlers_in(thread) };
+            thread.depth = 1;
+            let sp = thread.saved.sp as usize;
+            // SAFETY: the frames of begin are still there.
+            unsafe { save(thread, sp) };
+        }
+        start(thread);
+        signal::end_rollback();
+    }
+    became_inevitable(thread, 0);
+}
+
+fn token(pc: u64) -> Want {
+    Want {
         access: ame_abi::trace::access::TOKEN,
         address: 0,
         pc,
-    };
-    let result = protocol::become_inevitable(thread.me, want);
-    check(thread, result, pc);
+    }
+}
+
+fn became_inevitable(thread: &mut Thread, pc: u64) {
     let _hold = signal::hold();
     thread.mode = Mode::Inevitable;
     // Handlers run between the steps of reads that are not made in Rust.

@@ -119,3 +119,22 @@ fn token_is_not_hogged_by_exclusive_transactions() {
 fn per_thread_in_key_destructors() {
     case("per_thread_in_key_destructors").ok();
 }
+
+#[test]
+fn before_release_of_what_stays() {
+    case("before_release_of_what_stays")
+        .env("AME_CHAOS", CHAOS)
+        .ok();
+}
+
+#[test]
+fn fresh_until_commit() {
+    case("fresh_until_commit").ok();
+}
+
+#[test]
+fn inevitable_before_the_stack_is_restored() {
+    case("inevitable_before_the_stack_is_restored")
+        .limit(10)
+        .ok();
+}

@@ -51,29 +51,37 @@ class Results:
         return sorted(name for name, state in self.files.items() if state in states)
 
 
-def run(build, tests=(), jobs=2, timeout=900, without=()):
+class Mode:
+    """A way to run a build: a word, and settings for its environment."""
+
+    def __init__(self, name="", **settings):
+        self.name, self.settings = name, settings
+
+
+def run(build, tests=(), jobs=2, timeout=900, without=(), mode=Mode()):
     """Runs the test files (when empty, all but those in without) and returns Results."""
     kind = "subset" if tests else "quick" if without else "full"
-    folder = build.folder / f"regress-{kind}"
+    name = f"{build.name}-{mode.name}" if mode.name else build.name
+    folder = build.folder / "-".join(filter(None, ("regress", kind, mode.name)))
     folder.mkdir(exist_ok=True)
     log, report = folder / "log", folder / "junit.xml"
     report.unlink(missing_ok=True)
     argv = [build.python, "-m", "test", f"-j{jobs}", "-u", RESOURCES, f"--timeout={timeout}",
             "--junit-xml", report, *(tests or excluding(without))]
     what = f"{len(tests)}" if tests else f"all but {len(without)}" if without else "all"
-    say(f"{build.name}: running {what} test files, -j{jobs}; see {log}")
+    say(f"{name}: running {what} test files, -j{jobs}; see {log}")
     start = time.monotonic()
     with open(log, "w") as out:
-        subprocess.call([str(arg) for arg in argv], cwd=build.tree, env=clean_env(),
+        subprocess.call([str(arg) for arg in argv], cwd=build.tree, env=clean_env(**mode.settings),
                         stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                         preexec_fn=fair_start)
     text = log.read_text(errors="replace")
     files = parse_log(text)
     if not files:
-        raise Failure(f"{build.name}: the test run produced no result; see {log}")
-    results = Results(build.name, files, parse_junit(report), time.monotonic() - start)
+        raise Failure(f"{name}: the test run produced no result; see {log}")
+    results = Results(name, files, parse_junit(report), time.monotonic() - start)
     results.save(folder / "results.json")
-    say(f"{build.name}: {summary(results)}")
+    say(f"{name}: {summary(results)}")
     return results
 
 
@@ -174,7 +182,7 @@ def file_of(case, files):
     return None
 
 
-def compare(plain, ame, left, right):
+def compare(plain, ame, left, right, mode=Mode()):
     """Compares Results, after running the files that differ again; returns what still differs."""
     files, cases = differences(left, right)
     if not files and not cases:
@@ -186,7 +194,7 @@ def compare(plain, ame, left, right):
     if len(again) > 60:
         return files, cases
     second_left = run(plain, sorted(again), jobs=1)
-    second_right = run(ame, sorted(again), jobs=1)
+    second_right = run(ame, sorted(again), jobs=1, mode=mode)
     files, cases = differences(second_left, second_right)
     for build, first, second in ((plain, left, second_left), (ame, right, second_right)):
         first.files.update(second.files)

@@ -168,6 +168,8 @@ impl<'a, 'b> Chooser<'a, 'b> {
             Kind::Immutable => Ok(Mode::Immutable),
             Kind::Private if read => Err(Skip::Private),
             Kind::Private => Ok(Mode::Private),
+            Kind::Recycled if read => Err(Skip::Recycled),
+            Kind::Recycled => Ok(Mode::Write),
             Kind::Racy => Err(Skip::Racy),
             Kind::Plain => Err(Skip::Replaced),
         }

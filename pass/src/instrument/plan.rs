@@ -110,6 +110,7 @@ pub enum Skip {
     ThreadLocal,
     Immutable,
     Private,
+    Recycled,
     Racy,
     Replaced,
     Invariant,
@@ -125,12 +126,13 @@ pub enum Skip {
 }
 
 impl Skip {
-    pub const ALL: [Skip; 16] = [
+    pub const ALL: [Skip; 17] = [
         Skip::Stack,
         Skip::Constant,
         Skip::ThreadLocal,
         Skip::Immutable,
         Skip::Private,
+        Skip::Recycled,
         Skip::Racy,
         Skip::Replaced,
         Skip::Invariant,
@@ -152,6 +154,7 @@ impl Skip {
             Skip::ThreadLocal => "thread_local",
             Skip::Immutable => "immutable",
             Skip::Private => "private",
+            Skip::Recycled => "recycled",
             Skip::Racy => "racy",
             Skip::Replaced => "replaced",
             Skip::Invariant => "invariant",
@@ -173,6 +176,7 @@ impl Skip {
             Skip::ThreadLocal => "thread-local variable",
             Skip::Immutable => "field of kind immutable is read",
             Skip::Private => "memory of kind private is read",
+            Skip::Recycled => "field of kind recycled is read",
             Skip::Racy => "memory of kind racy",
             Skip::Replaced => "the tag phase has replaced the access",
             Skip::Invariant => "the compiler knows that the memory never changes",

@@ -11,7 +11,7 @@ mod points;
 
 use crate::analysis::address::root;
 use crate::attributes;
-use crate::ffi::{Module, Opcode, Value};
+use crate::ffi::{Builder, Module, Opcode, Value};
 use crate::instrument::runtime::Runtime;
 use crate::marks::{of_field, Kind, Mark, Marks};
 use crate::options::Options;
@@ -47,6 +47,7 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
         crate::plugin::set_current(function.name());
         let rule = attributes::rule(function, sets).unwrap_or_default();
         if !matches!(rule.kind, FunctionKind::Safe | FunctionKind::Pure) {
+            split_small_copies(&mut resolver, &runtime.builder, function);
             let rewrites = tag(&mut resolver, &marks, &mut report, function, rule.accesses)?;
             per_thread::rewrite(&mut runtime, &mut report, function, &rewrites);
             counts::rewrite(&mut runtime, &marks, &mut report, function, &rewrites);
@@ -57,6 +58,39 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
     module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
     report.write("tag", options)?;
     Ok(true)
+}
+
+/// Makes a load and a store of a copy whose memory has a kind, so that they can be marked. The front end
+/// assigns small structs (a counter of bit fields) by `memcpy`, and the optimiser does this later.
+fn split_small_copies(resolver: &mut Resolver, builder: &Builder, function: Value) {
+    let module = resolver.module;
+    let copies: Vec<(Value, u64)> = function
+        .blocks()
+        .flat_map(|b| b.instructions())
+        .filter(|at| at.opcode() == Some(Opcode::LLVMCall))
+        .filter(|call| call.callee().is_function())
+        .filter(|call| call.callee().name().starts_with("llvm.memcpy.p0.p0."))
+        .filter_map(|call| Some((call, call.operand(2).as_u64()?)))
+        .filter(|(call, size)| {
+            let mut marked = |pointer| {
+                let kind = resolver.points(pointer).kind(*size);
+                kind.and_then(of_field).is_some()
+            };
+            matches!(size, 1 | 2 | 4 | 8)
+                && call.operand(3).as_u64() == Some(0)
+                && (marked(call.operand(0)) || marked(call.operand(1)))
+        })
+        .collect();
+    for (call, size) in copies {
+        let (to, from) = (call.operand(0), call.operand(1));
+        let alignment = |pointer| module.pointer_alignment(pointer) as u32;
+        builder.before(call);
+        let value = builder.load(module.int(size as u32 * 8), from, alignment(from));
+        builder.store(value, to, alignment(to));
+        call.erase();
+    }
+    // New instructions may lie where the old ones did.
+    resolver.next_function();
 }
 
 /// Marks the accesses of a function; returns those that are to be rewritten.

@@ -507,9 +507,89 @@ static void errno_survives_a_wait(int argc, char **argv)
     join(id);
 }
 
+/* before_release_of_what_stays: plain code that publishes what a transaction found out did so before it was
+ * certain that the transaction commits. */
+static struct word found_out;
+static long told;
+static void publish(void *arg)
+{
+    /* Nobody else can see the word yet. */
+    CHECK(AME_LOCK_TABLE[((uintptr_t)&found_out >> 4) & 0xffffffff] != 0);
+    EQUAL(found_out.v, *(long *)arg);
+    told++;
+}
+static void before_release_of_what_stays(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    for (long i = 1; i <= 2000; i++) {
+        ame_begin();
+        W(found_out.v, i);
+        ame_before_release(publish, &i);
+        STUB(ame_poll_slow, NULL); /* chaos */
+        EQUAL(told, i - 1);
+        ame_commit();
+        EQUAL(told, i);
+    }
+}
+
+/* fresh_until_commit: what a transaction has allocated, and nothing else. */
+static void fresh_until_commit(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    long *small = NULL, *large = NULL;
+    ame_begin();
+    CHECK(!ame_is_fresh(&shared[0]));
+    R(shared[0].v);
+    W(shared[1].v, 1);
+    CHECK(!ame_is_fresh(&shared[0]) && !ame_is_fresh(&shared[1]));
+    small = ame_malloc(32);
+    large = ame_malloc(1 << 20);
+    CHECK(ame_is_fresh(small) && ame_is_fresh(large + 1000));
+    ame_commit();
+    CHECK(!ame_is_fresh(small));
+    ame_begin();
+    CHECK(!ame_is_fresh(small) && !ame_is_fresh(large + 1000));
+    W(small[0], 1);
+    CHECK(!ame_is_fresh(small));
+    ame_commit();
+}
+
+/* inevitable_before_the_stack_is_restored: plain code of other threads writes to the entry of a waiter, which
+ * lies on its stack; a rollback right after begin put back what was there before. */
+static long *volatile entry_of_waiter;
+static void *wait_with_entry(void *arg)
+{
+    (void)arg;
+    volatile long entry = 0;
+    entry_of_waiter = (long *)&entry;
+    signal_step(1);
+    ame_begin();
+    signal_step(2);
+    ame_inevitable_from_begin(); /* the other thread is inevitable */
+    EQUAL(entry, 1);
+    ame_commit();
+    return NULL;
+}
+static void inevitable_before_the_stack_is_restored(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    ame_begin();
+    ame_make_inevitable();
+    pthread_t id = spawn(wait_with_entry, NULL);
+    await_step(2);
+    busy_us(1000);
+    __atomic_store_n(entry_of_waiter, 1, __ATOMIC_SEQ_CST);
+    ame_make_exclusive(); /* wounds it */
+    ame_commit();
+    join(id);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
+        {"before_release_of_what_stays", before_release_of_what_stays},
+        {"fresh_until_commit", fresh_until_commit},
+        {"inevitable_before_the_stack_is_restored", inevitable_before_the_stack_is_restored},
         {"errno_survives_a_wait", errno_survives_a_wait},
         {"exclusive_write_to_a_waiting_stack", exclusive_write_to_a_waiting_stack},
         {"private_undo_after_version_wrap", private_undo_after_version_wrap},

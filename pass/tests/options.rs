@@ -98,3 +98,21 @@ fn clang_takes_them_when_the_plugin_is_loaded_first() {
     let out = clang(&[], &["-ame-opt=-all".into()]);
     assert!(stderr(&out).contains("-ame-opt"), "{}", stderr(&out));
 }
+
+/// What `ame cc` refuses by option, the plugin alone refuses by what the option leaves in the code.
+#[test]
+fn sanitizers_with_shadow_memory_are_refused() {
+    for name in ["address", "memory", "thread", "hwaddress", "safe-stack"] {
+        let out = clang(&[&format!("-fsanitize={name}")], &[]);
+        assert!(!out.status.success(), "{name}");
+        let message = format!("ame: f: -fsanitize={name} cannot be combined with transactions");
+        assert!(stderr(&out).contains(&message), "{}", stderr(&out));
+    }
+    for name in ["undefined", "integer"] {
+        let out = clang(
+            &[&format!("-fsanitize={name}"), "-fno-sanitize=function"],
+            &[],
+        );
+        assert!(out.status.success(), "{name}: {}", stderr(&out));
+    }
+}

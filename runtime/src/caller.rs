@@ -66,7 +66,7 @@ extern "C" fn visit(context: *mut c_void, search: *mut c_void) -> c_int {
 }
 
 /// Addresses of the module that this code is in.
-fn ours() -> Range<usize> {
+pub fn ours() -> Range<usize> {
     static OURS: OnceLock<Range<usize>> = OnceLock::new();
     OURS.get_or_init(|| {
         let mut range = 0..0;

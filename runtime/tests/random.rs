@@ -24,8 +24,8 @@ fn histories_are_serialisable() {
 
 #[test]
 fn histories_are_serialisable_under_chaos() {
-    for (seed, rate) in [(1, 0.001), (2, 0.01), (3, 0.1)] {
-        history(4, 10 + seed, 50_000, Reads::Inline)
+    for (seed, rate, transactions) in [(1, 0.001, 50_000), (2, 0.01, 50_000), (3, 0.1, 10_000)] {
+        history(4, 10 + seed, transactions, Reads::Inline)
             .env("AME_CHAOS", format!("{seed},{rate}"))
             .ok();
     }

@@ -97,7 +97,7 @@ pub fn plain_object(source: &Path, object: &Path, level: Level, flags: &[OsStrin
     );
 }
 
-/// Compiles and links a program with `ame cc`; returns its path.
+/// Compiles and links a program with `ame cc`, or `ame c++` if a source is C++; returns its path.
 pub fn compile(name: &str, unit: &Unit, level: Level) -> PathBuf {
     let folder = scratch(name);
     let mut objects = Vec::new();
@@ -111,9 +111,13 @@ pub fn compile(name: &str, unit: &Unit, level: Level) -> PathBuf {
         objects.push(object);
     }
     let program = folder.join(format!("{name}{}", level.flag()));
+    let cxx = |source: &PathBuf| source.extension().is_some_and(|end| end == "cc");
     run_tool(
         Command::new(ame())
-            .arg("cc")
+            .arg(match unit.sources.iter().any(cxx) {
+                true => "c++",
+                false => "cc",
+            })
             .arg(level.flag())
             .args(["-g", "-pthread"])
             .args(&unit.flags)

@@ -66,10 +66,20 @@ fn errno() {
 fn exceptions() {
     let unit = Unit {
         sources: vec![root().join("tests/c/exceptions.cc")],
-        flags: vec!["-lstdc++".into()],
         ..Unit::default()
     };
     litmus_unit("exceptions", &unit, |output| {
+        assert!(output.stdout.starts_with("ok"))
+    });
+}
+
+#[test]
+fn operators() {
+    let unit = Unit {
+        sources: vec![root().join("tests/c/operators.cc")],
+        ..Unit::default()
+    };
+    litmus_unit("operators", &unit, |output| {
         assert!(output.stdout.starts_with("ok"))
     });
 }

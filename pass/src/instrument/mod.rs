@@ -75,6 +75,9 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
             .filter(|(_, body)| *body == Body::Instrument)
             .map(|(f, _)| *f)
             .collect();
+        for &function in &normal {
+            refuse_sanitizers(function)?;
+        }
         let twins = if options.optimise.clone {
             clones::make(sets, &mut callees, &normal)
         } else {
@@ -122,6 +125,33 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
     report.add("functions", bodies.len() as u64);
     report.write("instrument", options)?;
     Ok(true)
+}
+
+/// Function attributes of sanitizers whose runtime and ours want the same memory. `ame cc` refuses their
+/// options before it comes to this; the plugin alone sees what they leave in the code.
+const CLASHES: [(&str, &str); 7] = [
+    ("sanitize_address", "address"),
+    ("sanitize_hwaddress", "hwaddress"),
+    ("sanitize_memory", "memory"),
+    ("sanitize_thread", "thread"),
+    ("sanitize_memtag", "memtag"),
+    ("safestack", "safe-stack"),
+    ("shadowcallstack", "shadow-call-stack"),
+];
+
+fn refuse_sanitizers(function: Value) -> Result<(), String> {
+    let clash = CLASHES
+        .iter()
+        .find(|(attribute, _)| function.function_has(attribute_kind(attribute)));
+    match clash {
+        None => Ok(()),
+        Some((_, name)) => Err(format!(
+            "{}: -fsanitize={name} cannot be combined with transactions: its shadow memory, its allocator \
+             or its second stack would take the place of the runtime's; drop it, or compile this file \
+             without the plugin",
+            function.name()
+        )),
+    }
 }
 
 fn body(function: Value, sets: &Sets) -> Body {

@@ -76,6 +76,7 @@ pub fn is_wrapper(address: usize) -> bool {
     SORTED
         .get_or_init(|| {
             let mut sorted: Vec<usize> = names().iter().map(|(_, address)| *address).collect();
+            sorted.extend(super::operators::own());
             sorted.sort_unstable();
             sorted
         })

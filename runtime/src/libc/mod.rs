@@ -18,6 +18,7 @@
 //! | `c11` | `mtx_*`, `cnd_*`, `thrd_create` |
 //! | `sort` | `qsort`, `bsearch` |
 //! | `signals` | `sigaction`, `signal` |
+//! | `operators` | C++: `new`, `delete` |
 //! | `threads` | `pthread_create`, `fork` |
 //!
 //! The memory functions (`memcpy`, `memcmp`, ...) need no wrapper: their ranges are known before
@@ -32,6 +33,7 @@ pub mod held;
 mod lock;
 mod mutex;
 mod numbers;
+mod operators;
 mod output;
 mod rwlock;
 mod scan;

@@ -55,7 +55,7 @@ unsafe extern "C" fn parent() {
 
 unsafe extern "C" fn child() {
     thread::forget_others();
-    signal::forget_waiting();
+    signal::start_child();
     LOCKS.with(|slot| slot.borrow_mut().take());
     debug_assert!(!Thread::current().is_null());
     // The child's trace would mix with the parent's.

@@ -71,7 +71,9 @@ macro_rules! fatal {
 
 #[cfg(not(loom))]
 mod start {
-    use crate::{clock, config, fork, heap, module, primitive, stats, tables, trace, window};
+    use crate::{
+        clock, config, fork, heap, module, primitive, signal, stats, tables, trace, window,
+    };
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::Once;
 
@@ -116,6 +118,7 @@ mod start {
             );
             trace::init();
             fork::init();
+            signal::init();
             // SAFETY: a function without arguments.
             unsafe { libc::atexit(at_exit) };
         });

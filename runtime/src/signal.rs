@@ -19,7 +19,7 @@ use crate::tls::tls;
 use libc::{sigaction, siginfo_t, ucontext_t};
 use std::ffi::{c_int, c_void};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{compiler_fence, AtomicU64, Ordering};
+use std::sync::atomic::{compiler_fence, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// While one of these lives, handlers of this thread wait. A rollback leaves frames without dropping
@@ -353,8 +353,19 @@ fn take_handler(signal: c_int) -> usize {
 /// Keeps the table above and the kernel's in step.
 static CHANGES: Mutex<()> = Mutex::new(());
 
+/// The process whose actions the table above has. The child of a vfork has this memory, but actions of
+/// its own in the kernel: it must not change the table (subprocess of CPython resets all handlers there).
+static PROCESS: AtomicI32 = AtomicI32::new(0);
+
+/// When the process starts.
+pub fn init() {
+    // SAFETY: a plain query.
+    PROCESS.store(unsafe { libc::getpid() }, Ordering::Relaxed);
+}
+
 /// In the child of a fork, which has inherited no signal that waits.
-pub fn forget_waiting() {
+pub fn start_child() {
+    init();
     // SAFETY: the thread's own state.
     if let Some(thread) = unsafe { Thread::current().as_mut() } {
         thread.oldest_signals = Oldest::new();
@@ -366,8 +377,25 @@ pub fn changes() -> MutexGuard<'static, ()> {
     CHANGES.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// The kernel's action alone, of a process that shares this memory with its parent and will soon call
+/// exec. What it reads back of a handler is only that there is one.
+fn change_own_action(signal: c_int, new: Option<&sigaction>) -> Result<sigaction, ()> {
+    let new = new.map_or(null(), |new| new as *const _);
+    // SAFETY: valid actions, and all zero is one.
+    let mut old: sigaction = unsafe { std::mem::zeroed() };
+    match unsafe { libc::sigaction(signal, new, &mut old) } {
+        0 => Ok(old),
+        _ => Err(()),
+    }
+}
+
 /// sigaction, without a transaction's barriers. An error of the kernel is in errno.
 pub fn change_action(signal: c_int, new: Option<&sigaction>) -> Result<sigaction, ()> {
+    let process = PROCESS.load(Ordering::Relaxed);
+    // SAFETY: a plain query.
+    if process != 0 && unsafe { libc::getpid() } != process {
+        return change_own_action(signal, new);
+    }
     let _hold = hold();
     let _changes = changes();
     let place = usize::try_from(signal).ok().and_then(|s| ACTIONS.get(s));

@@ -344,6 +344,22 @@ static void aborts(void)
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
 }
 
+/* The child of a vfork has the parent's memory, but not its actions. */
+static void vforked(void)
+{
+    set(SIGUSR1, note, 0);
+    pid_t child = vfork();
+    if (child == 0) {
+        set(SIGUSR1, SIG_DFL, 0);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    int before = handled;
+    deliver(SIGUSR1, 1);
+    CHECK(handled == before + 1);
+}
+
 static void *play(void *arg)
 {
     sigset_t all;
@@ -359,6 +375,7 @@ static void *play(void *arg)
         jumps_out(way);
     }
     ignored_meanwhile();
+    vforked();
     fault_outside();
     fault_repaired();
     for (int how = 0; how < 3; how++)

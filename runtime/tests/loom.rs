@@ -201,6 +201,20 @@ fn slots(n: u32) {
     tables::participants().store(n, Ordering::SeqCst);
 }
 
+/// Runs `theirs` in a thread of its own beside `mine`, on the same memory; when both have ended, returns
+/// that and the result of `mine`.
+fn beside<T: 'static, R>(
+    theirs: impl FnOnce(&Memory) -> T + Send + 'static,
+    mine: impl FnOnce(&Memory) -> R,
+) -> (Arc<Memory>, R) {
+    let memory = Memory::new();
+    let shared = memory.clone();
+    let other = thread::spawn(move || theirs(&shared));
+    let result = mine(&memory);
+    other.join().unwrap();
+    (memory, result)
+}
+
 /// Before the threads of a model start: the thread in `slot` marks reads without fences.
 fn unfenced(slot: u32) {
     protocol::go_unfenced(Me { slot, ver: 2 });
@@ -210,19 +224,18 @@ fn unfenced(slot: u32) {
 fn read_against_write() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let writer = thread::spawn(move || {
-            atomic(&theirs, 1, 1, false, |t| t.write(0, 1));
-        });
-        atomic(&memory, 0, 2, false, |t| {
-            let first = t.read(0)?;
-            t.poll()?;
-            // Invariant 2: the mark is not released before the end.
-            assert_eq!(t.read(0)?, first);
-            Ok(())
-        });
-        writer.join().unwrap();
+        let (memory, _) = beside(
+            move |theirs| atomic(theirs, 1, 1, false, |t| t.write(0, 1)),
+            |memory| {
+                atomic(memory, 0, 2, false, |t| {
+                    let first = t.read(0)?;
+                    t.poll()?;
+                    // Invariant 2: the mark is not released before the end.
+                    assert_eq!(t.read(0)?, first);
+                    Ok(())
+                })
+            },
+        );
         assert_eq!(memory.get(0), 1);
     });
 }
@@ -230,19 +243,20 @@ fn read_against_write() {
 fn increments(older: u64, younger: u64) {
     model(3, move || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let other = thread::spawn(move || {
-            atomic(&theirs, 1, younger, false, |t| {
-                t.write(0, 10)?;
-                t.write(0, 11)
-            });
-        });
-        atomic(&memory, 0, older, false, |t| {
-            t.write(0, 20)?;
-            t.write(0, 21)
-        });
-        other.join().unwrap();
+        let (memory, _) = beside(
+            move |theirs| {
+                atomic(theirs, 1, younger, false, |t| {
+                    t.write(0, 10)?;
+                    t.write(0, 11)
+                })
+            },
+            |memory| {
+                atomic(memory, 0, older, false, |t| {
+                    t.write(0, 20)?;
+                    t.write(0, 21)
+                })
+            },
+        );
         assert!([11, 21].contains(&memory.get(0)));
     });
 }
@@ -257,13 +271,10 @@ fn write_against_write() {
 fn together_against_one() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let other = thread::spawn(move || {
-            atomic(&theirs, 1, 2, false, |t| t.write(0, 10));
-        });
-        atomic(&memory, 0, 1, false, |t| t.write_both(20));
-        other.join().unwrap();
+        let (memory, _) = beside(
+            move |theirs| atomic(theirs, 1, 2, false, |t| t.write(0, 10)),
+            |memory| atomic(memory, 0, 1, false, |t| t.write_both(20)),
+        );
         assert!([10, 20].contains(&memory.get(0)));
         assert_eq!(memory.get(1), 20);
     });
@@ -273,13 +284,10 @@ fn together_against_one() {
 fn together_against_together() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let other = thread::spawn(move || {
-            atomic(&theirs, 1, 2, false, |t| t.write_both(10));
-        });
-        atomic(&memory, 0, 1, false, |t| t.write_both(20));
-        other.join().unwrap();
+        let (memory, _) = beside(
+            move |theirs| atomic(theirs, 1, 2, false, |t| t.write_both(10)),
+            |memory| atomic(memory, 0, 1, false, |t| t.write_both(20)),
+        );
         assert_eq!(memory.get(0), memory.get(1));
     });
 }
@@ -290,19 +298,18 @@ fn together_against_reader(reader_unfenced: bool) {
         if reader_unfenced {
             unfenced(1);
         }
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let reader = thread::spawn(move || {
-            atomic(&theirs, 1, 9, reader_unfenced, |t| {
-                let x = t.read(0)?;
-                t.poll()?;
-                let y = t.read(1)?;
-                assert_eq!(x, y, "a state that no serial order produces");
-                Ok(())
-            });
-        });
-        atomic(&memory, 0, 5, false, |t| t.write_both(1));
-        reader.join().unwrap();
+        beside(
+            move |theirs| {
+                atomic(theirs, 1, 9, reader_unfenced, |t| {
+                    let x = t.read(0)?;
+                    t.poll()?;
+                    let y = t.read(1)?;
+                    assert_eq!(x, y, "a state that no serial order produces");
+                    Ok(())
+                })
+            },
+            |memory| atomic(memory, 0, 5, false, |t| t.write_both(1)),
+        );
     });
 }
 
@@ -350,15 +357,14 @@ fn wrap_between_looks() {
 fn upgrade() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
         let add = |t: &mut Transaction| {
             let value = t.read(0)?;
             t.write(0, value + 1)
         };
-        let other = thread::spawn(move || atomic(&theirs, 1, 2, false, add));
-        let rollbacks = atomic(&memory, 0, 1, false, add);
-        other.join().unwrap();
+        let (memory, rollbacks) = beside(
+            move |theirs| atomic(theirs, 1, 2, false, add),
+            |memory| atomic(memory, 0, 1, false, add),
+        );
         assert_eq!(memory.get(0), 2);
         assert_eq!(rollbacks, 0, "the oldest was rolled back");
     });
@@ -369,21 +375,22 @@ fn upgrade() {
 fn wound_and_wait() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let other = thread::spawn(move || {
-            atomic(&theirs, 1, 2, false, |t| {
-                t.write(1, 2)?;
-                t.poll()?;
-                t.write(0, 2)
-            });
-        });
-        let rollbacks = atomic(&memory, 0, 1, false, |t| {
-            t.write(0, 1)?;
-            t.poll()?;
-            t.write(1, 1)
-        });
-        other.join().unwrap();
+        let (memory, rollbacks) = beside(
+            move |theirs| {
+                atomic(theirs, 1, 2, false, |t| {
+                    t.write(1, 2)?;
+                    t.poll()?;
+                    t.write(0, 2)
+                })
+            },
+            |memory| {
+                atomic(memory, 0, 1, false, |t| {
+                    t.write(0, 1)?;
+                    t.poll()?;
+                    t.write(1, 1)
+                })
+            },
+        );
         assert_eq!(memory.get(0), memory.get(1));
         assert_eq!(rollbacks, 0, "the oldest was rolled back");
     });
@@ -396,23 +403,24 @@ fn both_or_none(reader_age: u64, reader_unfenced: bool) {
         if reader_unfenced {
             unfenced(1);
         }
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let reader = thread::spawn(move || {
-            atomic(&theirs, 1, reader_age, reader_unfenced, |t| {
-                let x = t.read(0)?;
-                t.poll()?;
-                let y = t.read(1)?;
-                assert_eq!(x, y, "a state that no serial order produces");
-                Ok(())
-            });
-        });
-        atomic(&memory, 0, 5, false, |t| {
-            t.write(0, 1)?;
-            t.poll()?;
-            t.write(1, 1)
-        });
-        reader.join().unwrap();
+        beside(
+            move |theirs| {
+                atomic(theirs, 1, reader_age, reader_unfenced, |t| {
+                    let x = t.read(0)?;
+                    t.poll()?;
+                    let y = t.read(1)?;
+                    assert_eq!(x, y, "a state that no serial order produces");
+                    Ok(())
+                })
+            },
+            |memory| {
+                atomic(memory, 0, 5, false, |t| {
+                    t.write(0, 1)?;
+                    t.poll()?;
+                    t.write(1, 1)
+                })
+            },
+        );
     });
 }
 
@@ -441,20 +449,19 @@ fn younger_unfenced_reader_sees_both_or_none() {
 fn going_unfenced_against_write() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let reader = thread::spawn(move || {
-            atomic(&theirs, 1, 1, false, |t| {
-                protocol::go_unfenced(t.me);
-                t.unfenced = true;
-                let x = t.read(0)?;
-                t.poll()?;
-                assert_eq!(t.read(0)?, x, "a writer did not see the mark");
-                Ok(())
-            });
-        });
-        atomic(&memory, 0, 5, false, |t| t.write(0, 1));
-        reader.join().unwrap();
+        beside(
+            move |theirs| {
+                atomic(theirs, 1, 1, false, |t| {
+                    protocol::go_unfenced(t.me);
+                    t.unfenced = true;
+                    let x = t.read(0)?;
+                    t.poll()?;
+                    assert_eq!(t.read(0)?, x, "a writer did not see the mark");
+                    Ok(())
+                })
+            },
+            |memory| atomic(memory, 0, 5, false, |t| t.write(0, 1)),
+        );
     });
 }
 
@@ -465,8 +472,6 @@ fn skew(is_unfenced: bool) {
             unfenced(0);
             unfenced(1);
         }
-        let memory = Memory::new();
-        let theirs = memory.clone();
         // Each may go down to -1 only while the sum stays above.
         let withdraw = |mine: u32| {
             move |t: &mut Transaction| {
@@ -477,9 +482,10 @@ fn skew(is_unfenced: bool) {
                 Ok(())
             }
         };
-        let other = thread::spawn(move || atomic(&theirs, 1, 2, is_unfenced, withdraw(1)));
-        atomic(&memory, 0, 1, is_unfenced, withdraw(0));
-        other.join().unwrap();
+        let (memory, _) = beside(
+            move |theirs| atomic(theirs, 1, 2, is_unfenced, withdraw(1)),
+            |memory| atomic(memory, 0, 1, is_unfenced, withdraw(0)),
+        );
         assert_eq!(memory.get(0) + memory.get(1), -1, "write skew");
     });
 }
@@ -500,19 +506,18 @@ fn handshake_across_transactions() {
     model(3, || {
         slots(2);
         unfenced(1);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let reader = thread::spawn(move || {
-            for _ in 0..2 {
-                atomic(&theirs, 1, 1, true, |t| {
-                    let first = t.read(0)?;
-                    assert_eq!(t.read(0)?, first);
-                    Ok(())
-                });
-            }
-        });
-        atomic(&memory, 0, 2, false, |t| t.write(0, 1));
-        reader.join().unwrap();
+        beside(
+            move |theirs| {
+                for _ in 0..2 {
+                    atomic(theirs, 1, 1, true, |t| {
+                        let first = t.read(0)?;
+                        assert_eq!(t.read(0)?, first);
+                        Ok(())
+                    });
+                }
+            },
+            |memory| atomic(memory, 0, 2, false, |t| t.write(0, 1)),
+        );
     });
 }
 
@@ -552,15 +557,16 @@ fn wound_is_no_answer() {
 fn commit_wakes_waiters() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let younger = thread::spawn(move || atomic(&theirs, 1, 2, false, |t| t.write(0, 2)));
-        atomic(&memory, 0, 1, false, |t| {
-            t.write(0, 1)?;
-            thread::yield_now();
-            Ok(())
-        });
-        younger.join().unwrap();
+        beside(
+            move |theirs| atomic(theirs, 1, 2, false, |t| t.write(0, 2)),
+            |memory| {
+                atomic(memory, 0, 1, false, |t| {
+                    t.write(0, 1)?;
+                    thread::yield_now();
+                    Ok(())
+                })
+            },
+        );
     });
 }
 
@@ -570,24 +576,25 @@ fn commit_wakes_waiters() {
 fn inevitable_against_wound() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let younger = thread::spawn(move || {
-            let effects = AtomicUsize::new(0);
-            atomic(&theirs, 1, 2, false, |t| {
-                t.write(0, 2)?;
-                t.inevitable()?;
-                effects.fetch_add(1, Ordering::Relaxed);
-                t.write(1, 2)
-            });
-            assert_eq!(effects.load(Ordering::Relaxed), 1);
-        });
-        atomic(&memory, 0, 1, false, |t| {
-            t.write(1, 1)?;
-            t.poll()?;
-            t.write(0, 1)
-        });
-        younger.join().unwrap();
+        let (memory, _) = beside(
+            move |theirs| {
+                let effects = AtomicUsize::new(0);
+                atomic(theirs, 1, 2, false, |t| {
+                    t.write(0, 2)?;
+                    t.inevitable()?;
+                    effects.fetch_add(1, Ordering::Relaxed);
+                    t.write(1, 2)
+                });
+                assert_eq!(effects.load(Ordering::Relaxed), 1);
+            },
+            |memory| {
+                atomic(memory, 0, 1, false, |t| {
+                    t.write(1, 1)?;
+                    t.poll()?;
+                    t.write(0, 1)
+                })
+            },
+        );
         assert_eq!(memory.get(0), memory.get(1));
     });
 }
@@ -614,8 +621,6 @@ fn no_wound_is_lost() {
 fn inevitable_against_inevitable() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
         let body = |mine: u32| {
             move |t: &mut Transaction| {
                 t.read(mine)?;
@@ -624,9 +629,10 @@ fn inevitable_against_inevitable() {
                 t.write(1, mine as i32)
             }
         };
-        let other = thread::spawn(move || atomic(&theirs, 1, 2, false, body(1)));
-        atomic(&memory, 0, 1, false, body(0));
-        other.join().unwrap();
+        let (memory, _) = beside(
+            move |theirs| atomic(theirs, 1, 2, false, body(1)),
+            |memory| atomic(memory, 0, 1, false, body(0)),
+        );
         assert_eq!(memory.get(0), memory.get(1));
         assert_eq!(tables::token().load(Ordering::Relaxed), 0);
     });
@@ -639,23 +645,24 @@ fn exclusive(other_unfenced: bool) {
         if other_unfenced {
             unfenced(1);
         }
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let other = thread::spawn(move || {
-            atomic(&theirs, 1, 1, other_unfenced, |t| {
-                let value = t.read(0)?;
-                t.poll()?;
-                t.write(0, value + 1)
-            });
-        });
-        atomic(&memory, 0, 2, false, |t| {
-            t.inevitable()?;
-            gate::close(t.me, 1);
-            t.exclusive = true;
-            let value = t.read(0)?;
-            t.write(0, value + 1)
-        });
-        other.join().unwrap();
+        let (memory, _) = beside(
+            move |theirs| {
+                atomic(theirs, 1, 1, other_unfenced, |t| {
+                    let value = t.read(0)?;
+                    t.poll()?;
+                    t.write(0, value + 1)
+                })
+            },
+            |memory| {
+                atomic(memory, 0, 2, false, |t| {
+                    t.inevitable()?;
+                    gate::close(t.me, 1);
+                    t.exclusive = true;
+                    let value = t.read(0)?;
+                    t.write(0, value + 1)
+                })
+            },
+        );
         assert_eq!(memory.get(0), 2);
     });
 }
@@ -714,18 +721,18 @@ fn turn_against(other_unfenced: bool) {
         if other_unfenced {
             unfenced(1);
         }
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let other = thread::spawn(move || {
-            atomic(&theirs, 1, 1, other_unfenced, add_to_both);
-        });
-        let mut done = 0;
-        if gate::take_turn(me(0, 2), || true) {
-            done += alone(&memory, 0, 2) as i32;
-            done += alone(&memory, 0, 4) as i32;
-            gate::end_turn(me(0, 6));
-        }
-        other.join().unwrap();
+        let (memory, done) = beside(
+            move |theirs| atomic(theirs, 1, 1, other_unfenced, add_to_both),
+            |memory| {
+                let mut done = 0;
+                if gate::take_turn(me(0, 2), || true) {
+                    done += alone(memory, 0, 2) as i32;
+                    done += alone(memory, 0, 4) as i32;
+                    gate::end_turn(me(0, 6));
+                }
+                done
+            },
+        );
         assert_eq!(memory.get(0), 1 + done);
     });
 }
@@ -745,21 +752,24 @@ fn turn_against_unfenced_start() {
 fn broken_turn() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
         assert!(gate::take_turn(me(0, 2), || true));
-        let other = thread::spawn(move || {
-            if gate::turn() == Some(0) {
-                gate::break_turn(me(1, 2), 0);
-            }
-            atomic(&theirs, 1, 1, false, add_to_both);
-        });
-        let mut done = alone(&memory, 0, 2) as i32;
-        done += alone(&memory, 0, 4) as i32;
-        gate::end_turn(me(0, 6));
-        // Where the turn was broken, this cannot be a transaction of one.
-        done += alone(&memory, 0, 6) as i32;
-        other.join().unwrap();
+        let (memory, done) = beside(
+            move |theirs| {
+                if gate::turn() == Some(0) {
+                    gate::break_turn(me(1, 2), 0);
+                }
+                atomic(theirs, 1, 1, false, add_to_both);
+            },
+            |memory| {
+                let mut done = 0;
+                done += alone(memory, 0, 2) as i32;
+                done += alone(memory, 0, 4) as i32;
+                gate::end_turn(me(0, 6));
+                // Where the turn was broken, this cannot be a transaction of one.
+                done += alone(memory, 0, 6) as i32;
+                done
+            },
+        );
         assert_eq!(memory.get(0), 1 + done);
     });
 }
@@ -769,21 +779,22 @@ fn broken_turn() {
 fn passed_turn() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
         assert!(gate::take_turn(me(0, 2), || true));
-        let other = thread::spawn(move || {
-            while gate::turn() != Some(1) {
-                thread::yield_now();
-            }
-            assert!(alone(&theirs, 1, 2));
-            gate::end_turn(me(1, 4));
-        });
-        assert!(alone(&memory, 0, 2));
-        assert!(gate::pass_turn(me(0, 4), 1));
-        assert!(!alone(&memory, 0, 4), "it has passed the turn on");
-        atomic(&memory, 0, 0, false, add_to_both);
-        other.join().unwrap();
+        let (memory, _) = beside(
+            move |theirs| {
+                while gate::turn() != Some(1) {
+                    thread::yield_now();
+                }
+                assert!(alone(theirs, 1, 2));
+                gate::end_turn(me(1, 4));
+            },
+            |memory| {
+                assert!(alone(memory, 0, 2));
+                assert!(gate::pass_turn(me(0, 4), 1));
+                assert!(!alone(memory, 0, 4), "it has passed the turn on");
+                atomic(memory, 0, 0, false, add_to_both);
+            },
+        );
         assert_eq!(memory.get(0), 3);
     });
 }
@@ -793,26 +804,28 @@ fn passed_turn() {
 fn turn_against_close() {
     model(3, || {
         slots(2);
-        let memory = Memory::new();
-        let theirs = memory.clone();
-        let other = thread::spawn(move || {
-            atomic(&theirs, 1, 1, false, |t| {
-                t.inevitable()?;
-                gate::close(t.me, 1);
-                t.exclusive = true;
-                let value = t.read(0)?;
-                t.write(0, value + 1)?;
-                t.write(1, value + 1)
-            });
-            // The gate has been open since.
-            atomic(&theirs, 1, 1, false, add_to_both);
-        });
-        let mut done = 0;
-        if gate::take_turn(me(0, 2), || true) {
-            done = alone(&memory, 0, 2) as i32;
-            gate::end_turn(me(0, 4));
-        }
-        other.join().unwrap();
+        let (memory, done) = beside(
+            move |theirs| {
+                atomic(theirs, 1, 1, false, |t| {
+                    t.inevitable()?;
+                    gate::close(t.me, 1);
+                    t.exclusive = true;
+                    let value = t.read(0)?;
+                    t.write(0, value + 1)?;
+                    t.write(1, value + 1)
+                });
+                // The gate has been open since.
+                atomic(theirs, 1, 1, false, add_to_both);
+            },
+            |memory| {
+                let mut done = 0;
+                if gate::take_turn(me(0, 2), || true) {
+                    done = alone(memory, 0, 2) as i32;
+                    gate::end_turn(me(0, 4));
+                }
+                done
+            },
+        );
         assert_eq!(memory.get(0), 2 + done);
     });
 }

@@ -68,7 +68,8 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
     let _hold = signal::hold();
     let g = granule(address);
     let me = thread.me;
-    // A handler that has run since the caller looked may have written there.
+    // A poke brings code here that holds the granule; and a handler that has run since the inline check
+    // may have written there.
     if thread.alone || *thread.mark(g) >= me.ver {
         return;
     }

@@ -1,6 +1,7 @@
 //! The C ABI: `ame_rt.h` for instrumented code, `ame.h` for programs. Every entry is a thunk:
 //! fetch the thread's state, call the inner function.
 
+use crate::actions::Actions;
 use crate::delta::{self, Kind, Width};
 use crate::primitive::Ordering;
 use crate::protocol::Me;
@@ -365,7 +366,7 @@ quick_stub! {
 unsafe extern "C" fn read_slow(address: usize, pc: u64, thread: *mut Thread) {
     // SAFETY: the thread's own state; barriers only fail in registered threads.
     let thread = unsafe { &mut *thread };
-    if enter_slow_path(thread, pc) && *thread.mark(crate::heap::granule(address)) < thread.me.ver {
+    if enter_slow_path(thread, pc) {
         access::read(thread, address, pc);
     }
 }
@@ -404,7 +405,7 @@ unsafe extern "C" fn write_slow(address: usize, pc: u64, thread: *mut Thread) {
 #[cold]
 #[inline(never)]
 unsafe fn write_watched(thread: &mut Thread, address: usize, pc: u64) {
-    if enter_slow_path(thread, pc) && *thread.mark(crate::heap::granule(address)) <= thread.me.ver {
+    if enter_slow_path(thread, pc) {
         // SAFETY: the caller's promise.
         unsafe { access::write(thread, address, pc) };
     }
@@ -720,6 +721,20 @@ pub extern "C" fn ame_should_commit() -> i32 {
     (thread.depth > 0 && asked) as i32
 }
 
+/// Notes something for the end of the transaction; false outside of one.
+fn at_end(note: impl FnOnce(&mut Actions)) -> bool {
+    // SAFETY: the thread's own state.
+    match unsafe { Thread::current().as_mut() } {
+        Some(thread) if thread.depth > 0 => {
+            let _hold = signal::hold();
+            thread.eventful = true;
+            note(&mut thread.actions);
+            true
+        }
+        _ => false,
+    }
+}
+
 /// # Safety
 /// `f(argument)` may be called when the transaction commits, and uses no transactions itself.
 #[no_mangle]
@@ -727,14 +742,9 @@ pub unsafe extern "C" fn ame_before_release(
     f: unsafe extern "C" fn(*mut c_void),
     argument: *mut c_void,
 ) {
-    // SAFETY: the thread's own state, and the caller's promise.
-    match unsafe { Thread::current().as_mut() } {
-        Some(thread) if thread.depth > 0 => {
-            thread.eventful = true;
-            thread.actions.before_release(f, argument);
-        }
+    if !at_end(|actions| actions.before_release(f, argument)) {
         // SAFETY: the caller's promise.
-        _ => unsafe { f(argument) },
+        unsafe { f(argument) }
     }
 }
 
@@ -745,15 +755,9 @@ pub unsafe extern "C" fn ame_on_commit(
     f: unsafe extern "C" fn(*mut c_void),
     argument: *mut c_void,
 ) {
-    // SAFETY: the thread's own state, and the caller's promise.
-    match unsafe { Thread::current().as_mut() } {
-        Some(thread) if thread.depth > 0 => {
-            let _hold = signal::hold();
-            thread.eventful = true;
-            thread.actions.on_commit(f, argument);
-        }
+    if !at_end(|actions| actions.on_commit(f, argument)) {
         // SAFETY: the caller's promise.
-        _ => unsafe { f(argument) },
+        unsafe { f(argument) }
     }
 }
 
@@ -761,14 +765,7 @@ pub unsafe extern "C" fn ame_on_commit(
 /// `f(argument)` may be called when the transaction is rolled back.
 #[no_mangle]
 pub unsafe extern "C" fn ame_on_abort(f: unsafe extern "C" fn(*mut c_void), argument: *mut c_void) {
-    // SAFETY: the thread's own state.
-    if let Some(thread) = unsafe { Thread::current().as_mut() } {
-        if thread.depth > 0 {
-            let _hold = signal::hold();
-            thread.eventful = true;
-            thread.actions.on_abort(f, argument);
-        }
-    }
+    at_end(|actions| actions.on_abort(f, argument));
 }
 
 #[no_mangle]

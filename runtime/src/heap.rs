@@ -396,21 +396,7 @@ pub unsafe extern "C" fn ame_free(p: *mut c_void) {
 
 /// Whether the current transaction allocated the block.
 fn is_fresh(thread: &mut Thread, address: usize) -> bool {
-    if !in_arena(address) {
-        return false;
-    }
-    let me = thread.me;
-    let g = granule(address);
-    if *thread.mark(g) != me.ver + 1 {
-        // A large block may not have been touched yet.
-        return thread
-            .allocations
-            .lazy
-            .iter()
-            .any(|(start, _)| *start == address);
-    }
-    // Stamped, but not by locking it: fresh.
-    tables::lock(g).load(Ordering::Relaxed) != me.slot as u16 + 1
+    in_arena(address) && access::fresh(thread, address)
 }
 
 /// # Safety

@@ -227,6 +227,17 @@ fn exit_key() -> libc::pthread_key_t {
 
 /// Gives the calling thread a slot. Cheap to call again.
 pub fn register() -> *mut Thread {
+    register_with(None)
+}
+
+/// The same for a thread whose transactions all run in frames below `end_of_frames`.
+pub fn register_below(end_of_frames: usize) -> *mut Thread {
+    register_with(Some(end_of_frames & !15))
+}
+
+#[cold]
+#[inline(never)]
+fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
     // A handler may begin a transaction, and so register the thread: not from here on.
     let _hold = signal::hold();
     let existing = Thread::current();
@@ -234,23 +245,7 @@ pub fn register() -> *mut Thread {
         return existing;
     }
     let (low, high) = stack::bounds();
-    register_with(low, high, stack::frames_end(low, high))
-}
-
-/// The same for a thread whose transactions all run in frames below `end_of_frames`.
-pub fn register_below(end_of_frames: usize) -> *mut Thread {
-    let _hold = signal::hold();
-    let existing = Thread::current();
-    if !existing.is_null() {
-        return existing;
-    }
-    let (low, high) = stack::bounds();
-    register_with(low, high, end_of_frames & !15)
-}
-
-#[cold]
-#[inline(never)]
-fn register_with(low: usize, high: usize, end_of_frames: usize) -> *mut Thread {
+    let end_of_frames = end_of_frames.unwrap_or_else(|| stack::frames_end(low, high));
     crate::init();
     let guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     let used = tables::peer_count().load(Ordering::Acquire);

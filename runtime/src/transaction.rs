@@ -53,12 +53,22 @@ pub static ROLLED_BACK: Hook<extern "C" fn()> = Hook::new();
 /// [sp, base) is live stack of the thread.
 #[inline(always)]
 unsafe fn save(thread: &mut Thread, sp: usize) {
-    thread.peer().os.forget_stack_writes();
     // SAFETY: the caller's promise.
-    unsafe { thread.snapshot.take(sp) };
+    unsafe { save_stack(thread, sp) };
     if let Some(hook) = BEGINS.get() {
         hook();
     }
+}
+
+/// What others have written to the stack before is in place.
+///
+/// # Safety
+/// As [`save`].
+#[inline(always)]
+unsafe fn save_stack(thread: &mut Thread, sp: usize) {
+    thread.peer().os.forget_stack_writes();
+    // SAFETY: the caller's promise.
+    unsafe { thread.snapshot.take(sp) };
 }
 
 /// Ages grow with time and are unique.
@@ -161,6 +171,12 @@ fn release(thread: &mut Thread) {
     if trace::enabled() {
         trace::committed(thread);
     }
+    finish(thread);
+}
+
+/// Publishes the end of the transaction, with which its marks die.
+#[inline(always)]
+fn finish(thread: &mut Thread) {
     let next = thread.next_version();
     protocol::finish(thread.me, next);
     thread.me.ver = next;
@@ -238,9 +254,7 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     if trace::enabled() {
         trace::aborted(thread, why, lost);
     }
-    let next = thread.next_version();
-    protocol::finish(thread.me, next);
-    thread.me.ver = next;
+    finish(thread);
     thread.depth = 0;
     thread.eventful = false;
     let actions = thread.actions.take_aborted();
@@ -279,11 +293,9 @@ unsafe extern "C" fn restart(thread: *mut Thread) -> ! {
     }
     // SAFETY: as above.
     let thread = unsafe { &mut *thread };
-    // What others wrote to our stack before this point is in place: take a fresh snapshot.
-    thread.peer().os.forget_stack_writes();
     let sp = thread.snapshot.sp;
     // SAFETY: [sp, base) holds the frames as they were at begin.
-    unsafe { thread.snapshot.take(sp) };
+    unsafe { save_stack(thread, sp) };
     thread.depth = 1;
     start(thread);
     signal::end_rollback();
@@ -480,9 +492,7 @@ pub fn inevitable_from_begin(thread: &mut Thread) {
     while thread.alone || protocol::become_inevitable(thread.me, token(0)).is_err() {
         signal::hold_for_rollback();
         thread.disarm(tls());
-        let next = thread.next_version();
-        protocol::finish(thread.me, next);
-        thread.me.ver = next;
+        finish(thread);
         if thread.alone {
             crate::turns::forsake(thread);
         }
@@ -493,7 +503,7 @@ pub fn inevitable_from_begin(thread: &mut Thread) {
             thread.depth = 1;
             let sp = thread.saved.sp as usize;
             // SAFETY: the frames of begin are still there.
-            unsafe { save(thread, sp) };
+            unsafe { save_stack(thread, sp) };
         }
         start(thread);
         signal::end_rollback();

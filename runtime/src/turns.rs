@@ -325,8 +325,8 @@ fn run_together(now: u64, gap: u64) {
     RECORD.mode.store(TOGETHER, Relaxed);
 }
 
-/// Waits until the gate is open, or it is our turn, or a signal has come; notes which. Ends the turn of a thread that does not
-/// use it, or keeps it for too long.
+/// Waits until the gate is open, or it is our turn, or a signal has come; notes whether it is. Ends the
+/// turn of a thread that does not use it, or keeps it for too long.
 #[cold]
 pub fn await_gate(thread: &mut Thread) {
     let me = thread.me;

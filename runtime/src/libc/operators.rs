@@ -54,6 +54,9 @@ extern "C" fn out_of_memory_nothrow() -> *const c_void {
     new_handler()
 }
 
+/// Any of them; what it takes and returns does not matter for its address.
+type Operator = unsafe extern "C-unwind" fn();
+
 unsafe extern "C" fn allocate(bytes: usize) -> *mut c_void {
     // SAFETY: plain allocation.
     unsafe { ame_malloc(bytes) }
@@ -66,7 +69,9 @@ unsafe extern "C" fn allocate_aligned(bytes: usize, alignment: usize) -> *mut c_
 
 /// In assembly, because exceptions pass through: frames of Rust stop them.
 macro_rules! operators_new {
-    ($($name:ident: $allocate:ident, $otherwise:ident;)*) => {$(
+    ($($name:ident: $allocate:ident, $otherwise:ident;)*) => {
+        const NEW: &[Operator] = &[$($name),*];
+        $(
         #[unsafe(naked)]
         #[no_mangle]
         #[allow(non_snake_case)]
@@ -97,7 +102,8 @@ macro_rules! operators_new {
                 otherwise = sym $otherwise,
             )
         }
-    )*};
+        )*
+    };
 }
 
 operators_new! {
@@ -109,14 +115,17 @@ operators_new! {
 
 /// Forms that do what another does, which the program may have replaced.
 macro_rules! forwarded {
-    ($($name:ident = $to:literal;)*) => {$(
+    ($($name:ident = $to:literal;)*) => {
+        const FORWARDED: &[Operator] = &[$($name),*];
+        $(
         #[unsafe(naked)]
         #[no_mangle]
         #[allow(non_snake_case)]
         pub unsafe extern "C-unwind" fn $name() {
             naked_asm!(concat!("jmp ", $to, "@PLT"))
         }
-    )*};
+        )*
+    };
 }
 
 forwarded! {
@@ -157,30 +166,16 @@ pub unsafe extern "C" fn _ZdlPvSt11align_val_t(p: *mut c_void) {
 /// Addresses of those that the program uses: it may have its own, or be linked with libstdc++ before
 /// us. Others run exclusively, unless they are instrumented.
 pub fn own() -> impl Iterator<Item = usize> {
-    // What a name stands for is looked up in the whole program.
-    let all = [
-        _Znwm as *const () as usize,
-        _ZnwmSt11align_val_t as *const () as usize,
-        _ZnwmRKSt9nothrow_t as *const () as usize,
-        _ZnwmSt11align_val_tRKSt9nothrow_t as *const () as usize,
-        _Znam as *const () as usize,
-        _ZnamSt11align_val_t as *const () as usize,
-        _ZnamRKSt9nothrow_t as *const () as usize,
-        _ZnamSt11align_val_tRKSt9nothrow_t as *const () as usize,
-        _ZdaPv as *const () as usize,
-        _ZdlPvm as *const () as usize,
-        _ZdaPvm as *const () as usize,
-        _ZdlPvRKSt9nothrow_t as *const () as usize,
-        _ZdaPvRKSt9nothrow_t as *const () as usize,
-        _ZdaPvSt11align_val_t as *const () as usize,
-        _ZdlPvmSt11align_val_t as *const () as usize,
-        _ZdaPvmSt11align_val_t as *const () as usize,
-        _ZdlPvSt11align_val_tRKSt9nothrow_t as *const () as usize,
-        _ZdaPvSt11align_val_tRKSt9nothrow_t as *const () as usize,
+    let delete = [
         _ZdlPv as *const () as usize,
         _ZdlPvSt11align_val_t as *const () as usize,
     ];
+    // What a name stands for is looked up in the whole program.
+    let all = NEW
+        .iter()
+        .chain(FORWARDED)
+        .map(|&f| f as usize)
+        .chain(delete);
     let ours = crate::caller::ours();
-    all.into_iter()
-        .filter(move |address| ours.contains(address))
+    all.filter(move |address| ours.contains(address))
 }

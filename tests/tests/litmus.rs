@@ -32,10 +32,22 @@ fn litmus_unit(name: &str, unit: &Unit, check: impl Fn(&Output)) {
     }
 }
 
+fn says_ok(output: &Output) {
+    assert!(output.stdout.starts_with("ok"), "{}", output.stdout);
+}
+
 fn litmus(name: &str) {
-    litmus_with(name, &[], |output| {
-        assert!(output.stdout.starts_with("ok"), "{name}: {}", output.stdout)
-    });
+    litmus_with(name, &[], says_ok);
+}
+
+/// The same for a file that is not `NAME.c`, or needs flags.
+fn litmus_file(name: &str, file: &str, flags: &[&str]) {
+    let unit = Unit {
+        sources: vec![root().join("tests/c").join(file)],
+        flags: flags.iter().map(OsString::from).collect(),
+        ..Unit::default()
+    };
+    litmus_unit(name, &unit, says_ok);
 }
 
 macro_rules! litmus_tests {
@@ -52,43 +64,22 @@ litmus_tests! {
 
 #[test]
 fn errno() {
-    let unit = Unit {
-        sources: vec![root().join("tests/c/errno.c")],
-        flags: vec!["-lm".into()],
-        ..Unit::default()
-    };
-    litmus_unit("errno", &unit, |output| {
-        assert!(output.stdout.starts_with("ok"))
-    });
+    litmus_file("errno", "errno.c", &["-lm"]);
 }
 
 #[test]
 fn exceptions() {
-    let unit = Unit {
-        sources: vec![root().join("tests/c/exceptions.cc")],
-        ..Unit::default()
-    };
-    litmus_unit("exceptions", &unit, |output| {
-        assert!(output.stdout.starts_with("ok"))
-    });
+    litmus_file("exceptions", "exceptions.cc", &[]);
 }
 
 #[test]
 fn operators() {
-    let unit = Unit {
-        sources: vec![root().join("tests/c/operators.cc")],
-        ..Unit::default()
-    };
-    litmus_unit("operators", &unit, |output| {
-        assert!(output.stdout.starts_with("ok"))
-    });
+    litmus_file("operators", "operators.cc", &[]);
 }
 
 #[test]
 fn foreign() {
-    litmus_with("foreign", &["foreign_plain.c"], |output| {
-        assert!(output.stdout.starts_with("ok"))
-    });
+    litmus_with("foreign", &["foreign_plain.c"], says_ok);
 }
 
 /// Lines are "N thread I", with N counting up over all threads.

@@ -210,3 +210,16 @@ def lists(results):
         if names:
             lines.append(f"{results.name}: {len(names)} {state}: {' '.join(names)}")
     return "\n".join(lines)
+
+
+def show(files, cases, left, right):
+    """Prints what compare() has returned of the builds of these names."""
+    for kind, table in (("file", files), ("test", cases)):
+        for what, (one, other) in table.items():
+            print(f"DIFFERS: {kind} {what}: {one} with {left}, {other} with {right}")
+
+
+def names(path):
+    """Words of a text file in which # starts a comment."""
+    return [word for line in path.read_text().splitlines()
+            for word in line.partition("#")[0].split()]

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 
-from . import shim, source
+from . import edits, shim, source
 from .cache import Failure, digest, entry, say, show
 from .run import clean_env, logged, output, tail
 
@@ -99,6 +99,8 @@ def build_in(result, compiler, jobs):
     if not (tree / "Makefile").exists():
         shutil.rmtree(tree, ignore_errors=True)
         source.unpack(result.folder)
+        if compiler.name == "parallel":
+            edits.apply(tree)
         say(f"configuring, see {log}")
         configure(tree, result.folder / "install", compiler, log)
     words = compiler.counting(result.folder / STATISTICS)

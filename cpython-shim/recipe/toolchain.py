@@ -100,9 +100,8 @@ def parallel_in_place(files):
 
 
 def with_shim(home, key, ame=None):
-    # A function that begins solo may go on in a transaction, so no function may run a copy without
-    # barriers. The allocator is the runtime's.
-    cc = (f"{ame or home / 'target/release/ame'} cc -fame-opt=-clone"
+    # The allocator is the runtime's.
+    cc = (f"{ame or home / 'target/release/ame'} cc"
           f"{annotations(home / SET)}{annotations(home / SHIM / 'cpython-ame.toml')}")
     return Compiler("parallel", cc, (key,), flags=("--without-pymalloc",), home=home)
 

@@ -92,9 +92,8 @@ ame_py_begins(void)
     }
     self->n_saved = 0;
     self->serial++;
-    /* Nobody else touches them, except alone. */
-    char *lists = (char *)&self->freelists;
-    ame_own_region(3, lists, sizeof self->freelists, lists + sizeof self->freelists);
+    /* Nobody else touches them, except alone; so they have no barriers (cpython-ame.toml). */
+    save(self, &self->freelists, sizeof self->freelists);
     PyThreadState *tstate = self->tstate;
     if (tstate == NULL) {
         ame_own_region(0, NULL, 0, NULL);
@@ -176,6 +175,12 @@ cover(struct ame_py_thread *self, void *frame, size_t bytes)
 }
 
 void
+ame_py_cover_frame(struct ame_py_thread *self, _PyInterpreterFrame *frame)
+{
+    cover(self, frame, frame_bytes(frame));
+}
+
+void
 ame_py_pop_frame(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
     PyObject **base = (PyObject **)frame;
@@ -224,7 +229,7 @@ ame_py_stack_push(_PyInterpreterFrame *frame, PyObject *value)
     if (frame->owner == FRAME_OWNED_BY_GENERATOR) {
         struct ame_py_thread *self = ame_py_self;
         if (self->mode == AME_PY_PARALLEL) {
-            cover(self, frame, frame_bytes(frame));
+            ame_py_cover_frame(self, frame);
         }
     }
     frame->localsplus[frame->stacktop] = value;

@@ -33,9 +33,8 @@ static pthread_key_t exit_key;
 
 extern _Py_thread_local PyThreadState *_Py_tss_tstate;
 
-/* With the mutex, or by the thread itself. */
-static void
-request_drop(struct ame_py_thread *t)
+void
+ame_py_request_drop(struct ame_py_thread *t)
 {
     if (t->tstate != NULL && t->atomic == 0) {
         _Py_set_eval_breaker_bit(t->tstate, _PY_GIL_DROP_REQUEST_BIT);
@@ -97,7 +96,7 @@ ame_py_new_self(void)
     pthread_mutex_unlock(&mutex);
     self->mode = AME_PY_OUTSIDE;
     /* Its last owner may have ended in a wait. */
-    self->parks = self->kept = self->atomic = 0;
+    self->parks = self->kept = self->atomic = self->bare = 0;
     ame_py_self = self;
     pthread_setspecific(exit_key, self);
     return self;
@@ -125,7 +124,7 @@ request_all(void)
 {
     for (struct ame_py_thread *t = all; t != NULL; t = t->next) {
         if (t->mode == AME_PY_PARALLEL) {
-            request_drop(t);
+            ame_py_request_drop(t);
         }
     }
 }
@@ -209,7 +208,7 @@ somebody_waits(void)
     pthread_mutex_lock(&mutex);
     for (struct ame_py_thread *t = all; t != NULL; t = t->next) {
         if (t != self) {
-            request_drop(t);
+            ame_py_request_drop(t);
         }
     }
     pthread_mutex_unlock(&mutex);
@@ -250,7 +249,7 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     int company = 0;
     while (solo != NULL) {
         company = 1;
-        request_drop(solo);
+        ame_py_request_drop(solo);
         wait_for(&changed, 5);
         if (_PyThreadState_MustExit(tstate)) {
             waiting--;
@@ -264,6 +263,7 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     if (attached == 1 && waiting == 0 && !company && !always) {
         mode = AME_PY_SOLO;
         solo = self;
+        self->bare = 1;
     }
     else {
         mode = AME_PY_PARALLEL;
@@ -278,6 +278,19 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     __atomic_store_n(&self->tstate, tstate, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&mutex);
     return mode;
+}
+
+static void
+begin(struct ame_py_thread *self)
+{
+    /* Returns again after a rollback, with this frame as it is now. */
+    ame_begin();
+    if (self->parks != 0) {
+        ame_inevitable_from_begin();
+    }
+    if (self->bare) {
+        ame_make_exclusive();
+    }
 }
 
 void
@@ -297,11 +310,7 @@ ame_py_take_gil(PyThreadState *tstate)
         self->tstate = tstate;
     }
     else if (join_in(self, tstate) == AME_PY_PARALLEL) {
-        /* Returns again after a rollback, with this frame as it is now. */
-        ame_begin();
-        if (self->parks != 0) {
-            ame_inevitable_from_begin();
-        }
+        begin(self);
     }
     if (_PyThreadState_MustExit(tstate)) {
         if (self->mode == AME_PY_PARALLEL) {
@@ -314,7 +323,14 @@ ame_py_take_gil(PyThreadState *tstate)
     __atomic_store_n(&gil->locked, 1, __ATOMIC_RELAXED);
     __atomic_store_n(&gil->last_holder, tstate, __ATOMIC_RELAXED);
     tstate->_status.holds_gil = 1;
-    _Py_unset_eval_breaker_bit(tstate, _PY_GIL_DROP_REQUEST_BIT);
+    if (self->mode == AME_PY_SOLO ? self->last == AME_PY_PARALLEL : self->bare) {
+        /* The evaluation loop is in the wrong copy: it has to look (copies.c). */
+        ame_py_request_drop(self);
+    }
+    else {
+        _Py_unset_eval_breaker_bit(tstate, _PY_GIL_DROP_REQUEST_BIT);
+    }
+    self->last = self->mode;
     /* Pending calls, and the version of the monitoring tools. */
     PyInterpreterState *interp = tstate->interp;
     if (_Py_atomic_load_int32_relaxed(&interp->ceval.pending.npending) != 0 ||
@@ -368,12 +384,11 @@ bury(struct ame_py_thread *self, PyThreadState *tstate)
     self->dead = NULL;
     self->n_dead = self->room_for_dead = 0;
     /* What this plain code stores is not undone: all that is restored later is read before begin. */
-    int state = tstate->state;
+    int state = tstate->state, bare = self->bare;
     PyObject *exception = tstate->current_exception;
-    ame_begin();
-    if (self->parks != 0) {
-        ame_inevitable_from_begin();
-    }
+    /* Nothing here is plain code that waits, except for this function. */
+    self->bare = 0;
+    begin(self);
     _Py_tss_tstate = tstate;
     tstate->state = _Py_THREAD_ATTACHED;
     tstate->current_exception = NULL;
@@ -384,7 +399,21 @@ bury(struct ame_py_thread *self, PyThreadState *tstate)
     if (self->mode == AME_PY_PARALLEL) {
         ame_commit();
     }
+    self->bare = bare || self->mode == AME_PY_SOLO;
     free(dead);
+}
+
+void
+ame_py_renew(struct ame_py_thread *self)
+{
+    ame_commit();
+    while (self->n_dead != 0) {
+        bury(self, self->tstate);
+    }
+    if (self->mode == AME_PY_PARALLEL) {
+        begin(self);
+    }
+    _Py_unset_eval_breaker_bit(self->tstate, _PY_GIL_DROP_REQUEST_BIT);
 }
 
 void
@@ -456,7 +485,7 @@ ame_py_irrevocable(void)
     struct ame_py_thread *self = ame_py_self;
     if (self != NULL && self->mode == AME_PY_PARALLEL && ame_in_transaction()) {
         ame_make_inevitable();
-        request_drop(self);
+        ame_py_request_drop(self);
     }
 }
 
@@ -466,6 +495,6 @@ ame_py_alone(void)
     struct ame_py_thread *self = ame_py_self;
     if (self != NULL && self->mode == AME_PY_PARALLEL && ame_in_transaction()) {
         ame_make_exclusive();
-        request_drop(self);
+        ame_py_request_drop(self);
     }
 }

@@ -61,10 +61,15 @@ struct ame_py_thread {
     /* Allocations of container objects since the last collection. Not undone. */
     _Alignas(16) int allocated;
     enum ame_py_mode mode;
+    /* The mode when the GIL was taken last. */
+    enum ame_py_mode last;
     PyThreadState *tstate;
     /* Depth of `with ame.atomic`; what it takes to leave the GIL out while it is not 0. */
     int atomic;
     int kept;
+    /* Bare: the thread has run solo, and plain functions may be waiting below for what runs now. In
+     * transactions it then runs exclusively (gil.c, copies.c). */
+    int bare;
     /* Depth of waits in the parking lot. There, transactions are inevitable from their begin on: other
      * threads write to the entry of a waiter, which lies on its stack. */
     int parks;
@@ -112,6 +117,13 @@ void ame_py_leave_to_burial(PyObject *op);
 void pyame_hold(PyObject *op);
 /* Gives up one reference to each object that `self->dead` has. Instrumented. */
 void pyame_bury(PyObject **dead, size_t n, size_t *done);
+
+/* In a transaction: ends it and begins another one. */
+void ame_py_renew(struct ame_py_thread *self);
+/* Asks the thread to drop the GIL soon. With the mutex, or by the thread itself. */
+void ame_py_request_drop(struct ame_py_thread *t);
+/* The frame goes on: what it was at begin must be known. */
+void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *frame);
 
 void ame_py_begins(void);
 void ame_py_rolled_back(void);

@@ -65,7 +65,7 @@ pub fn apply(
     for &call in &plan.counts {
         rewriter
             .runtime
-            .expand_count(&rewriter.thread, call, vectors, compact);
+            .expand_count(&rewriter.thread, call, vectors);
     }
     rewriter.checks
 }

@@ -380,46 +380,48 @@ impl Runtime {
         self.builder.call(fty, function, arguments)
     }
 
-    /// Expands a marker: plain outside of transactions, the stub inside. One piece of assembly, for
-    /// there are many.
-    pub fn expand_count(&self, thread: &Thread, call: Value, v: Vectors, compact: bool) {
+    /// Expands a marker: what is written to already, and everything outside of transactions, is
+    /// counted in place. One piece of assembly, for there are many.
+    pub fn expand_count(&self, thread: &Thread, call: Value, v: Vectors) {
         let name = &call.callee().name()[COUNT_MARKER.len()..];
-        let n = call.arguments();
         let wide = call.ty().int_width() == Some(64);
-        let (si, ax) = if wide {
-            ("%rsi", "%rax")
+        let (ax, si) = if wide {
+            ("%rax", "%rsi")
         } else {
-            ("%esi", "%eax")
+            ("%eax", "%esi")
         };
-        let plain = if n == 2 {
+        let amount = (call.arguments() == 2).then(|| call.operand(1));
+        let constant = amount
+            .and_then(Value::as_i64)
+            .filter(|&n| n as i32 as i64 == n);
+        let plain = match (amount, constant) {
+            (None, _) => format!("mov ($1), {ax}"),
             // Not added in place and read back, which would wait for the store.
-            format!("mov (%rdi), {ax}\n\tadd {si}, {ax}\n\tmov {ax}, (%rdi)")
-        } else {
-            format!("mov (%rdi), {ax}")
+            (_, Some(n)) => format!("mov ($1), {ax}\n\tadd $${n}, {ax}\n\tmov {ax}, ($1)"),
+            _ => format!("mov ($1), {ax}\n\tadd {si}, {ax}\n\tmov {ax}, ($1)"),
         };
         let stub = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
-        let tls = n + 1;
-        let inside = if compact {
-            String::new()
-        } else {
-            format!(
-                "mov %rdi, %rax\n\tshr $${GRANULE_SHIFT}, %rax\n\tmov %eax, %eax\n\t\
-                 add %rax, %rax\n\tadd {TLS_MARKS}(${tls}), %rax\n\tmovzwl (%rax), %eax\n\t\
-                 cmpw {TLS_WVER}(${tls}), %ax\n\tjb 3f\n\t{plain}\n\tjmp 2b\n3:\n\t"
-            )
+        let slow = match constant {
+            Some(n) => format!("push %rsi\n\tmov $${n}, {si}\n\t{stub}\n\tpop %rsi"),
+            None => stub,
         };
         let text = format!(
-            "cmpw $$0, {TLS_WVER}(${tls})\n\tjne 1f\n\t{plain}\n2:\n\t\
-             .pushsection .text.ame_counts,\"ax\",@progbits\n1:\n\t{inside}{stub}\n\t\
-             jmp 2b\n\t.popsection"
+            "mov $1, %rax\n\tshr $${GRANULE_SHIFT}, %rax\n\tmov %eax, %eax\n\t\
+             movzwl ($2,%rax,2), %eax\n\tcmpw {TLS_WVER}($3), %ax\n\tjb 1f\n\t{plain}\n2:\n\t\
+             .pushsection .text.ame_counts,\"ax\",@progbits\n1:\n\t\
+             xchg $1, %rdi\n\t{slow}\n\txchg $1, %rdi\n\tjmp 2b\n\t.popsection"
         );
-        let registers = if n == 2 { "{rdi},{rsi}" } else { "{rdi}" };
-        let constraints = format!("=&{{rax}},{registers},r,{}", self.clobbers(v));
-        let mut arguments: Vec<Value> = (0..n).map(|i| call.operand(i)).collect();
-        let mut parameters: Vec<Type> = arguments.iter().map(|a| a.ty()).collect();
-        arguments.push(thread.tls);
-        parameters.push(self.ptr);
         self.builder.before(call);
+        let marks = thread.marks.unwrap_or_else(|| self.load_marks(thread.tls));
+        let mut arguments = vec![call.operand(0), marks, thread.tls];
+        let mut parameters = vec![self.ptr; 3];
+        let mut constraints = "=&{rax},r,r,r,".to_owned();
+        if let (Some(n), None) = (amount, constant) {
+            arguments.push(n);
+            parameters.push(n.ty());
+            constraints = "=&{rax},{rdi},r,r,{rsi},".to_owned();
+        }
+        constraints += self.clobbers(v);
         let ty = call.ty().function(&parameters, false);
         let result = self.builder.assembly(ty, &text, &constraints, &arguments);
         call.replace_with(result);

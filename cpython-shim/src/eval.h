@@ -1,0 +1,61 @@
+/* What the evaluation loop does where it meets transactions. Included before all else of
+ * Python/ceval.c; recipe/edits.py puts the macros there.
+ *
+ * The loop is compiled twice (plain clones, docs/design.md): one copy without barriers, for a thread that
+ * runs solo, and one with them. A thread changes between them where it looks at requests: the loop
+ * that finds itself in the wrong copy lets the other run its frames.
+ */
+#ifndef AME_CPYTHON_EVAL_H
+#define AME_CPYTHON_EVAL_H
+
+struct _ts;
+struct _object;
+struct _PyInterpreterFrame;
+
+int ame_in_transaction(void);
+/* Whether plain functions called the loop, which no transaction may interrupt. */
+int ame_py_is_bare(void);
+struct _object *ame_py_cover(struct _ts *tstate, struct _PyInterpreterFrame *frame, int throwflag);
+/* Whether the loop, of the copy with or without barriers, is in the wrong one, or has to say so. */
+int ame_py_wrong_copy(int barriers);
+struct _object *ame_py_other_copy(struct _ts *tstate, struct _PyInterpreterFrame *frame, int barriers);
+/* Result of the other copy: its frames are not done, they go on in this one. */
+extern struct _object ame_py_go_on;
+
+/* The flag that makes the loop go on with the frames of another one, which has set them up. */
+#define AME_PY_NESTED (-1)
+
+#define AME_PY_ENTERED()                                                                          \
+    const int ame_barriers = ame_in_transaction();                                                \
+    if (throwflag == AME_PY_NESTED) {                                                             \
+        goto ame_go_on;                                                                           \
+    }                                                                                             \
+    if (ame_barriers && ame_py_is_bare()) {                                                       \
+        return ame_py_cover(tstate, frame, throwflag);                                            \
+    }
+
+/* Between two instructions, except for a jump backward, which is done again, and under tracing. */
+#define AME_PY_CHECKED()                                                                          \
+    if (ame_py_wrong_copy(ame_barriers) && frame->instr_ptr->op.code < MIN_INSTRUMENTED_OPCODE) { \
+        if (frame->instr_ptr->op.code != JUMP_BACKWARD) {                                         \
+            frame->instr_ptr = next_instr;                                                        \
+        }                                                                                         \
+        _PyFrame_SetStackPointer(frame, stack_pointer);                                           \
+        goto ame_change;                                                                          \
+    }
+
+#define AME_PY_CHANGE()                                                                           \
+    ame_change:                                                                                   \
+    if (throwflag == AME_PY_NESTED && ame_in_transaction() != ame_barriers) {                     \
+        return &ame_py_go_on;                                                                     \
+    }                                                                                             \
+    else {                                                                                        \
+        PyObject *result = ame_py_other_copy(tstate, frame, ame_barriers);                        \
+        if (result != &ame_py_go_on) {                                                            \
+            return result;                                                                        \
+        }                                                                                         \
+        frame = tstate->current_frame;                                                            \
+        goto ame_go_on;                                                                           \
+    }
+
+#endif

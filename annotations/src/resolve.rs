@@ -10,7 +10,7 @@ use crate::kind::FieldKind;
 use crate::layout::{self, StructLayout};
 use crate::parse::{RawField, RawStruct};
 use crate::sets::{FieldRule, Origin, StructRule};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Resolves all structs of all sets.
 pub(crate) fn structs(files: &[SetFile]) -> Result<HashMap<String, StructRule>, Error> {
@@ -240,8 +240,17 @@ impl PartialEq for RawField {
 /// Byte ranges of a struct; painting replaces what was there.
 #[derive(Default)]
 struct Canvas {
+    /// By start. They do not overlap.
+    parts: BTreeMap<u64, Painted>,
+}
+
+#[derive(Clone)]
+struct Painted {
+    end: u64,
     /// `None` is painted normal.
-    parts: Vec<(u64, u64, Option<FieldKind>, String, Origin)>,
+    kind: Option<FieldKind>,
+    path: String,
+    origin: Origin,
 }
 
 impl Canvas {
@@ -255,35 +264,59 @@ impl Canvas {
         self.put(rule.offset, end, Some(rule.kind), rule.field, rule.origin);
     }
 
-    fn put(&mut self, start: u64, end: u64, kind: Option<FieldKind>, path: String, at: Origin) {
-        let mut kept = Vec::with_capacity(self.parts.len() + 2);
-        for (s, e, k, p, o) in self.parts.drain(..) {
-            if s < start {
-                kept.push((s, e.min(start), k, p.clone(), o.clone()));
-            }
-            if e > end {
-                kept.push((s.max(end), e, k, p, o));
+    fn put(
+        &mut self,
+        start: u64,
+        end: u64,
+        kind: Option<FieldKind>,
+        path: String,
+        origin: Origin,
+    ) {
+        if start >= end {
+            return;
+        }
+        self.cut(start);
+        self.cut(end);
+        while let Some((&covered, _)) = self.parts.range(start..end).next() {
+            self.parts.remove(&covered);
+        }
+        let part = Painted {
+            end,
+            kind,
+            path,
+            origin,
+        };
+        self.parts.insert(start, part);
+    }
+
+    /// Divides the part that goes across `at`.
+    fn cut(&mut self, at: u64) {
+        if let Some((_, part)) = self.parts.range_mut(..at).next_back() {
+            if part.end > at {
+                let rest = part.clone();
+                part.end = at;
+                self.parts.insert(at, rest);
             }
         }
-        kept.push((start, end, kind, path, at));
-        self.parts = kept;
     }
 
     fn finish(mut self, tail: Option<u64>) -> Vec<FieldRule> {
-        self.parts.sort_by_key(|p| p.0);
-        if let Some(at) = tail.and_then(|t| self.parts.iter().position(|p| p.0 <= t && t < p.1)) {
-            self.parts.truncate(at + 1);
-            self.parts[at].1 = u64::MAX;
+        if let Some(tail) = tail {
+            let last = self.parts.range_mut(..=tail).next_back();
+            if let Some((&start, part)) = last.filter(|(_, part)| tail < part.end) {
+                part.end = u64::MAX;
+                self.parts.split_off(&(start + 1));
+            }
         }
-        let rules = self.parts.into_iter().filter(|(s, e, ..)| s < e);
-        rules
-            .filter_map(|(offset, end, kind, field, origin)| {
+        self.parts
+            .into_iter()
+            .filter_map(|(offset, part)| {
                 Some(FieldRule {
                     offset,
-                    size: end - offset,
-                    kind: kind?,
-                    field,
-                    origin,
+                    size: part.end - offset,
+                    kind: part.kind?,
+                    field: part.path,
+                    origin: part.origin,
                 })
             })
             .collect()

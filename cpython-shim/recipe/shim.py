@@ -30,9 +30,9 @@ def build(result, compiler, jobs, make):
     (tree / "Lib/ame.py").write_bytes((home / SHIM / "python/ame.py").read_bytes())
     # make does not know that the interpreter depends on the shim.
     result.python.unlink(missing_ok=True)
-    # Vectorised stores into frames would be neither frames' nor anything else's to the annotations.
+    # A loop that clears a part of a frame would become something of which the annotations say nothing.
     loop = (f"{compiler.cc} -fame-annotations={home / SHIM / 'cpython-ame-eval.toml'} "
-            f"-fno-vectorize -fno-slp-vectorize -include {home / SHIM / 'src/eval.h'}")
+            f"-fno-vectorize -fno-slp-vectorize -fno-builtin-memset -include {home / SHIM / 'src/eval.h'}")
     make(tree, compiler, result.log, jobs, f"CC={loop}", "Python/ceval.o")
     libraries = re.search(r"^LIBS=(.*)$", (tree / "Makefile").read_text(), re.M).group(1).strip()
     return [f"LIBS={libraries} {linked}"]

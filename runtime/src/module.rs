@@ -86,9 +86,17 @@ pub fn prepare_call(thread: &mut Thread, target: usize) {
     }
 }
 
+/// Targets that a thread remembers to be safe.
+pub const RECENT_TARGETS: usize = 64;
+
 /// A call in a transaction to something without the prefix.
 #[cold]
 pub fn call_unknown(thread: &mut Thread, target: usize, pc: u64) {
+    // The table is shared by all threads: what is called again and again is not looked up there.
+    let recent = (target >> 4) % RECENT_TARGETS;
+    if thread.safe_targets[recent] == target {
+        return;
+    }
     let _hold = signal::hold();
     let mut kind = lookup(target);
     if kind.is_none() {
@@ -100,7 +108,7 @@ pub fn call_unknown(thread: &mut Thread, target: usize, pc: u64) {
         }
     }
     match kind {
-        Some(KIND_SAFE) => {}
+        Some(KIND_SAFE) => thread.safe_targets[recent] = target,
         Some(KIND_INEVITABLE) => transaction::make_inevitable(thread, pc),
         Some(_) => transaction::make_exclusive(thread, pc),
         None => {

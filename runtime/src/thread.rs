@@ -95,6 +95,8 @@ pub struct Thread {
     pub allocations: Allocations,
     pub deltas: Deltas,
     pub effects: Effects,
+    /// Functions without the prefix that were called last and do no harm.
+    pub safe_targets: [usize; crate::module::RECENT_TARGETS],
     pub private_seen: Box<[(usize, u32); 256]>,
     pub stats: Stats,
     pub abort_cause: u8,
@@ -303,6 +305,7 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         allocations: Allocations::default(),
         deltas: Deltas::default(),
         effects: Effects::default(),
+        safe_targets: [0; crate::module::RECENT_TARGETS],
         private_seen: Box::new([(0, 0); 256]),
         stats: Stats::default(),
         abort_cause: 0,

@@ -39,15 +39,21 @@ def folder():
         return place / "pyperformance/data-files/benchmarks"
 
 
-def once(python, program, loops, values, seconds=0.2, clock="wall", timeout=600):
-    """Runs one program in a fresh process; returns (loops, seconds per loop of each value)."""
+def once(python, program, loops, values, seconds=0.2, clock="wall", timeout=600, threads=1, settings=()):
+    """Runs one program in a fresh process; returns (loops, seconds per loop of each value).
+
+    settings: (name, value) of environment variables. With several threads each has the program for
+    itself, and a value is the time until all have done their loops.
+    """
     script = folder() / f"bm_{program}/run_benchmark.py"
+    words = [str(python), str(script)] if threads == 1 else \
+        [str(python), str(STUB / "threads.py"), str(script)]
     env = clean_env(PYTHONPATH=str(STUB), PYTHONHASHSEED="1", PYTHONDONTWRITEBYTECODE="1",
                     AME_BENCH_NAME=program, AME_BENCH_LOOPS=str(loops),
                     AME_BENCH_VALUES=str(values), AME_BENCH_SECONDS=str(seconds),
-                    AME_BENCH_CLOCK=clock)
+                    AME_BENCH_CLOCK=clock, AME_BENCH_THREADS=str(threads), **dict(settings))
     try:
-        done = subprocess.run([str(python), str(script)], env=env, timeout=timeout, text=True,
+        done = subprocess.run(words, env=env, timeout=timeout, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               cwd=script.parent)
     except subprocess.TimeoutExpired:

@@ -3,6 +3,7 @@
 It offers what those programs use of pyperf, and none of pyperf's process machinery: the number of
 loops and of timed values comes from the environment, and one line of JSON with the seconds per
 loop goes to standard output. With AME_BENCH_LOOPS=0 it finds the loops that take AME_BENCH_SECONDS.
+threads.py runs a program in several threads: `crew` is set then.
 """
 
 import argparse
@@ -17,6 +18,8 @@ perf_counter = time.process_time if os.environ.get("AME_BENCH_CLOCK") == "cpu" \
     else time.perf_counter
 
 __all__ = ["Runner", "perf_counter"]
+
+crew = None
 
 
 class Runner:
@@ -51,6 +54,8 @@ class Runner:
         if name != self.only:
             return
         self.parse_args()
+        if crew is not None:
+            return crew.measure(timed, self.loops, self.values)
         if self.loops == 0:
             self.loops = self.calibrate(timed)
         else:

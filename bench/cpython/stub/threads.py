@@ -1,0 +1,72 @@
+"""Runs a pyperformance program in AME_BENCH_THREADS threads at once: threads.py run_benchmark.py
+
+Each thread has a module of its own with the program's code and data. They start each timed value
+together; its time is that of the whole, from the start of all to the end of the last, in seconds per
+loop of one thread. One line of JSON goes to standard output, as from pyperf.py.
+"""
+
+import gc
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+
+import pyperf
+
+
+class Crew:
+    def __init__(self, threads):
+        self.moments = []
+        # Taken by one thread while the others wait.
+        self.barrier = threading.Barrier(threads, self.note)
+
+    def note(self):
+        self.moments.append((time.perf_counter(), time.process_time()))
+
+    def measure(self, timed, loops, values):
+        timed(loops)  # warm-up
+        if self.barrier.wait() == 0:
+            gc.collect()
+        self.barrier.wait()
+        del self.moments[:]
+        for _ in range(values):
+            self.barrier.wait()
+            timed(loops)
+            self.barrier.wait()
+
+
+def main(script, name, threads, loops):
+    sys.argv[:] = [script]
+    sys.path[0] = os.path.dirname(script)
+    with open(script) as file:
+        code = compile(file.read(), script, "exec")
+    crew = pyperf.crew = Crew(threads)
+    failed = []
+
+    def work():
+        try:
+            exec(code, {"__name__": "__main__", "__file__": script})
+        except BaseException:
+            traceback.print_exc()
+            failed.append(True)
+            crew.barrier.abort()
+
+    running = [threading.Thread(target=work) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    if failed:
+        sys.exit(1)
+    clock = 1 if os.environ.get("AME_BENCH_CLOCK") == "cpu" else 0
+    values = [(end[clock] - start[clock]) / loops
+              for start, end in zip(crew.moments[::2], crew.moments[1::2])]
+    json.dump({"name": name, "loops": loops, "values": values}, sys.stdout)
+    print()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], os.environ["AME_BENCH_NAME"], int(os.environ["AME_BENCH_THREADS"]),
+         int(os.environ["AME_BENCH_LOOPS"]))

@@ -34,12 +34,12 @@ extern struct _object ame_py_go_on;
         return ame_py_cover(tstate, frame, throwflag);                                            \
     }
 
-/* Between two instructions, except for a jump backward, which is done again, and under tracing. */
+/* Between two instructions; a jump backward looks at requests before it jumps. Not under tracing, whose
+ * instructions hide others. */
 #define AME_PY_CHECKED()                                                                          \
     if (ame_py_wrong_copy(ame_barriers) && frame->instr_ptr->op.code < MIN_INSTRUMENTED_OPCODE) { \
-        if (frame->instr_ptr->op.code != JUMP_BACKWARD) {                                         \
-            frame->instr_ptr = next_instr;                                                        \
-        }                                                                                         \
+        frame->instr_ptr =                                                                        \
+            frame->instr_ptr->op.code == JUMP_BACKWARD ? next_instr - oparg : next_instr;         \
         _PyFrame_SetStackPointer(frame, stack_pointer);                                           \
         goto ame_change;                                                                          \
     }

@@ -42,7 +42,7 @@ struct ame_tls {
     uint16_t *marks;        /* never NULL: a read-only table of zeroes until the thread registers */
     uint16_t rver;
     uint16_t wver;
-    uint16_t ver;           /* version of the current transaction */
+    uint16_t ver;           /* version of the current transaction, 0 outside; also where it is exclusive */
     uint16_t unfenced;      /* nonzero: reads may be marked inline */
     void *thread;           /* private to the runtime */
 };

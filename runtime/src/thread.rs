@@ -159,8 +159,16 @@ impl Thread {
         tls.ver.store(self.me.ver, Ordering::Relaxed);
     }
 
+    /// No transaction.
     #[inline(always)]
     pub fn disarm(&self, tls: &Tls) {
+        self.quieten(tls);
+        tls.ver.store(0, Ordering::Relaxed);
+    }
+
+    /// No barrier is slow: outside of transactions, and in exclusive ones.
+    #[inline(always)]
+    pub fn quieten(&self, tls: &Tls) {
         tls.rver.store(0, Ordering::Relaxed);
         tls.wver.store(0, Ordering::Relaxed);
         tls.unfenced.store(0, Ordering::Relaxed);

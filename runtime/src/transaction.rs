@@ -432,7 +432,7 @@ fn poked(thread: &mut Thread, pc: u64) {
         access::fence_asked(thread);
     }
     if !thread.speculative() {
-        thread.disarm(tls());
+        thread.quieten(tls());
         return;
     }
     thread.arm(tls());
@@ -547,7 +547,7 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     crate::delta::merge(thread);
     thread.mode = Mode::Exclusive;
     thread.stats.exclusive.add(1);
-    thread.disarm(tls());
+    thread.quieten(tls());
     thread.quick = false;
     trace::irrevocable(thread, pc, 1);
 }

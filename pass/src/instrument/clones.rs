@@ -192,7 +192,7 @@ fn check_mode(runtime: &mut Runtime, twin: &Twin, call: Value) {
     };
     call.forbid_tail();
     runtime.builder.before(next);
-    let inside = runtime.in_transaction_here();
+    let inside = runtime.inside_here();
     let (_, rest) = runtime.cold_before(next, |_| inside);
     let name = format!("{}\0", twin.name);
     let name = runtime.module.const_bytes(name.as_bytes());
@@ -209,7 +209,7 @@ fn dispatch(runtime: &mut Runtime, dispatcher: Value, twin: &Twin) {
     let outside = module.append_block(dispatcher, "plain");
     runtime.builder.forget_location();
     runtime.builder.at_end(entry);
-    let condition = runtime.in_transaction_here();
+    let condition = runtime.inside_here();
     let branch = runtime.builder.branch_if(condition, inside, outside);
     runtime.unlikely(branch);
     runtime.builder.at_end(inside);

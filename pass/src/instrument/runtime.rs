@@ -239,7 +239,7 @@ impl Runtime {
         b.branch(rest);
     }
 
-    /// Condition: the thread is in a transaction.
+    /// Condition: the thread is in a transaction that is not exclusive.
     pub fn in_transaction(&self, thread: &Thread) -> Value {
         let version = self.builder.load(self.i16, thread.wver, 2);
         self.builder
@@ -248,10 +248,19 @@ impl Runtime {
 
     /// The same without a [`Thread`], for the tag phase.
     pub fn in_transaction_here(&mut self) -> Value {
+        self.is_set_here(TLS_WVER)
+    }
+
+    /// Condition: the thread is in a transaction, be it an exclusive one.
+    pub fn inside_here(&mut self) -> Value {
+        self.is_set_here(TLS_VER)
+    }
+
+    fn is_set_here(&mut self, offset: u64) -> Value {
         let tls = self.tls();
         let field = self
             .builder
-            .inbounds_gep(self.i8, tls, self.i64.int(TLS_WVER));
+            .inbounds_gep(self.i8, tls, self.i64.int(offset));
         let version = self.builder.load(self.i16, field, 2);
         self.builder
             .compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))

@@ -27,7 +27,8 @@ pub const TLS_MARKS: u64 = 0;
 pub const TLS_RVER: u64 = 8;
 /// Byte offset of the `u16` that a mark must reach for a write. 0 outside transactions.
 pub const TLS_WVER: u64 = 10;
-/// Byte offset of the `u16` version of the current transaction, as a read marks it.
+/// Byte offset of the `u16` version of the current transaction, as a read marks it. 0 outside
+/// transactions only, while `TLS_RVER` and `TLS_WVER` are 0 in exclusive ones too.
 pub const TLS_VER: u64 = 12;
 /// Byte offset of a `u16` that is nonzero while reads may be marked inline (see `ame_rt.h`).
 pub const TLS_UNFENCED: u64 = 14;

@@ -30,8 +30,6 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     }
     thread.attempts = 0;
     thread.stats.begins.add(1);
-    // SAFETY: sp is the caller's frame.
-    unsafe { save(thread, sp) };
     thread.fresh_stack = (sp & !15) - thread.stack_low;
     // The time stamp counter costs as much as the rest of a begin: only read when asked for.
     thread.started = if timing() { clock::cycles() } else { 0 };
@@ -39,6 +37,8 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     // SAFETY: the calling thread's own errno, which lives as long as the thread.
     thread.errno_at_begin = unsafe { *thread.errno };
     start(thread);
+    // SAFETY: sp is the caller's frame.
+    unsafe { save(thread, sp) };
     0
 }
 
@@ -47,28 +47,20 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
 pub static BEGINS: Hook<extern "C" fn()> = Hook::new();
 pub static ROLLED_BACK: Hook<extern "C" fn()> = Hook::new();
 
-/// Copies what a rollback puts back as a whole.
+/// Copies what a rollback puts back as a whole: after the start, from which on nobody runs exclusively, who
+/// may write to all of it and tells nobody.
 ///
 /// # Safety
 /// [sp, base) is live stack of the thread.
 #[inline(always)]
 unsafe fn save(thread: &mut Thread, sp: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { save_stack(thread, sp) };
-    if let Some(hook) = BEGINS.get() {
-        hook();
-    }
-}
-
-/// What others have written to the stack before is in place.
-///
-/// # Safety
-/// As [`save`].
-#[inline(always)]
-unsafe fn save_stack(thread: &mut Thread, sp: usize) {
+    // What others have written to the stack before is in place.
     thread.peer().os.forget_stack_writes();
     // SAFETY: the caller's promise.
     unsafe { thread.snapshot.take(sp) };
+    if let Some(hook) = BEGINS.get() {
+        hook();
+    }
 }
 
 /// Ages grow with time and are unique.
@@ -113,10 +105,6 @@ fn start_through_gate(thread: &mut Thread) {
             break;
         }
     }
-    // Who ran meanwhile may have written what was saved, and exclusive ones tell nobody.
-    let sp = thread.saved.sp as usize;
-    // SAFETY: the frames of begin, or of a rollback to it.
-    unsafe { save(thread, sp) };
 }
 
 /// `ame_commit`.
@@ -237,6 +225,9 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     signal::leave_handlers(thread);
     let why = thread.abort_cause;
     undo_memory(thread);
+    if let Some(hook) = ROLLED_BACK.get() {
+        hook();
+    }
     thread.effects.abort();
     if why == cause::RETRY {
         await_change(thread);
@@ -277,9 +268,6 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     if why == cause::RETRY {
         thread.age = age_now(thread.me.slot);
     }
-    if let Some(hook) = ROLLED_BACK.get() {
-        hook();
-    }
     let sp = thread.snapshot.sp;
     // SAFETY: the frames at sp are what they were at begin, and nothing below them is in use.
     unsafe { stack::switch_stack(thread, sp, restart) }
@@ -294,10 +282,10 @@ unsafe extern "C" fn restart(thread: *mut Thread) -> ! {
     // SAFETY: as above.
     let thread = unsafe { &mut *thread };
     let sp = thread.snapshot.sp;
-    // SAFETY: [sp, base) holds the frames as they were at begin.
-    unsafe { save_stack(thread, sp) };
     thread.depth = 1;
     start(thread);
+    // SAFETY: [sp, base) holds the frames as they were at begin.
+    unsafe { save(thread, sp) };
     signal::end_rollback();
     // The C library writes it without a barrier, and so may what a rollback does.
     // SAFETY: the thread's own errno. `ame_begin` saved the registers, and the stack is what it was
@@ -325,9 +313,6 @@ unsafe fn let_handlers_in(thread: *mut Thread) {
         (*thread).fresh_stack = fresh_stack;
         ((*thread).age, (*thread).attempts) = (age, attempts);
         (*thread).errno_at_begin = errno;
-    }
-    if let Some(hook) = BEGINS.get() {
-        hook();
     }
 }
 
@@ -501,11 +486,11 @@ pub fn inevitable_from_begin(thread: &mut Thread) {
             // SAFETY: the thread's own state, of which this frame has nothing in registers.
             unsafe { let_handlers_in(thread) };
             thread.depth = 1;
-            let sp = thread.saved.sp as usize;
-            // SAFETY: the frames of begin are still there.
-            unsafe { save_stack(thread, sp) };
         }
         start(thread);
+        let sp = thread.saved.sp as usize;
+        // SAFETY: the frames of begin are still there.
+        unsafe { save(thread, sp) };
         signal::end_rollback();
     }
     became_inevitable(thread, 0);

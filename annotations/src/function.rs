@@ -169,6 +169,9 @@ pub struct FunctionRule {
     /// Memory accessed directly through the pointer that the function returns has this kind, also
     /// after arithmetic on the pointer and by way of local variables that hold nothing else.
     pub returns: Option<FieldKind>,
+    /// Whether loops of the function without a barrier look whether the transaction is wanted. Not
+    /// needed where they look at something else that makes them end it.
+    pub polls: bool,
     /// Whether headers declare it. The symbols of the compiler and of redirections (`open64`) may
     /// appear in the IR without a declaration, so the check does not ask for one.
     pub declared: bool,

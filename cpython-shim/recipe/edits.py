@@ -1,12 +1,14 @@
-"""Changes to CPython's text: where the evaluation loop meets src/eval.h.
+"""Changes to CPython's text, which no annotation can say.
 
-No annotation can say these. A loop that has to change between its copies with and without barriers
-can do so between two instructions only, with all of its local variables; and the other copy ends
-at the entry frame of the loop that it goes on for.
+Where the evaluation loop meets src/eval.h: it changes between its copies with and without barriers
+between two instructions only, with all of its local variables; and the other copy ends at the entry
+frame of the loop that it goes on for. The others are words that all threads would write to all the
+time, so that their processors' caches would do little but exchange them.
 """
 
 from .cache import Failure
 
+# File, what is there, what comes in its place, how often it is there.
 EDITS = (
     # After the thread has dropped the GIL and taken it again.
     ("Python/ceval_macros.h",
@@ -25,14 +27,26 @@ EDITS = (
     ("Python/ceval.c",
      "exit_unwind:\n    assert(_PyErr_Occurred(tstate));\n",
      "AME_PY_CHANGE()\nexit_unwind:\n    assert(_PyErr_Occurred(tstate));\n"),
+    # The history of a branch: read by the second tier only, which is not built.
+    ("Python/generated_cases.c.h",
+     "this_instr[1].cache = (this_instr[1].cache << 1) |",
+     "if (0) this_instr[1].cache = (this_instr[1].cache << 1) |", 8),
+    # How often until an instruction is specialised.
+    ("Python/ceval_macros.h",
+     "        (COUNTER) = advance_backoff_counter((COUNTER)); \\\n",
+     "        AME_PY_ADVANCE(COUNTER) \\\n"),
+    # The source of versions of dictionaries: of each thread.
+    ("Include/internal/pycore_dict.h",
+     "#define DICT_NEXT_VERSION(INTERP) \\\n    ((INTERP)->dict_state.global_version += DICT_VERSION_INCREMENT)\n",
+     "uint64_t ame_py_dict_version(void);\n#define DICT_NEXT_VERSION(INTERP) ame_py_dict_version()\n"),
 )
 
 
 def apply(tree):
     """Makes the changes in a freshly unpacked source tree."""
-    for name, old, new in EDITS:
+    for name, old, new, *times in EDITS:
         path = tree / name
         text = path.read_text()
-        if text.count(old) != 1:
-            raise Failure(f"{path}: expected once, found {text.count(old)} times:\n{old}")
+        if text.count(old) != (times or [1])[0]:
+            raise Failure(f"{path}: found {text.count(old)} times:\n{old}")
         path.write_text(text.replace(old, new))

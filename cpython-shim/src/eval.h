@@ -22,11 +22,19 @@ struct _object *ame_py_other_copy(struct _ts *tstate, struct _PyInterpreterFrame
 /* Result of the other copy: its frames are not done, they go on in this one. */
 extern struct _object ame_py_go_on;
 
+/* Beside other threads an instruction that will not be specialised soon counts only now and then: each
+ * time it writes to the code, which all threads read. */
+#define AME_PY_ADVANCE(COUNTER)                                                                   \
+    if (!ame_barriers || (COUNTER).as_counter < 64 << 4 || ++ame_unspecialised % 16 == 0) {    \
+        (COUNTER) = advance_backoff_counter((COUNTER));                                           \
+    }
+
 /* The flag that makes the loop go on with the frames of another one, which has set them up. */
 #define AME_PY_NESTED (-1)
 
 #define AME_PY_ENTERED()                                                                          \
     const int ame_barriers = ame_in_transaction();                                                \
+    unsigned ame_unspecialised = 0;                                                               \
     if (throwflag == AME_PY_NESTED) {                                                             \
         goto ame_go_on;                                                                           \
     }                                                                                             \

@@ -1,9 +1,11 @@
-/* The cache of attribute lookups on types: one per thread. An entry counts while the version of its
- * type is current, and versions are never given out twice. Sub-interpreters keep their own. */
+/* Caches and sources of versions that all threads would write to: one per thread. */
 #include "shim.h"
+#include "pycore_dict.h"
 #include "pycore_typeobject.h"
 #include <stdlib.h>
 
+/* The cache of attribute lookups on types. An entry counts while the version of its type is current, and
+ * versions are never given out twice. Sub-interpreters keep their own. */
 struct type_cache *
 ame_py_type_cache(void)
 {
@@ -41,4 +43,19 @@ ame_py_clear_type_caches(PyInterpreterState *interp)
         }
     }
     return interp->types.next_version_tag - 1;
+}
+
+/* Versions of dictionaries are not given out twice either, nor taken back. A thread takes many at a time. */
+#define SHARE ((uint64_t)DICT_VERSION_INCREMENT << 20)
+
+uint64_t
+ame_py_dict_version(void)
+{
+    static atomic_uint_fast64_t shares;
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->dict_version == self->dict_versions_end) {
+        self->dict_version = atomic_fetch_add(&shares, SHARE);
+        self->dict_versions_end = self->dict_version + SHARE;
+    }
+    return self->dict_version += DICT_VERSION_INCREMENT;
 }

@@ -96,6 +96,13 @@ fn exclusive_write_to_a_waiting_stack() {
 }
 
 #[test]
+fn exclusive_write_to_saved_memory() {
+    case("exclusive_write_to_saved_memory")
+        .env("AME_CHAOS", CHAOS)
+        .ok();
+}
+
+#[test]
 fn errno_survives_a_wait() {
     case("errno_survives_a_wait").ok();
 }

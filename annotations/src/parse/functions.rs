@@ -55,6 +55,7 @@ impl Parser {
             writes: Vec::new(),
             accesses: None,
             returns: None,
+            polls: true,
             declared: true,
             origin: self.origin(0..0, None),
         };
@@ -75,6 +76,11 @@ impl Parser {
                     ),
                     _ => {}
                 },
+                "polls" => {
+                    if let Some(polls) = r.boolean(value, &what) {
+                        rule.polls = polls;
+                    }
+                }
                 "declared" => {
                     if let Some(declared) = r.boolean(value, &what) {
                         rule.declared = declared;

@@ -91,8 +91,9 @@ const TOP_KEYS: [&str; 10] = [
     "globals",
 ];
 const CHECK_KEYS: [&str; 3] = ["headers", "sources", "args"];
-const FUNCTION_KEYS: [&str; 9] = [
+const FUNCTION_KEYS: [&str; 10] = [
     "kind",
+    "polls",
     "declared",
     "instrument",
     "replace",

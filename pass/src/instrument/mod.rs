@@ -205,8 +205,10 @@ fn instrument(runtime: &mut Runtime, chooser: &mut Chooser, options: &Options, s
         chooser.report.skip(function, b.place.at, word, reason);
     }
     mark_hot(&mut plan, &loops, function);
-    let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls);
-    chooser.report.add("polls", polls);
+    if sets.function(function.name()).is_none_or(|rule| rule.polls) {
+        let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls);
+        chooser.report.add("polls", polls);
+    }
     let compact = on.compact && sets.tells_hot() && !clones::is_hot(function, sets);
     rewrite::apply(runtime, function, &plan, on, compact)
 }

@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 
 /// Functions with so many items are instrumented compactly in any case: the code generator's time
 /// grows faster than the function (CPython's evaluation loop: 12 seconds instead of 4).
-const HUGE: usize = 500;
+const HUGE: usize = 50000;
 
 enum Item<'a> {
     Barrier(&'a Barrier),

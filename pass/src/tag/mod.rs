@@ -11,7 +11,7 @@ mod points;
 
 use crate::analysis::address::root;
 use crate::attributes;
-use crate::ffi::{Builder, Module, Opcode, Value};
+use crate::ffi::{attribute_kind, Builder, Module, Opcode, Value};
 use crate::instrument::runtime::Runtime;
 use crate::marks::{of_field, Kind, Mark, Marks};
 use crate::options::Options;
@@ -47,10 +47,12 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
         crate::plugin::set_current(function.name());
         let rule = attributes::rule(function, sets).unwrap_or_default();
         if !matches!(rule.kind, FunctionKind::Safe | FunctionKind::Pure) {
-            split_small_copies(&mut resolver, &runtime.builder, function);
+            let has_kind = rule.accesses.and_then(of_field).is_some();
+            split_small_copies(&mut resolver, &runtime.builder, function, has_kind);
             let rewrites = tag(&mut resolver, &marks, &mut report, function, rule.accesses)?;
             per_thread::rewrite(&mut runtime, &mut report, function, &rewrites);
             counts::rewrite(&mut runtime, &marks, &mut report, function, &rewrites);
+            inline_early(function);
         }
         strip_annotations(function);
         resolver.next_function();
@@ -62,7 +64,8 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
 
 /// Makes a load and a store of a copy whose memory has a kind, so that they can be marked. The front end
 /// assigns small structs (a counter of bit fields) by `memcpy`, and the optimiser does this later.
-fn split_small_copies(resolver: &mut Resolver, builder: &Builder, function: Value) {
+/// `all`: every access of the function has a kind.
+fn split_small_copies(resolver: &mut Resolver, builder: &Builder, function: Value, all: bool) {
     let module = resolver.module;
     let copies: Vec<(Value, u64)> = function
         .blocks()
@@ -78,7 +81,7 @@ fn split_small_copies(resolver: &mut Resolver, builder: &Builder, function: Valu
             };
             matches!(size, 1 | 2 | 4 | 8)
                 && call.operand(3).as_u64() == Some(0)
-                && (marked(call.operand(0)) || marked(call.operand(1)))
+                && (all || marked(call.operand(0)) || marked(call.operand(1)))
         })
         .collect();
     for (call, size) in copies {
@@ -91,6 +94,30 @@ fn split_small_copies(resolver: &mut Resolver, builder: &Builder, function: Valu
     }
     // New instructions may lie where the old ones did.
     resolver.next_function();
+}
+
+/// Instructions, before any optimisation, of functions that are surely inlined.
+const SMALL: usize = 40;
+
+/// Small accessors are inlined before LLVM can pass what they read instead of where it is (argument
+/// promotion): its new loads, in the callers, have no marks.
+fn inline_early(function: Value) {
+    let eligible = function.is_internal()
+        && !function.value_type().is_variadic()
+        && !function.function_has(attribute_kind("optnone"))
+        && !function.function_has(attribute_kind("noinline"));
+    if !eligible {
+        return;
+    }
+    let mut n = 0;
+    for at in function.blocks().flat_map(|b| b.instructions()) {
+        let calls_itself = at.opcode() == Some(Opcode::LLVMCall) && at.callee() == function;
+        n += 1;
+        if n > SMALL || calls_itself || at.opcode() == Some(Opcode::LLVMIndirectBr) {
+            return;
+        }
+    }
+    function.add_function_attribute(attribute_kind("alwaysinline"));
 }
 
 /// Marks the accesses of a function; returns those that are to be rewritten.

@@ -480,6 +480,48 @@ static void exclusive_write_to_a_waiting_stack(int argc, char **argv)
     EQUAL(word.v, 20000);
 }
 
+/* exclusive_write_to_saved_memory: what a program's glue had saved at begin was older than an exclusive
+ * transaction between that and the start, or put back after one that came at the end of the rollback. */
+static long glued, glue_copy;
+static _Thread_local int has_glue;
+static void glue_begins(void)
+{
+    if (has_glue)
+        glue_copy = glued;
+}
+static void glue_rolled_back(void)
+{
+    if (has_glue)
+        glued = glue_copy;
+}
+static void *exclusive_gluer(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 20000; i++) {
+        ame_begin();
+        ame_exclusive();
+        glued++;
+        ame_commit();
+    }
+    stop = 1;
+    return NULL;
+}
+static void exclusive_write_to_saved_memory(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    has_glue = 1;
+    ame_set_begin_hooks(glue_begins, glue_rolled_back);
+    pthread_t id = spawn(exclusive_gluer, NULL);
+    while (!stop) {
+        ame_begin();
+        for (int i = 0; i < 4; i++)
+            R(shared[i].v); /* chaos */
+        ame_commit();
+    }
+    join(id);
+    EQUAL(glued, 20000);
+}
+
 /* errno_survives_a_wait: a barrier that slept left its ETIMEDOUT in the program's errno. */
 static struct word held;
 static void *read_held(void *arg)
@@ -592,6 +634,7 @@ int main(int argc, char **argv)
         {"inevitable_before_the_stack_is_restored", inevitable_before_the_stack_is_restored},
         {"errno_survives_a_wait", errno_survives_a_wait},
         {"exclusive_write_to_a_waiting_stack", exclusive_write_to_a_waiting_stack},
+        {"exclusive_write_to_saved_memory", exclusive_write_to_saved_memory},
         {"private_undo_after_version_wrap", private_undo_after_version_wrap},
         {"private_undo_in_freed_memory", private_undo_in_freed_memory},
         {"freed_fresh_memory_is_not_ours", freed_fresh_memory_is_not_ours},

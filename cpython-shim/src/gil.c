@@ -26,6 +26,7 @@ static int in_transactions;        /* those of them that run in transactions */
 static int waiting;                /* threads that wait for the solo one to drop the GIL */
 static struct ame_py_thread *solo;
 static int clock_runs, clock_stops;
+static unsigned waits;             /* of transactions for others, since the last tick */
 static pthread_t clock_thread;
 static pthread_cond_t clock_wanted = PTHREAD_COND_INITIALIZER;
 static int always;                 /* AME_ALWAYS: never solo */
@@ -118,6 +119,10 @@ tick_microseconds(void)
     return interval < 20 ? 20 : interval;
 }
 
+/* Ticks are longer while nobody has to wait: what a transaction does for the first time, touch a granule,
+ * costs more than the next time. Who waits asks for an end at once. */
+#define LONGEST 16
+
 /* Asks every transaction to end soon. */
 static void
 request_all(void)
@@ -146,6 +151,7 @@ wait_for(pthread_cond_t *condition, long milliseconds)
 static void *
 run_clock(void *unused)
 {
+    unsigned long stretch = 1;
     pthread_mutex_lock(&mutex);
     for (;;) {
         /* Ends when nobody needs it for a while: a process is over when its last thread has ended,
@@ -161,7 +167,9 @@ run_clock(void *unused)
             }
             wait_for(&clock_wanted, 50);
         }
-        unsigned long us = tick_microseconds();
+        stretch = waits != 0 ? 1 : stretch < LONGEST ? stretch * 2 : LONGEST;
+        waits = 0;
+        unsigned long us = tick_microseconds() * stretch;
         pthread_mutex_unlock(&mutex);
         struct timespec pause = {us / 1000000, us % 1000000 * 1000};
         nanosleep(&pause, NULL);
@@ -206,6 +214,7 @@ somebody_waits(void)
 {
     struct ame_py_thread *self = ame_py_self;
     pthread_mutex_lock(&mutex);
+    waits++;
     for (struct ame_py_thread *t = all; t != NULL; t = t->next) {
         if (t != self) {
             ame_py_request_drop(t);

@@ -62,3 +62,11 @@ pyame_bury(PyObject **dead, size_t n, size_t *done)
         Py_DECREF(op);
     }
 }
+
+/* Without the table from versions to functions, which all threads would write to: the second tier reads it,
+ * which is not built. */
+void
+pyame_function_set_version(PyFunctionObject *func, uint32_t version)
+{
+    func->func_version = version;
+}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compiles examples/bank.c with the plugin, runs it beside the same program with one mutex, and shows
-# where transactions are in each other's way. Sets up and builds first.
+# where transactions are in each other's way; builds CPython whose threads run in parallel, and runs
+# examples/threads.py on it and on the same CPython without. Sets up and builds first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,3 +33,13 @@ show env AME_LOG="$out/lru.trace" "$out/lru" 2 0.5
 show "$built/ame" report "$out/lru.trace" --top 3
 "$built/ame" report "$out/lru.trace" --html "$out/lru.html"
 printf '\nThe same as a page with a chart: %s\n' "$out/lru.html"
+
+step "Building CPython, as it is and with parallel threads (the first time this takes minutes; kept in ~/.cache/ame)"
+plain=$("$built/ame" python path --gil)
+show "$built/ame" python build
+
+step "A Python program with two threads: CPython, AME CPython, and where its threads meet"
+show env PYTHONPATH=cpython-shim/python "$plain" examples/threads.py 2
+show "$built/ame" python run examples/threads.py 2
+show env AME_LOG="$out/threads.trace" "$built/ame" python run examples/threads.py 2 100
+show "$built/ame" report "$out/threads.trace" --top 3

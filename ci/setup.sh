@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing Ame takes, on Debian 12 (as root, or with sudo).
 #
-#   ci/setup.sh          what a user needs: compiler, LLVM, Rust
+#   ci/setup.sh          what a user needs: compiler, LLVM, Rust, what CPython is built with
 #   ci/setup.sh --tests  and what the tests need
 #
 # Says what it installs, is silent about what is there, and can be run again at any time.
@@ -9,17 +9,19 @@ set -euo pipefail
 
 # The plugin is loaded into clang 19 and uses LLVM's libraries and headers; lld links the runtime.
 build=(clang-19 llvm-19-dev libclang-19-dev lld-19 g++ make pkg-config ca-certificates)
-tests=(
-  ccache cmake meson ninja-build              # ame cc under build systems
-  python3 python3-dev python3-setuptools      # an extension compiled by setuptools
-  gcc-12 libitm1                              # the peer in bench/stm
-  csmith libcsmith-dev                        # random C programs for the pass
-  dpkg-dev xz-utils                           # CPython's source package
+cpython=(
+  python3 dpkg-dev xz-utils                   # the recipe; CPython's source package
   zlib1g-dev libbz2-dev liblzma-dev libffi-dev libssl-dev libsqlite3-dev
   libreadline-dev libncurses-dev uuid-dev libexpat1-dev   # CPython's own modules
 )
+tests=(
+  ccache cmake meson ninja-build              # ame cc under build systems
+  python3-dev python3-setuptools              # an extension compiled by setuptools
+  gcc-12 libitm1                              # the peer in bench/stm
+  csmith libcsmith-dev                        # random C programs for the pass
+)
 
-wanted=("${build[@]}")
+wanted=("${build[@]}" "${cpython[@]}")
 case "${1:-}" in
   --tests) wanted+=("${tests[@]}") ;;
   '') ;;

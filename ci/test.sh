@@ -2,10 +2,10 @@
 # Sets up, builds, and runs all tests; ends with one line `N passed, N failed`.
 #
 #   ci/test.sh              everything: the workspace, the loom models, CPython
-#   ci/test.sh workspace    only this stage (or: loom, cpython), several if you like
+#   ci/test.sh workspace    only this stage (or: loom, cpython, ame_cpython), several if you like
 #
 # Each test of the workspace and each loom model counts as one; CPython's regression tests, which
-# compare two builds test by test, count as one together.
+# compare two builds test by test, count as one together, and so do those of AME CPython.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -59,21 +59,34 @@ loom() {
     --target-dir "${CARGO_TARGET_DIR:-target}/loom"
 }
 
-cpython() {
-  stage "CPython 3.13.5, plain and with the plugin"
-  if tests/cpython/run; then
+# Commands whose lists count as one test together.
+whole() {
+  if "$@"; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
   fi
 }
 
+cpython() {
+  stage "CPython 3.13.5, plain and with the plugin"
+  whole tests/cpython/run
+}
+
+ame_cpython() {
+  stage "AME CPython: solo, always in transactions, with rollbacks at random; everything shared"
+  whole tests/cpython/modes
+  whole target_python tests/cpython/torture.py 20
+}
+
+target_python() { "${CARGO_TARGET_DIR:-target}/release/ame" python run "$@"; }
+
 stages=("$@")
-[ $# -gt 0 ] || stages=(workspace loom cpython)
+[ $# -gt 0 ] || stages=(workspace loom cpython ame_cpython)
 for name in "${stages[@]}"; do
   case "$name" in
-    workspace | loom | cpython) ;;
-    *) echo "usage: ci/test.sh [workspace] [loom] [cpython]" >&2; exit 2 ;;
+    workspace | loom | cpython | ame_cpython) ;;
+    *) echo "usage: ci/test.sh [workspace] [loom] [cpython] [ame_cpython]" >&2; exit 2 ;;
   esac
 done
 

@@ -297,6 +297,12 @@ begin(struct ame_py_thread *self)
     if (self->parks != 0) {
         ame_inevitable_from_begin();
     }
+    if (_PyThreadState_MustExit(self->tstate)) {
+        /* Python was finalised while it waited for its turn. */
+        ame_commit();
+        leave(self);
+        exit_thread();
+    }
     if (self->bare) {
         ame_make_exclusive();
     }
@@ -321,10 +327,7 @@ ame_py_take_gil(PyThreadState *tstate)
     else if (join_in(self, tstate) == AME_PY_PARALLEL) {
         begin(self);
     }
-    if (_PyThreadState_MustExit(tstate)) {
-        if (self->mode == AME_PY_PARALLEL) {
-            ame_commit();
-        }
+    if (self->mode == AME_PY_SOLO && _PyThreadState_MustExit(tstate)) {
         leave(self);
         exit_thread();
     }
@@ -484,6 +487,28 @@ ame_py_signal_active_thread(PyInterpreterState *interp, uintptr_t bit)
             _Py_set_eval_breaker_bit(tstate, bit);
         }
     }
+}
+
+/* From here on other threads end where they want the GIL: those that run have to come there first. */
+void
+ame_py_set_finalizing(_PyRuntimeState *runtime, PyThreadState *tstate)
+{
+    if (tstate != NULL) {
+        ame_py_alone();
+    }
+    _PyRuntimeState_SetFinalizing(runtime, tstate);
+}
+
+/* Handles signals, if one has come: what says so is cleared, and not put back by a rollback. */
+int
+ame_py_check_signals(void)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (!_Py_eval_breaker_bit_is_set(tstate, _PY_SIGNALS_PENDING_BIT)) {
+        return 0;
+    }
+    ame_py_irrevocable();
+    return PyErr_CheckSignals();
 }
 
 /* --- irrevocable ------------------------------------------------------------------------------- */

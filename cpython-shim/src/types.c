@@ -45,6 +45,23 @@ ame_py_clear_type_caches(PyInterpreterState *interp)
     return interp->types.next_version_tag - 1;
 }
 
+/* Versions begin anew when Python is initialised again. */
+void
+ame_py_types_fini(PyInterpreterState *interp)
+{
+    for (struct ame_py_thread *t = ame_py_all_threads();
+         t != NULL && interp == &_PyRuntime._main_interpreter; t = t->next) {
+        if (t->type_cache != NULL) {
+            for (size_t i = 0; i < sizeof t->type_cache->hashtable / sizeof(struct type_cache_entry); i++) {
+                Py_DECREF(t->type_cache->hashtable[i].name);
+            }
+            free(t->type_cache);
+            t->type_cache = NULL;
+        }
+    }
+    _PyTypes_Fini(interp);
+}
+
 /* Versions of dictionaries are not given out twice either, nor taken back. A thread takes many at a time. */
 #define SHARE ((uint64_t)DICT_VERSION_INCREMENT << 20)
 

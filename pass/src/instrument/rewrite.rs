@@ -10,10 +10,6 @@ use crate::options::Optimisations;
 use ame_abi::{sym, GRANULE};
 use std::cmp::Reverse;
 
-/// Functions with so many items are instrumented compactly in any case: the code generator's time
-/// grows faster than the function (CPython's evaluation loop: 12 seconds instead of 4).
-const HUGE: usize = 50000;
-
 enum Item<'a> {
     Barrier(&'a Barrier),
     Step(&'a Step),
@@ -45,7 +41,6 @@ pub fn apply(
         return 0;
     };
     let vectors = Vectors::of(function, plan.floats);
-    let compact = compact || items.len() >= HUGE;
     let mut rewriter = Rewriter {
         runtime,
         thread,

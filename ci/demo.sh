@@ -41,5 +41,5 @@ show "$built/ame" python build
 step "A Python program with two threads: CPython, AME CPython, and where its threads meet"
 show env PYTHONPATH=cpython-shim/python "$plain" examples/threads.py 2
 show "$built/ame" python run examples/threads.py 2
-show env AME_LOG="$out/threads.trace" "$built/ame" python run examples/threads.py 2 100
+show env AME_LOG="$out/threads.trace" "$built/ame" python run examples/threads.py 2 1000
 show "$built/ame" report "$out/threads.trace" --top 3

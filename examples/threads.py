@@ -1,8 +1,9 @@
-"""A simulation in several threads: threads.py [THREADS [ROUNDS]]
+"""Looks for large primes in several threads: threads.py [THREADS [CANDIDATES]]
 
-Each thread has a bank of its own, with tellers and customers, and books the outcome into one ledger that
-all share. The threads of AME CPython run in parallel, those of CPython one after another; the ledger
-is the same. Without Ame, `ame` is a module with a lock: PYTHONPATH=cpython-shim/python.
+Each thread has candidates of its own, and all put what they find into one list and count in one
+dictionary: what is in a `with ame.atomic` block is one step for the others. The threads of AME CPython run
+in parallel, those of CPython one after another; what they find is the same. Without Ame, `ame` is a
+module with a lock: PYTHONPATH=cpython-shim/python.
 """
 
 import sys
@@ -11,75 +12,38 @@ import time
 
 import ame
 
+START = 1 << 512
+BATCH = 100
 
-class Customer:
-    def __init__(self, number):
-        self.number = number
-        self.balance = 1000 + number
-        self.visits = 0
-
-    def pay(self, other, amount):
-        if self.balance >= amount:
-            self.balance -= amount
-            other.balance += amount
-            self.visits += 1
-            return amount
-        return 0
+primes = []
+done = {"candidates": 0}
 
 
-class Teller:
-    def __init__(self):
-        self.served = 0
-        self.turnover = 0
-
-    def serve(self, customer, other, amount):
-        self.served += 1
-        self.turnover += customer.pay(other, amount)
+def is_probable_prime(n):
+    return all(pow(base, n - 1, n) == 1 for base in (2, 3, 5))
 
 
-class Bank:
-    def __init__(self, seed):
-        self.customers = [Customer(i) for i in range(200)]
-        self.tellers = [Teller() for _ in range(4)]
-        self.state = seed
-
-    def draw(self, n):
-        self.state = (self.state * 1103515245 + 12345) % 2147483648
-        return self.state // 65536 % n
-
-    def day(self, visits):
-        for _ in range(visits):
-            customer = self.customers[self.draw(200)]
-            other = self.customers[self.draw(200)]
-            self.tellers[self.draw(4)].serve(customer, other, self.draw(90))
-
-
-ledger = {"served": 0, "turnover": 0, "days": 0}
-
-
-def simulate(seed, rounds):
-    bank = Bank(seed)
-    for _ in range(rounds):
-        bank.day(500)
+def search(candidates):
+    for at in range(0, len(candidates), BATCH):
+        batch = candidates[at:at + BATCH]
+        found = [i for i in batch if is_probable_prime(START + 2 * i + 1)]
         with ame.atomic:
-            ledger["days"] += 1
-    with ame.atomic:
-        for teller in bank.tellers:
-            ledger["served"] += teller.served
-            ledger["turnover"] += teller.turnover
-    assert sum(c.balance for c in bank.customers) == sum(1000 + i for i in range(200))
+            primes.extend(found)
+            done["candidates"] += len(batch)
 
 
-def main(threads=2, rounds=1000):
+def main(threads=2, candidates=4000):
     start = time.perf_counter()
-    running = [threading.Thread(target=simulate, args=(i, rounds)) for i in range(threads)]
+    running = [threading.Thread(target=search, args=(range(i, candidates, threads),))
+               for i in range(threads)]
     for thread in running:
         thread.start()
     for thread in running:
         thread.join()
     taken = time.perf_counter() - start
-    assert ledger["served"] == 500 * ledger["days"] == 500 * threads * rounds
-    print(f"{threads} threads, {ledger}: {taken:.2f} s")
+    assert done["candidates"] == candidates
+    kind = "in parallel" if ame.parallel else "one at a time"
+    print(f"{threads} threads, {kind}: {len(primes)} primes, sum of their places {sum(primes)}, {taken:.2f} s")
 
 
 if __name__ == "__main__":

@@ -76,10 +76,8 @@ cpython() {
 ame_cpython() {
   stage "AME CPython: solo, always in transactions, with rollbacks at random; everything shared"
   whole tests/cpython/modes
-  whole target_python tests/cpython/torture.py 20
+  whole "${CARGO_TARGET_DIR:-target}/release/ame" python run tests/cpython/torture.py 20
 }
-
-target_python() { "${CARGO_TARGET_DIR:-target}/release/ame" python run "$@"; }
 
 stages=("$@")
 [ $# -gt 0 ] || stages=(workspace loom cpython ame_cpython)

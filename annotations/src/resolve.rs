@@ -264,14 +264,7 @@ impl Canvas {
         self.put(rule.offset, end, Some(rule.kind), rule.field, rule.origin);
     }
 
-    fn put(
-        &mut self,
-        start: u64,
-        end: u64,
-        kind: Option<FieldKind>,
-        path: String,
-        origin: Origin,
-    ) {
+    fn put(&mut self, start: u64, end: u64, kind: Option<FieldKind>, path: String, origin: Origin) {
         if start >= end {
             return;
         }

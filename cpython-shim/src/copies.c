@@ -40,12 +40,9 @@ undress(struct ame_py_thread *self)
 {
     if (self->mode == AME_PY_PARALLEL) {
         ame_make_exclusive();
-        self->bare = 1;
         ame_py_request_drop(self);
     }
-    else {
-        self->bare = 1;
-    }
+    self->bare = 1;
 }
 
 PyObject *

@@ -25,7 +25,7 @@ extern struct _object ame_py_go_on;
 /* Beside other threads an instruction that will not be specialised soon counts only now and then: each
  * time it writes to the code, which all threads read. */
 #define AME_PY_ADVANCE(COUNTER)                                                                   \
-    if (!ame_barriers || (COUNTER).as_counter < 64 << 4 || ++ame_unspecialised % 16 == 0) {    \
+    if (!ame_barriers || (COUNTER).as_counter < 64 << 4 || ++ame_unspecialised % 16 == 0) {       \
         (COUNTER) = advance_backoff_counter((COUNTER));                                           \
     }
 

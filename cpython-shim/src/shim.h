@@ -92,8 +92,8 @@ struct ame_py_thread {
     /* The last version given to a dictionary, and the end of the thread's share (types.c). */
     uint64_t dict_version, dict_versions_end;
     struct ame_py_thread *next, *next_free;
-    /* In granules of their own: the thread takes them without a lock (frames.c). */
-    _Alignas(16) struct _Py_object_freelists freelists;
+    /* Saved at begin (frames.c). */
+    struct _Py_object_freelists freelists;
 };
 
 extern _Thread_local struct ame_py_thread *ame_py_self;

@@ -49,15 +49,8 @@ ame_py_clear_type_caches(PyInterpreterState *interp)
 void
 ame_py_types_fini(PyInterpreterState *interp)
 {
-    for (struct ame_py_thread *t = ame_py_all_threads();
-         t != NULL && interp == &_PyRuntime._main_interpreter; t = t->next) {
-        if (t->type_cache != NULL) {
-            for (size_t i = 0; i < sizeof t->type_cache->hashtable / sizeof(struct type_cache_entry); i++) {
-                Py_DECREF(t->type_cache->hashtable[i].name);
-            }
-            free(t->type_cache);
-            t->type_cache = NULL;
-        }
+    if (interp == &_PyRuntime._main_interpreter) {
+        ame_py_clear_type_caches(interp);
     }
     _PyTypes_Fini(interp);
 }

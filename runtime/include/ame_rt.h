@@ -141,7 +141,7 @@ void ame_set_fenced(int on);
 /* Called by the thread before an outermost begin, outside of the transaction, and after a rollback,
  * when memory is what it was and nothing is held. For memory that is saved as a whole. */
 void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
-void ame_own_region(uint32_t index, void *low, size_t bytes, void *top); /* index 0 to 3 */
+void ame_own_region(uint32_t index, void *low, size_t bytes, void *top); /* index 0 to 2 */
 
 /* Called from a constructor of every instrumented module. Stops with a message when the versions
  * differ or an address range of the module aliases another within the window. entries: addresses

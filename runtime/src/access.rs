@@ -40,7 +40,7 @@ pub struct OwnRegion {
     pub top: usize,
 }
 
-pub const OWN_REGIONS: usize = 4;
+pub const OWN_REGIONS: usize = 3;
 
 /// Takes the granule if it is in one of the thread's own regions.
 #[inline(always)]

@@ -38,8 +38,9 @@ def measure(builds, programs=pyperformance.PROGRAMS, rounds=5, values=3, seconds
     spread = {name: {program: (max(got) - min(got)) / statistics.median(got)
                      for program, got in table.items()} for name, table in times.items()}
     means = {name: geometric_mean(table.values()) for name, table in ratios.items()}
-    return {"reference": builds[0][0], "clock": clock, "threads": threads, "rounds": rounds, "values": values, "loops": loops,
-            "seconds": medians, "ratios": ratios, "spread": spread, "geometric_mean": means}
+    return {"reference": builds[0][0], "clock": clock, "threads": threads, "rounds": rounds,
+            "values": values, "loops": loops, "seconds": medians, "ratios": ratios,
+            "spread": spread, "geometric_mean": means}
 
 
 def geometric_mean(values):

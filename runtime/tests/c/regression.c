@@ -455,21 +455,20 @@ static void per_thread_in_key_destructors(int argc, char **argv)
  * a later rollback undid what the exclusive transaction had written there, which tells nobody. */
 static void *exclusive_writer(void *arg)
 {
-    struct word *word = arg;
+    long *sum = arg;
     for (int i = 0; i < 20000; i++) {
         ame_begin();
         ame_exclusive();
-        word->v++;
+        ++*sum;
         ame_commit();
     }
     stop = 1;
     return NULL;
 }
-static void exclusive_write_to_a_waiting_stack(int argc, char **argv)
+/* Transactions of this thread beside exclusive ones that write to its memory. */
+static void beside_exclusive_writer(long *sum)
 {
-    (void)argc, (void)argv;
-    struct word word = {0, 0};
-    pthread_t id = spawn(exclusive_writer, &word);
+    pthread_t id = spawn(exclusive_writer, sum);
     while (!stop) {
         ame_begin();
         for (int i = 0; i < 4; i++)
@@ -477,7 +476,13 @@ static void exclusive_write_to_a_waiting_stack(int argc, char **argv)
         ame_commit();
     }
     join(id);
-    EQUAL(word.v, 20000);
+    EQUAL(*sum, 20000);
+}
+static void exclusive_write_to_a_waiting_stack(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    struct word word = {0, 0};
+    beside_exclusive_writer(&word.v);
 }
 
 /* exclusive_write_to_saved_memory: what a program's glue had saved at begin was older than an exclusive
@@ -494,32 +499,12 @@ static void glue_rolled_back(void)
     if (has_glue)
         glued = glue_copy;
 }
-static void *exclusive_gluer(void *arg)
-{
-    (void)arg;
-    for (int i = 0; i < 20000; i++) {
-        ame_begin();
-        ame_exclusive();
-        glued++;
-        ame_commit();
-    }
-    stop = 1;
-    return NULL;
-}
 static void exclusive_write_to_saved_memory(int argc, char **argv)
 {
     (void)argc, (void)argv;
     has_glue = 1;
     ame_set_begin_hooks(glue_begins, glue_rolled_back);
-    pthread_t id = spawn(exclusive_gluer, NULL);
-    while (!stop) {
-        ame_begin();
-        for (int i = 0; i < 4; i++)
-            R(shared[i].v); /* chaos */
-        ame_commit();
-    }
-    join(id);
-    EQUAL(glued, 20000);
+    beside_exclusive_writer(&glued);
 }
 
 /* errno_survives_a_wait: a barrier that slept left its ETIMEDOUT in the program's errno. */

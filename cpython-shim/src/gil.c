@@ -67,6 +67,7 @@ init_once(void)
     pthread_key_create(&exit_key, thread_ended);
     pthread_atfork(stop_clock, NULL, NULL);
     ame_set_heirs(received);
+    ame_set_hot(ame_py_make_immortal);
     ame_set_wait_hook(somebody_waits);
     /* Beside ob_refcnt there is only ob_type. */
     ame_set_headers(1);

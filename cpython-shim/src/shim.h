@@ -127,6 +127,9 @@ void ame_py_request_drop(struct ame_py_thread *t);
 /* The frame goes on: what it was at begin must be known. */
 void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *frame);
 
+/* For ame_set_hot: the object whose count several threads change need not be counted. */
+void ame_py_make_immortal(void *count);
+
 void ame_py_begins(void);
 void ame_py_rolled_back(void);
 
@@ -142,6 +145,7 @@ void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
 void *ame_malloc(size_t size);
 void ame_free(void *p);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
+void ame_set_hot(void (*hot)(void *field));
 int ame_is_fresh(const void *address);
 void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));

@@ -134,6 +134,11 @@ void ame_inevitable_from_begin(void);
  * nothing there is logged. */
 void ame_set_headers(int on);
 
+/* With headers: hot() gets the field of a count that one transaction has changed many times while others
+ * changed it too, so that it went through deltas. It is called in the commit, with the count locked, and may
+ * make the count negative in its lower 32 bits: nobody changes it from then on. Plain code. */
+void ame_set_hot(void (*hot)(void *field));
+
 /* For programs whose transactions write about as much as they read: threads never mark reads
  * without a fence. Before the first transaction. */
 void ame_set_fenced(int on);

@@ -567,12 +567,24 @@ pub unsafe fn write_steps(
 ) {
     let _hold = signal::hold();
     let end = address + length;
+    let held = thread.me.ver + 1;
+    let mut at = address;
+    // Most often all of it is ours: new memory, or written before.
+    if step <= GRANULE && size <= GRANULE {
+        at &= !(GRANULE - 1);
+        while at < end && *thread.mark(granule(at)) == held {
+            at += GRANULE;
+        }
+        if at >= end {
+            return;
+        }
+        at = address;
+    }
     let mut batch = Batch {
         addresses: [0; BATCH],
         granules: [0; BATCH],
         n: 0,
     };
-    let mut at = address;
     while at < end {
         let mut start = at & !(GRANULE - 1);
         while start < at + size {

@@ -35,6 +35,8 @@ struct Delta {
     delta: i64,
     width: Width,
     kind: Kind,
+    /// Changes in this transaction.
+    changes: u32,
 }
 
 /// Addresses spread well by their middle bits; one multiplication is enough.
@@ -75,6 +77,7 @@ impl Deltas {
                 delta: 0,
                 width,
                 kind,
+                changes: 0,
             });
         }
         &mut self.deltas[at]
@@ -139,6 +142,11 @@ unsafe fn add_in_place(field: usize, width: Width, delta: i64) -> i64 {
     }
 }
 
+/// Whether this is a count that nobody changes any more, where a host has such ([`HOT`]).
+fn is_immortal(count: i64) -> bool {
+    (count as i32) < 0 && HEADERS.load(Ordering::Relaxed)
+}
+
 /// Adds to the field as the calling transaction sees it; returns the sum.
 ///
 /// # Safety
@@ -157,7 +165,7 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
     {
         // What was added before the granule was ours counts as well.
         let pending = thread.deltas.take(field);
-        // SAFETY: fresh, or locked by us and logged.
+        // SAFETY: fresh, or locked by us and logged. Not immortal: the caller looked while it was ours.
         return unsafe { add_in_place(field, width, delta.wrapping_add(pending)) };
     }
     if HEADERS.load(Ordering::Relaxed) && kind == Kind::Refcount {
@@ -171,7 +179,7 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
                 *thread.mark(g) = written;
                 let pending = thread.deltas.take(field);
                 // SAFETY: locked by us and logged.
-                return unsafe { add_in_place(field, width, delta.wrapping_add(pending)) };
+                return unsafe { add_locked(field, width, delta.wrapping_add(pending)) };
             }
             shared(g).store(true, Ordering::Relaxed);
         }
@@ -179,9 +187,11 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
     thread.eventful = true;
     let entry = thread.deltas.entry(field, width, kind);
     entry.delta = entry.delta.wrapping_add(delta);
+    entry.changes += 1;
     // SAFETY: the caller's promise.
-    let sum = unsafe { load(field, width) }.wrapping_add(entry.delta);
-    if sum != 0 || kind == Kind::Counter {
+    let count = unsafe { load(field, width) };
+    let sum = count.wrapping_add(entry.delta);
+    if sum != 0 || kind == Kind::Counter || is_immortal(count) {
         return sum;
     }
     // The object dies here, unless another transaction has just merged a reference: claim it.
@@ -189,7 +199,22 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
     unsafe { crate::access::write(thread, field, pc) };
     let delta = std::mem::take(&mut thread.deltas.entry(field, width, kind).delta);
     // SAFETY: the granule is ours now.
-    unsafe { add_in_place(field, width, delta) }
+    unsafe { add_locked(field, width, delta) }
+}
+
+/// Adds to a count that has just been locked: it may have become immortal since the caller looked.
+///
+/// # Safety
+/// As [`load`].
+unsafe fn add_locked(field: usize, width: Width, delta: i64) -> i64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let count = load(field, width);
+        if is_immortal(count) {
+            return count;
+        }
+        add_in_place(field, width, delta)
+    }
 }
 
 /// Set when a granule with a reference count holds nothing else that is written with locks:
@@ -263,7 +288,7 @@ pub fn fold(thread: &mut Thread, start: usize) {
         thread.deltas.deltas[i].delta = 0;
         if delta != 0 {
             // SAFETY: locked by us and logged.
-            unsafe { add_in_place(field, width, delta) };
+            unsafe { add_locked(field, width, delta) };
         }
     }
 }
@@ -273,20 +298,30 @@ pub fn merge(thread: &mut Thread) {
     if thread.deltas.deltas.is_empty() {
         return;
     }
+    let hot = HOT.get();
     for i in 0..thread.deltas.deltas.len() {
-        let Delta { field, delta, .. } = thread.deltas.deltas[i];
+        let Delta {
+            field,
+            delta,
+            changes,
+            ..
+        } = thread.deltas.deltas[i];
         let g = granule(field);
         let written = thread.me.ver + 1;
-        if delta == 0 || *thread.mark(g) == written {
+        let is_hot = hot.is_some() && changes >= HOT_CHANGES;
+        if (delta == 0 && !is_hot) || *thread.mark(g) == written {
             continue;
         }
-        let want = || Want {
-            access: access::WRITE_OF_WRITTEN,
-            address: field as u64 & !15,
-            pc: 0,
-        };
         if protocol::try_lock(thread.me, g).is_err() {
             shared(g).store(true, Ordering::Relaxed);
+            if delta == 0 {
+                continue;
+            }
+            let want = || Want {
+                access: access::WRITE_OF_WRITTEN,
+                address: field as u64 & !15,
+                pc: 0,
+            };
             let result = protocol::lock_for_write(thread.me, g, want);
             transaction::check(thread, result, 0);
         }
@@ -295,14 +330,22 @@ pub fn merge(thread: &mut Thread) {
         *thread.mark(g) = written;
     }
     let deltas = std::mem::take(&mut thread.deltas.deltas);
-    for d in deltas.iter().filter(|d| d.delta != 0) {
-        // SAFETY: fields stay valid while somebody holds a reference, and frees are deferred.
-        let sum = unsafe { add_in_place(d.field, d.width, d.delta) };
-        if sum == 0 && d.kind == Kind::Refcount {
-            thread.deltas.dead.push(d.field);
-            if HEIRS.get().is_some() {
-                // SAFETY: as above; the granule is still locked.
-                unsafe { add_in_place(d.field, d.width, 1) };
+    for d in &deltas {
+        if d.delta != 0 {
+            // SAFETY: fields stay valid while somebody holds a reference, and frees are deferred.
+            let sum = unsafe { add_locked(d.field, d.width, d.delta) };
+            if sum == 0 && d.kind == Kind::Refcount {
+                thread.deltas.dead.push(d.field);
+                if HEIRS.get().is_some() {
+                    // SAFETY: as above; the granule is still locked.
+                    unsafe { add_in_place(d.field, d.width, 1) };
+                }
+            }
+        }
+        if let Some(hot) = hot.filter(|_| d.kind == Kind::Refcount && d.changes >= HOT_CHANGES) {
+            if *thread.mark(granule(d.field)) == thread.me.ver + 1 {
+                // SAFETY: the granule is locked by a transaction that cannot fail any more.
+                unsafe { hot(d.field as *mut c_void) };
             }
         }
     }
@@ -313,6 +356,13 @@ pub fn merge(thread: &mut Thread) {
 
 /// Deallocates an object whose count came to zero.
 pub static DEALLOC: Hook<unsafe extern "C" fn(*mut c_void)> = Hook::new();
+
+/// Gets counts that a transaction has often changed although others do so too, and may make them
+/// immortal: negative in their lower 32 bits. It is called with the count locked.
+pub static HOT: Hook<unsafe extern "C" fn(*mut c_void)> = Hook::new();
+
+/// Less is not worth the lock that the hook needs.
+const HOT_CHANGES: u32 = 32;
 
 /// Gets the fields of merged counts that came to zero, which are left at one then.
 pub static HEIRS: Hook<unsafe extern "C" fn(*const usize, usize)> = Hook::new();

@@ -779,6 +779,11 @@ pub extern "C" fn ame_set_heirs(heirs: Option<unsafe extern "C" fn(*const usize,
 }
 
 #[no_mangle]
+pub extern "C" fn ame_set_hot(hot: Option<unsafe extern "C" fn(*mut c_void)>) {
+    delta::HOT.set(hot);
+}
+
+#[no_mangle]
 pub extern "C" fn ame_set_fenced(on: i32) {
     access::set_fenced(on != 0);
 }

@@ -18,7 +18,7 @@ use ame_abi::{GRANULE, GRANULE_MASK, GRANULE_SHIFT};
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_long, c_void};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 #[global_allocator]
 static GLOBAL: Runtime = Runtime;
@@ -81,6 +81,7 @@ extern "C" {
     fn mi_realloc(p: *mut c_void, size: usize) -> *mut c_void;
     fn mi_free(p: *mut c_void);
     fn mi_usable_size(p: *const c_void) -> usize;
+    fn mi_good_size(size: usize) -> usize;
     fn mi_option_set(option: i32, value: c_long);
     fn mi_manage_os_memory(
         start: *mut c_void,
@@ -140,6 +141,14 @@ pub fn init(arena: Arena) {
     }
     // SAFETY: an option. Memory elsewhere might share granules with other memory.
     unsafe { mi_option_set(OPTION_DISALLOW_OS_ALLOC, 1) };
+    for (granules, good) in GOOD_SIZES.iter().enumerate() {
+        // SAFETY: arithmetic.
+        let size = unsafe { mi_good_size(granules * GRANULE) };
+        let whole = size / GRANULE;
+        if size % GRANULE == 0 && whole < SPARE_CLASSES {
+            good.store(whole as u8, Ordering::Relaxed);
+        }
+    }
     // Last: from here on Rust allocates in the arena.
     ARENA_START.store(arena.start, Ordering::Relaxed);
     ARENA_BYTES.store(arena.bytes, Ordering::Relaxed);
@@ -161,11 +170,43 @@ pub struct Allocations {
     frees: Vec<usize>,
     /// Large fresh blocks.
     lazy: Vec<(usize, usize)>,
+    /// Small fresh blocks that were freed again, by usable size in granules: still stamped and in `log`,
+    /// so that the transaction can use them again for next to nothing.
+    spare: [Vec<usize>; SPARE_CLASSES],
 }
 
 const FREED: usize = 1;
 
+/// Spare blocks are smaller than this many granules.
+const SPARE_CLASSES: usize = 32;
+
+/// What the allocator really gives for so many granules, in granules; 0 if there are no spare blocks of
+/// that size, as there are none of class 0.
+static GOOD_SIZES: [AtomicU8; SPARE_CLASSES] = [const { AtomicU8::new(0) }; SPARE_CLASSES];
+
 impl Allocations {
+    /// A spare block of this size.
+    #[inline(always)]
+    fn reuse(&mut self, size: usize) -> Option<usize> {
+        let granules = size.div_ceil(GRANULE);
+        if granules >= SPARE_CLASSES {
+            return None;
+        }
+        let class = GOOD_SIZES[granules].load(Ordering::Relaxed);
+        self.spare[class as usize].pop()
+    }
+
+    /// Keeps a fresh block for [`reuse`](Self::reuse), or says that it is none to keep.
+    #[inline(always)]
+    fn keep(&mut self, address: usize, usable: usize) -> bool {
+        let class = usable / GRANULE;
+        let is_small = class < SPARE_CLASSES && usable % GRANULE == 0;
+        if is_small {
+            self.spare[class].push(address);
+        }
+        is_small
+    }
+
     fn push(&mut self, event: usize) {
         if self.log.len() >= self.compact_at.max(8192) {
             self.compact();
@@ -222,12 +263,20 @@ impl Allocations {
             unsafe { release(address as *mut c_void) };
         }
         self.frees = frees;
+        for spare in &mut self.spare {
+            for address in spare.drain(..) {
+                // SAFETY: as above.
+                unsafe { mi_free(address as *mut c_void) };
+            }
+        }
     }
 
     /// The transaction never happened.
     pub fn abort(&mut self) {
         self.frees.clear();
         self.lazy.clear();
+        // They are in the log.
+        self.spare.iter_mut().for_each(Vec::clear);
         self.compact();
         for &address in &self.log {
             // SAFETY: allocated by the transaction, not freed by it, and unreachable now.
@@ -289,13 +338,21 @@ fn record(thread: &mut Thread, address: usize, size: usize) {
     thread.eventful = true;
     thread.allocations.push(address);
     if size < LAZY {
-        stamp(thread.me, address, size);
+        stamp(thread.me, address, whole(size));
     } else {
         thread.allocations.lazy.push((address, address + size));
         // Their reads must not take marks that would look like shared ones.
         thread.quick = false;
         access::leave_unfenced(thread);
     }
+}
+
+/// All of a small block, which may be reused for more than it is allocated for.
+#[inline(always)]
+fn whole(size: usize) -> usize {
+    let good = GOOD_SIZES.get(size.div_ceil(GRANULE));
+    good.map_or(0, |good| good.load(Ordering::Relaxed) as usize * GRANULE)
+        .max(size)
 }
 
 /// Smallest block: a granule, so that blocks never share one.
@@ -309,8 +366,12 @@ fn rounded(size: usize) -> usize {
 #[no_mangle]
 pub unsafe extern "C" fn ame_malloc(size: usize) -> *mut c_void {
     let _hold = signal::hold();
+    let size = rounded(size);
+    if let Some(block) = speculative().and_then(|thread| thread.allocations.reuse(size)) {
+        return block as *mut c_void;
+    }
     // SAFETY: plain allocation.
-    allocated(or_enomem(unsafe { mi_malloc(rounded(size)) }), size)
+    allocated(or_enomem(unsafe { mi_malloc(size) }), size)
 }
 
 /// # Safety
@@ -381,14 +442,17 @@ pub unsafe extern "C" fn ame_free(p: *mut c_void) {
     let address = p as usize;
     thread.eventful = true;
     if is_fresh(thread, address) {
+        // SAFETY: the caller's promise.
+        let usable = unsafe { mi_usable_size(p) };
+        if thread.allocations.keep(address, usable) {
+            return;
+        }
         thread.allocations.push(address | FREED);
         thread.allocations.forget_lazy(address);
         // The allocator may hand the memory to another thread before this transaction ends.
+        unstamp(thread.me, address, usable);
         // SAFETY: the caller's promise.
-        unsafe {
-            unstamp(thread.me, address, mi_usable_size(p));
-            release(p);
-        }
+        unsafe { release(p) };
     } else {
         thread.allocations.frees.push(address);
     }

@@ -120,7 +120,12 @@ impl Rewriter<'_> {
                 .runtime
                 .compact_private(&thread, pointer, barrier.size, self.vectors);
         }
-        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        // What is in one granule needs no call when that is written already, as new memory is.
+        let one_granule = barrier.also.is_empty() && check_offsets(barrier).len() == 1;
+        let (_, rest) = self.runtime.cold_before(at, |r| match one_granule {
+            true => r.check(&thread, pointer, true).too_low,
+            false => r.in_transaction(&thread),
+        });
         let size = self.runtime.i64.int(barrier.size);
         self.runtime
             .range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);

@@ -50,6 +50,8 @@ void ame_commit(void);
 void ame_atomic(void (*fn)(void *), void *arg);
 /* 1 in a transaction, else 0. */
 int ame_in_transaction(void);
+/* 1 in the plain clone of a hot function, a constant that the compiler puts in; else 0. */
+int ame_is_clone(void);
 /* From here on the transaction cannot be rolled back (for effects that cannot be undone). One
  * transaction at a time can be inevitable; others go on in parallel until they conflict. */
 void ame_inevitable(void);

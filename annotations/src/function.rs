@@ -157,6 +157,8 @@ pub struct FunctionRule {
     pub kind: FunctionKind,
     /// In instrumented code this symbol is called instead, with the same arguments.
     pub replace: Option<String>,
+    /// Whether plain clones call the replacement as well, or the function itself.
+    pub replace_in_clones: bool,
     /// Memory read by a call of a function that has no instrumented body.
     pub reads: Vec<Range>,
     /// Memory written by such a call.

@@ -20,7 +20,8 @@ PyObject ame_py_go_on;
 int
 ame_py_is_bare(void)
 {
-    return ame_py_self->bare;
+    /* Outside of transactions that does not matter. */
+    return ame_py_self->bare && ame_in_transaction();
 }
 
 /* From here on transactions need not be exclusive. */

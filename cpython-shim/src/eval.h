@@ -13,6 +13,7 @@ struct _object;
 struct _PyInterpreterFrame;
 
 int ame_in_transaction(void);
+int ame_is_clone(void);
 /* Whether plain functions called the loop, which no transaction may interrupt. */
 int ame_py_is_bare(void);
 struct _object *ame_py_cover(struct _ts *tstate, struct _PyInterpreterFrame *frame, int throwflag);
@@ -33,7 +34,7 @@ extern struct _object ame_py_go_on;
 #define AME_PY_NESTED (-1)
 
 #define AME_PY_ENTERED()                                                                          \
-    const int ame_barriers = ame_in_transaction();                                                \
+    const int ame_barriers = !ame_is_clone();                                                     \
     unsigned ame_unspecialised = 0;                                                               \
     if (throwflag == AME_PY_NESTED) {                                                             \
         goto ame_go_on;                                                                           \

@@ -1,4 +1,4 @@
-/* Functions with their code and constants, classes and modules are used by all threads, which would count
+/* Functions with their code, classes and modules are used by all threads, which would count
  * references to them in every call. Those whose counts several threads change a lot become immortal, as all do
  * in free-threaded CPython 3.13 when its first thread starts (Python/gc_free_threading.c). Instances keep
  * their counts.
@@ -11,14 +11,6 @@ static int
 is_lasting(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    if (type == &PyTuple_Type) {
-        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(op); i++) {
-            if (!is_lasting(PyTuple_GET_ITEM(op, i))) {
-                return 0;
-            }
-        }
-        return 1;
-    }
     if (type == &PyUnicode_Type) {
         /* An interned string says itself that it is immortal, in memory that is not locked here. */
         return PyUnicode_CHECK_INTERNED(op) != SSTATE_INTERNED_MORTAL;

@@ -129,4 +129,5 @@ ame_py_clear_free_lists(PyInterpreterState *interp)
     for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
         _PyObject_ClearFreeLists(&t->freelists, 0);
     }
+    _PyObject_ClearFreeLists(&interp->object_state.freelists, 0);
 }

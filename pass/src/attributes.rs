@@ -9,14 +9,20 @@ use std::borrow::Cow;
 
 /// Name of the function attribute.
 pub const KEY: &str = "ame";
+/// Name of the attribute of a plain clone: what it is a clone of.
+pub const CLONE: &str = "ame-clone";
 /// What annotation strings of the pass start with.
 pub const PREFIX: &str = "ame:";
+/// Name of the attribute of a clone that callers of the function may be sent to.
+pub const TWIN: &str = "ame-twin";
 
 /// A function's rule from either source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     pub kind: FunctionKind,
     pub replace: Option<String>,
+    /// Also where plain clones call it.
+    pub replace_in_clones: bool,
     pub reads: Vec<Range>,
     pub writes: Vec<Range>,
     pub accesses: Option<FieldKind>,
@@ -35,6 +41,7 @@ pub fn rule<'a>(function: Value, sets: &'a Sets) -> Option<Cow<'a, Rule>> {
         Cow::Owned(Rule {
             kind: r.kind,
             replace: r.replace.clone(),
+            replace_in_clones: r.replace_in_clones,
             reads: r.reads.clone(),
             writes: r.writes.clone(),
             accesses: r.accesses,
@@ -46,7 +53,10 @@ pub fn rule<'a>(function: Value, sets: &'a Sets) -> Option<Cow<'a, Rule>> {
 
 /// Parses the words of a function, separated by `;`.
 pub fn parse_function(text: &str) -> Result<Rule, String> {
-    let mut rule = Rule::default();
+    let mut rule = Rule {
+        replace_in_clones: true,
+        ..Rule::default()
+    };
     for word in text.split(';').map(str::trim).filter(|w| !w.is_empty()) {
         match word.split_once('=') {
             Some(("replace", symbol)) => rule.replace = Some(unquote(symbol).to_owned()),

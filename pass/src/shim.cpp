@@ -123,6 +123,21 @@ uint64_t ame_shim_pointer_alignment(LLVMValueRef pointer, LLVMModuleRef module) 
 
 bool ame_shim_interposable(LLVMValueRef global) { return unwrap<GlobalValue>(global)->isInterposable(); }
 
+// Before optimisation the table of a computed goto need not be constant.
+static bool isOnlyRead(Value *V) {
+  if (auto *G = dyn_cast<GlobalVariable>(V); G && G->isConstant())
+    return true;
+  return all_of(V->users(), [](User *U) {
+    return isa<LoadInst>(U) || (isa<GEPOperator>(U) && isOnlyRead(U));
+  });
+}
+
+// The optimiser deletes the function or changes its arguments no more than if assembly called it.
+void ame_shim_keep(LLVMValueRef function) {
+  auto *F = unwrap<Function>(function);
+  appendToCompilerUsed(*F->getParent(), {F});
+}
+
 // Null when something outside of the function knows addresses of its labels.
 LLVMValueRef ame_shim_clone_function(LLVMValueRef function) {
   auto *F = unwrap<Function>(function);
@@ -141,7 +156,7 @@ LLVMValueRef ame_shim_clone_function(LLVMValueRef function) {
         continue;
       }
       if (auto *G = dyn_cast<GlobalVariable>(U)) {
-        if (!G->hasLocalLinkage() || !G->isConstant())
+        if (!G->hasLocalLinkage() || !isOnlyRead(G))
           return nullptr;
         Tables.insert(G);
       }

@@ -318,6 +318,59 @@ fn hot_functions_have_plain_clones() {
     assert!(!off.contains(".plain"));
 }
 
+/// The definition of a function.
+fn body<'a>(ir: &'a str, name: &str) -> &'a str {
+    let place = format!("@{name}(");
+    let rest = ir
+        .split("\ndefine ")
+        .find(|text| text.lines().next().unwrap().contains(&place));
+    rest.unwrap().split_once("\n}").unwrap().0
+}
+
+/// The question is answered before the optimiser looks, and clones of what hot functions call know it, too.
+#[test]
+fn code_knows_whether_it_is_a_clone() {
+    let (_folder, path) = set("hot = [\"hot\"]\nbalanced = true");
+    let ir = "declare i32 @ame_is_clone()\n\
+        define internal i32 @helper() noinline { %v = call i32 @ame_is_clone()\n ret i32 %v }\n\
+        define i32 @hot() { %v = call i32 @helper()\n %w = call i32 @ame_is_clone()\n %s = shl i32 %w, %v\n ret i32 %s }\n\
+        define i32 @cold() { %v = call i32 @hot()\n ret i32 %v }";
+    let out = opt(ir, BOTH, &[("AME_ANNOTATIONS", path.as_str())]);
+    assert!(!out.contains("ame_is_clone"));
+    let body = |name| body(&out, name);
+    assert!(body("helper").contains("ret i32 0") && body("helper.plain").contains("ret i32 1"));
+    assert!(
+        body("hot.transaction").contains("shl i32 0") && body("hot.plain").contains("shl i32 1")
+    );
+    assert!(body("hot.plain").contains("call i32 @helper.plain()"));
+}
+
+/// A clone calls what the source says where a replacement is for transactions only.
+#[test]
+fn clones_may_keep_what_is_replaced() {
+    let rules = "hot = [\"hot\", \"gone\"]\nbalanced = true\n\
+        [function.gone]\nreplace = \"other\"\n\
+        [function.kept]\nreplace = \"other\"\nreplace_in_clones = false\n\
+        [function.far]\nreplace = \"other\"\nreplace_in_clones = false";
+    let (_folder, path) = set(rules);
+    let ir = "declare void @far()\n\
+        define void @gone() noinline { ret void }\n\
+        define internal void @kept() noinline { ret void }\n\
+        define void @hot() { call void @gone()\n call void @kept()\n call void @far()\n ret void }";
+    let out = opt(ir, BOTH, &[("AME_ANNOTATIONS", path.as_str())]);
+    assert!(!out.contains("@gone.plain"));
+    let clone = body(&out, "hot.plain");
+    for call in ["@other()", "@kept.plain()", "@far()"] {
+        assert_eq!(
+            clone.matches(&format!("call void {call}")).count(),
+            1,
+            "{call} in {clone}"
+        );
+    }
+    let body = body(&out, "hot.transaction");
+    assert_eq!(body.matches("call void @other()").count(), 3, "{body}");
+}
+
 /// Unless the set promises balance, a plain clone looks after calls that might begin a transaction;
 /// what cannot be cloned rightly is left alone.
 #[test]

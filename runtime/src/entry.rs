@@ -689,6 +689,12 @@ pub extern "C" fn ame_in_transaction() -> i32 {
     unsafe { Thread::current().as_ref() }.is_some_and(|thread| thread.depth > 0) as i32
 }
 
+/// For code that is compiled without the pass, which has no clones.
+#[no_mangle]
+pub extern "C" fn ame_is_clone() -> i32 {
+    0
+}
+
 #[no_mangle]
 pub extern "C" fn ame_is_fresh(address: *const c_void) -> i32 {
     // SAFETY: the thread's own state.

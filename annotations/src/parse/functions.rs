@@ -51,6 +51,7 @@ impl Parser {
         let mut rule = FunctionRule {
             kind: FunctionKind::Normal,
             replace: None,
+            replace_in_clones: true,
             reads: Vec::new(),
             writes: Vec::new(),
             accesses: None,
@@ -79,6 +80,11 @@ impl Parser {
                 "polls" => {
                     if let Some(polls) = r.boolean(value, &what) {
                         rule.polls = polls;
+                    }
+                }
+                "replace_in_clones" => {
+                    if let Some(replace) = r.boolean(value, &what) {
+                        rule.replace_in_clones = replace;
                     }
                 }
                 "declared" => {

@@ -91,12 +91,13 @@ const TOP_KEYS: [&str; 10] = [
     "globals",
 ];
 const CHECK_KEYS: [&str; 3] = ["headers", "sources", "args"];
-const FUNCTION_KEYS: [&str; 10] = [
+const FUNCTION_KEYS: [&str; 11] = [
     "kind",
     "polls",
     "declared",
     "instrument",
     "replace",
+    "replace_in_clones",
     "reads",
     "writes",
     "accesses",

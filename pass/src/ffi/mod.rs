@@ -50,6 +50,7 @@ extern "C" {
     fn ame_shim_pointer_alignment(pointer: LLVMValueRef, module: LLVMModuleRef) -> u64;
     fn ame_shim_interposable(global: LLVMValueRef) -> bool;
     fn ame_shim_clone_function(function: LLVMValueRef) -> LLVMValueRef;
+    fn ame_shim_keep(function: LLVMValueRef);
     fn ame_shim_take_place(function: LLVMValueRef, suffix: *const c_char) -> LLVMValueRef;
     fn ame_shim_tail_call(builder: LLVMBuilderRef, callee: LLVMValueRef);
     fn ame_shim_append_constructor(module: LLVMModuleRef, function: LLVMValueRef, priority: c_int);

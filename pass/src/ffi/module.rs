@@ -1,8 +1,8 @@
 //! The module that is being compiled.
 
 use super::{
-    ame_shim_append_constructor, ame_shim_constant_offset, ame_shim_pointer_alignment, bytes,
-    Block, Type, Value,
+    ame_shim_append_constructor, ame_shim_constant_offset, ame_shim_keep,
+    ame_shim_pointer_alignment, bytes, Block, Type, Value,
 };
 use llvm_sys::core::*;
 use llvm_sys::prelude::*;
@@ -184,6 +184,10 @@ impl Module {
     pub fn add_named_metadata(self, name: &str, node: Value) {
         let Ok(name) = CString::new(name) else { return };
         unsafe { LLVMAddNamedMetadataOperand(self.0, name.as_ptr(), node.0) }
+    }
+    /// Keeps a function, with its arguments, through all optimisations.
+    pub fn keep(self, function: Value) {
+        unsafe { ame_shim_keep(function.0) }
     }
     pub fn append_constructor(self, function: Value, priority: i32) {
         unsafe { ame_shim_append_constructor(self.0, function.0, priority) }

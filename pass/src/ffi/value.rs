@@ -287,6 +287,16 @@ impl Value {
             LLVMLinkage::LLVMInternalLinkage | LLVMLinkage::LLVMPrivateLinkage
         )
     }
+    /// Whether other files may have the same function, of which the linker keeps one.
+    pub fn may_have_copies(self) -> bool {
+        matches!(
+            self.linkage(),
+            LLVMLinkage::LLVMLinkOnceAnyLinkage
+                | LLVMLinkage::LLVMLinkOnceODRLinkage
+                | LLVMLinkage::LLVMWeakAnyLinkage
+                | LLVMLinkage::LLVMWeakODRLinkage
+        )
+    }
     pub fn set_internal(self) {
         unsafe { LLVMSetLinkage(self.0, LLVMLinkage::LLVMInternalLinkage) }
     }

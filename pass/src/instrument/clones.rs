@@ -1,4 +1,5 @@
-//! Plain clones of hot functions: what runs outside transactions has no barriers at all.
+//! Plain clones of hot functions: what runs outside transactions has no barriers at all. The tag phase makes
+//! them, so they are optimised as if there were no plugin ([`crate::tag`]).
 //!
 //! A hot function becomes three. The *dispatcher* has its name, looks at the thread's mode, and
 //! jumps. The instrumented *body* runs in transactions and calls other instrumented bodies directly;
@@ -12,26 +13,31 @@
 
 use super::is_call;
 use super::runtime::{Runtime, COUNT_MARKER};
-use crate::attributes;
+use crate::attributes::{self, CLONE, TWIN};
 use crate::callee::Callees;
 use crate::ffi::{attribute_kind, Module, Opcode, Value};
 use ame_abi::sym;
-use ame_annotations::{FunctionKind, Sets};
+use ame_annotations::Sets;
 
 /// A hot function and its clone.
 pub struct Twin {
     /// Instrumented meanwhile.
     body: Value,
     plain: Value,
-    name: String,
-    /// Calls of the clone that may return in a transaction.
-    unsure: Vec<Value>,
 }
 
 impl Twin {
     pub fn is_of(&self, function: Value) -> bool {
         self.body == function
     }
+}
+
+/// The plain clones of a module.
+pub struct Clones {
+    /// Those that need a dispatcher.
+    pub twins: Vec<Twin>,
+    /// All, with their calls that may return in a transaction.
+    all: Vec<(Value, Vec<Value>)>,
 }
 
 /// Whether the function was declared hot.
@@ -43,37 +49,47 @@ pub fn is_hot(function: Value, sets: &Sets) -> bool {
             .is_some_and(|rule| rule.hot)
 }
 
-/// Clones the hot ones among `functions` while they are not instrumented yet.
-pub fn make(sets: &Sets, callees: &mut Callees, functions: &[Value]) -> Vec<Twin> {
-    let hot: Vec<Value> = functions
-        .iter()
-        .copied()
-        .filter(|&f| is_hot(f, sets) && is_eligible(f, sets, callees))
-        .collect();
-    let mut twins = Vec::new();
-    for body in hot {
-        let Some(plain) = body.clone_function() else {
+/// Finds the clones that the tag phase made.
+pub fn find(module: Module, sets: &Sets, callees: &mut Callees) -> Result<Clones, String> {
+    let mut clones = Clones {
+        twins: Vec::new(),
+        all: Vec::new(),
+    };
+    for plain in module.functions().filter(|f| !f.is_declaration()) {
+        let Some(name) = plain.text_attribute(CLONE) else {
             continue;
         };
-        let name = body.name().to_owned();
-        plain.set_internal();
-        plain.set_name(&format!("{name}.plain"));
-        plain.add_function_attribute(attribute_kind("hot"));
-        let unsure = if sets.balanced() {
-            Vec::new()
-        } else {
-            calls(plain)
-                .filter(|&call| callees.of(call).is_some_and(|c| c.kills))
-                .collect()
-        };
-        twins.push(Twin {
-            body,
-            plain,
-            name,
-            unsure,
-        });
+        let mut unsure = Vec::new();
+        for call in calls(plain) {
+            let Some(callee) = callees.of(call) else {
+                continue;
+            };
+            let may_change = callee.kills && !sets.balanced();
+            let unclear = may_change && call.opcode() != Some(Opcode::LLVMCall);
+            if callee.begins || callee.returns_twice || unclear {
+                return Err(format!(
+                    "{name}: this hot function came to begin a transaction, or to return twice, by inlining: \
+                     take it out of `hot`"
+                ));
+            }
+            if may_change {
+                unsure.push(call);
+            }
+        }
+        if let Some(body) = module.function(name).filter(|&body| are_twins(body, plain)) {
+            clones.twins.push(Twin { body, plain });
+        }
+        clones.all.push((plain, unsure));
     }
-    twins
+    Ok(clones)
+}
+
+/// Whether callers may choose between the two. The optimiser may have made further copies of a clone.
+fn are_twins(body: Value, plain: Value) -> bool {
+    plain.text_attribute(TWIN).is_some()
+        && !body.is_declaration()
+        && plain.name().strip_suffix(".plain") == Some(body.name())
+        && body.value_type() == plain.value_type()
 }
 
 fn calls(function: Value) -> impl Iterator<Item = Value> {
@@ -83,38 +99,15 @@ fn calls(function: Value) -> impl Iterator<Item = Value> {
         .filter(|i| is_call(*i))
 }
 
-fn is_eligible(function: Value, sets: &Sets, callees: &mut Callees) -> bool {
-    let rule = attributes::rule(function, sets);
-    if function.value_type().is_variadic()
-        || function.function_has(attribute_kind("optnone"))
-        || rule.is_some_and(|r| r.kind != FunctionKind::Normal)
-    {
-        return false;
-    }
-    // Those that begin transactions, or come back from elsewhere, change modes by themselves.
-    let balanced = sets.balanced();
-    let fits = calls(function).all(|call| {
-        callees.of(call).is_none_or(|c| {
-            let may_change = c.kills && !balanced;
-            !c.begins
-                && !c.returns_twice
-                && !(may_change && call.opcode() != Some(Opcode::LLVMCall))
-        })
-    });
-    fits
-}
-
 /// Completes the clones and puts the dispatchers in place.
-pub fn finish(runtime: &mut Runtime, sets: &Sets, twins: Vec<Twin>) {
-    for twin in &twins {
-        expand_markers(runtime, twin.plain);
+pub fn finish(runtime: &mut Runtime, sets: &Sets, clones: Clones) {
+    let Clones { twins, all } = clones;
+    for &(plain, _) in &all {
+        expand_markers(runtime, plain);
     }
     let mut placed = Vec::with_capacity(twins.len());
     for twin in &twins {
         let dispatcher = twin.body.give_place(c".transaction");
-        if !dispatcher.is_internal() {
-            twin.plain.set_hidden(false);
-        }
         dispatch(runtime, dispatcher, twin);
         placed.push(dispatcher);
     }
@@ -124,13 +117,12 @@ pub fn finish(runtime: &mut Runtime, sets: &Sets, twins: Vec<Twin>) {
         }
     }
     if runtime.module.is_of_program() {
-        call_clones_elsewhere(runtime, sets, &twins);
+        call_clones_elsewhere(runtime, sets);
     }
-    for twin in &twins {
+    for (plain, unsure) in &all {
         // Another clone looks itself.
-        let is_clone = |call: Value| twins.iter().any(|t| t.plain == call.callee());
-        for &call in twin.unsure.iter().filter(|&&call| !is_clone(call)) {
-            check_mode(runtime, twin, call);
+        for &call in unsure.iter().filter(|call| !is_clone(call.callee())) {
+            check_mode(runtime, *plain, call);
         }
     }
     for dispatcher in placed {
@@ -142,8 +134,12 @@ pub fn finish(runtime: &mut Runtime, sets: &Sets, twins: Vec<Twin>) {
     }
 }
 
+fn is_clone(function: Value) -> bool {
+    function.is_function() && function.text_attribute(CLONE).is_some()
+}
+
 /// Lets plain clones call those that other files of the program may have.
-fn call_clones_elsewhere(runtime: &mut Runtime, sets: &Sets, twins: &[Twin]) {
+fn call_clones_elsewhere(runtime: &mut Runtime, sets: &Sets) {
     let module = runtime.module;
     let elsewhere: Vec<Value> = module
         .functions()
@@ -154,10 +150,7 @@ fn call_clones_elsewhere(runtime: &mut Runtime, sets: &Sets, twins: &[Twin]) {
         let from_clones: Vec<Value> = function
             .users()
             .filter(|u| u.is_instruction() && is_call(*u) && u.callee() == function)
-            .filter(|u| {
-                let caller = u.block().function();
-                twins.iter().any(|t| t.plain == caller)
-            })
+            .filter(|u| is_clone(u.block().function()))
             .collect();
         if from_clones.is_empty() {
             continue;
@@ -186,7 +179,7 @@ fn expand_markers(runtime: &Runtime, plain: Value) {
 }
 
 /// After `call`, the thread must still be outside of transactions.
-fn check_mode(runtime: &mut Runtime, twin: &Twin, call: Value) {
+fn check_mode(runtime: &mut Runtime, plain: Value, call: Value) {
     let Some(next) = call.next().filter(|_| !call.is_must_tail()) else {
         return;
     };
@@ -194,7 +187,7 @@ fn check_mode(runtime: &mut Runtime, twin: &Twin, call: Value) {
     runtime.builder.before(next);
     let inside = runtime.inside_here();
     let (_, rest) = runtime.cold_before(next, |_| inside);
-    let name = format!("{}\0", twin.name);
+    let name = format!("{}\0", plain.text_attribute(CLONE).unwrap_or_default());
     let name = runtime.module.const_bytes(name.as_bytes());
     let name = runtime.module.add_constant(name);
     runtime.call(sym::UNBALANCED, &[name]);
@@ -226,7 +219,7 @@ fn shorten(twins: &[Twin], dispatcher: Value, twin: &Twin) {
         .collect();
     for call in direct {
         let caller = call.block().function();
-        if twins.iter().any(|t| t.plain == caller) {
+        if is_clone(caller) {
             call.set_callee(twin.plain);
         } else if twins.iter().any(|t| t.body == caller) {
             call.set_callee(twin.body);

@@ -1,7 +1,7 @@
 //! Rules that concern functions as a whole.
 
 use super::is_call;
-use crate::attributes;
+use crate::attributes::{self, CLONE};
 use crate::callee::{Callees, Treatment};
 use crate::ffi::{Module, Value};
 use ame_annotations::Sets;
@@ -39,16 +39,27 @@ pub fn replace(module: Module, function: Value, sets: &Sets) {
         other.remove_text_attribute(attributes::KEY);
     }
     // The replacement itself may call what it replaces.
-    let own: Vec<(Value, u32)> = other
-        .blocks()
-        .flat_map(|b| b.instructions())
-        .flat_map(|i| (0..i.operands()).map(move |n| (i, n)))
-        .filter(|&(i, n)| i.operand(n) == function)
-        .collect();
+    let mut own = operands(other, function);
+    if !rule.replace_in_clones {
+        let clones = module
+            .functions()
+            .filter(|f| f.text_attribute(CLONE).is_some());
+        own.extend(clones.flat_map(|clone| operands(clone, function)));
+    }
     function.replace_with(other);
     for (instruction, operand) in own {
         instruction.set_operand(operand, function);
     }
+}
+
+/// Where `function` uses `value`: instruction and operand.
+fn operands(function: Value, value: Value) -> Vec<(Value, u32)> {
+    function
+        .blocks()
+        .flat_map(|b| b.instructions())
+        .flat_map(|i| (0..i.operands()).map(move |n| (i, n)))
+        .filter(|&(i, n)| i.operand(n) == value)
+        .collect()
 }
 
 /// Functions with bodies from which no call can be reached that may end or begin a transaction.

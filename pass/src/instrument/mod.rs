@@ -4,6 +4,7 @@ pub mod choose;
 mod clones;
 mod frame;
 mod functions;
+pub use clones::is_hot;
 pub use functions::replace as replace_function;
 mod hoist;
 mod module;
@@ -19,7 +20,7 @@ use crate::analysis::cfg::Cfg;
 use crate::analysis::epoch::Epochs;
 use crate::analysis::escape::Escapes;
 use crate::analysis::loops::Loops;
-use crate::attributes;
+use crate::attributes::{self, CLONE};
 use crate::callee::Callees;
 use crate::ffi::{attribute_kind, Module, Opcode, Value};
 use crate::marks::Marks;
@@ -78,12 +79,8 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
         for &function in &normal {
             refuse_sanitizers(function)?;
         }
-        let twins = if options.optimise.clone {
-            clones::make(sets, &mut callees, &normal)
-        } else {
-            Vec::new()
-        };
-        report.add("clones", twins.len() as u64);
+        let clones = clones::find(module, sets, &mut callees)?;
+        report.add("clones", clones.twins.len() as u64);
         let mut runtime = Runtime::new(module);
         let mut marks = Marks::new(module);
         let kinds = Kinds::new(module);
@@ -109,7 +106,7 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
                 // What the optimiser inferred about memory no longer holds.
                 function.remove_function_attribute(memory);
             }
-            if twins.iter().any(|t| t.is_of(function)) {
+            if clones.twins.iter().any(|t| t.is_of(function)) {
                 // The dispatcher gets it.
             } else if function.has_prefix_data() {
                 report.count("prefix_taken");
@@ -117,7 +114,7 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
                 runtime.set_prefix(function);
             }
         }
-        clones::finish(&mut runtime, sets, twins);
+        clones::finish(&mut runtime, sets, clones);
         frame::separate_variables(&runtime);
         module::register(&mut runtime, sets);
     }
@@ -155,7 +152,10 @@ fn refuse_sanitizers(function: Value) -> Result<(), String> {
 }
 
 fn body(function: Value, sets: &Sets) -> Body {
-    if function.function_has(attribute_kind("naked")) || function.is_available_externally() {
+    if function.function_has(attribute_kind("naked"))
+        || function.is_available_externally()
+        || function.text_attribute(CLONE).is_some()
+    {
         return Body::LeaveAlone;
     }
     let kind = attributes::rule(function, sets).map_or(FunctionKind::Normal, |r| r.kind);
@@ -228,7 +228,7 @@ fn mark_hot(plan: &mut plan::Plan, loops: &Loops, function: Value) {
 }
 
 /// Whether an instruction is a call of any form.
-fn is_call(instruction: Value) -> bool {
+pub fn is_call(instruction: Value) -> bool {
     matches!(
         instruction.opcode(),
         Some(Opcode::LLVMCall | Opcode::LLVMInvoke | Opcode::LLVMCallBr)

@@ -4,13 +4,14 @@
 //! Kinds that only save work become `!ame` metadata ([`crate::marks`]). Kinds that change what an
 //! access means are rewritten here: counts, ids, per-thread copies, replaced functions.
 
+mod clones;
 mod counts;
 mod functions;
 mod per_thread;
 mod points;
 
 use crate::analysis::address::root;
-use crate::attributes;
+use crate::attributes::{self, CLONE};
 use crate::ffi::{attribute_kind, Builder, Module, Opcode, Value};
 use crate::instrument::runtime::Runtime;
 use crate::marks::{of_field, Kind, Mark, Marks};
@@ -38,6 +39,10 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
     let mut report = Report::new(module, options);
     let mut resolver = Resolver::new(module, sets);
     functions::read_annotations(module, &mut resolver)?;
+    if options.optimise.clone {
+        clones::make(module, sets);
+    }
+    clones::answer(module);
     functions::replace_defined(module, sets);
     functions::copy_accessors(module, sets);
     let marks = Marks::new(module);
@@ -45,6 +50,12 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
     let bodies: Vec<Value> = module.functions().filter(|f| !f.is_declaration()).collect();
     for function in bodies {
         crate::plugin::set_current(function.name());
+        if function.text_attribute(CLONE).is_some() {
+            tag_clone(&mut resolver, &marks, &mut runtime, &mut report, function);
+            strip_annotations(function);
+            resolver.next_function();
+            continue;
+        }
         let rule = attributes::rule(function, sets).unwrap_or_default();
         if !matches!(rule.kind, FunctionKind::Safe | FunctionKind::Pure) {
             let has_kind = rule.accesses.and_then(of_field).is_some();
@@ -94,6 +105,39 @@ fn split_small_copies(resolver: &mut Resolver, builder: &Builder, function: Valu
     }
     // New instructions may lie where the old ones did.
     resolver.next_function();
+}
+
+/// A plain clone needs nothing but what holds outside transactions, too.
+fn tag_clone(
+    resolver: &mut Resolver,
+    marks: &Marks,
+    runtime: &mut Runtime,
+    report: &mut Report,
+    function: Value,
+) {
+    let mut rewrites = Vec::new();
+    for at in function.blocks().flat_map(|b| b.instructions()) {
+        let (pointer, ty) = match at.opcode() {
+            Some(Opcode::LLVMLoad) => (at.operand(0), at.ty()),
+            Some(Opcode::LLVMStore) => (at.operand(1), at.operand(0).ty()),
+            _ => continue,
+        };
+        if root(pointer).opcode() == Some(Opcode::LLVMAlloca) {
+            continue;
+        }
+        let size = resolver.module.store_size(ty);
+        let points = resolver.access(at, pointer, size);
+        if let Some(kind @ (FieldKind::PerThread | FieldKind::Unique)) = points.kind(size) {
+            let object = per_thread::Object::new(&points);
+            rewrites.push(Rewrite {
+                access: at,
+                kind,
+                object,
+            });
+        }
+    }
+    per_thread::rewrite(runtime, report, function, &rewrites);
+    counts::rewrite(runtime, marks, report, function, &rewrites);
 }
 
 /// Instructions, before any optimisation, of functions that are surely inlined.

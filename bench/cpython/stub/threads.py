@@ -1,6 +1,6 @@
 """Runs a pyperformance program in AME_BENCH_THREADS threads at once: threads.py run_benchmark.py
 
-Each thread has a module of its own with the program's code and data. They start each timed value
+Each thread loads the program for itself, so it has code, classes and data of its own. They start each timed value
 together; its time is that of the whole, from the start of all to the end of the last, in seconds per
 loop of one thread. One line of JSON goes to standard output, as from pyperf.py.
 """
@@ -41,13 +41,13 @@ def main(script, name, threads, loops):
     sys.argv[:] = [script]
     sys.path[0] = os.path.dirname(script)
     with open(script) as file:
-        code = compile(file.read(), script, "exec")
+        source = file.read()
     crew = pyperf.crew = Crew(threads)
     failed = []
 
     def work():
         try:
-            exec(code, {"__name__": "__main__", "__file__": script})
+            exec(compile(source, script, "exec"), {"__name__": "__main__", "__file__": script})
         except BaseException:
             traceback.print_exc()
             failed.append(True)

@@ -6,7 +6,9 @@ from .run import clean_env, logged
 from .toolchain import CLANG, SHIM
 
 # What transactions must see as they see CPython's own code, or be told about; the others are plain code.
-INSTRUMENTED = ("track.c", "module.c")
+INSTRUMENTED = ("track.c", "module.c", "young.c")
+# Has CPython's collector in it, of which the interpreter has another copy.
+YOUNG = "young.o"
 FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")
 
 
@@ -24,6 +26,8 @@ def build(result, compiler, jobs, make):
         made.append(objects / f"{path.stem}.o")
         logged([*cc, *FLAGS, *(f"-I{folder}" for folder in folders), "-c", path, "-o", made[-1]],
                result.log, env=clean_env(), what=f"compiling {path}")
+    logged(["objcopy", "--keep-global-symbol=pyame_collect_young", objects / YOUNG], result.log,
+           env=clean_env(), what="hiding the symbols of the collector's copy")
     linked = objects / "shim.o"
     logged(["ld", "-r", *made, "-o", linked], result.log, env=clean_env(), what="linking the shim")
 

@@ -92,13 +92,14 @@ ame_py_new_self(void)
         }
         memset(self, 0, sizeof *self);
         self->young._gc_next = self->young._gc_prev = (uintptr_t)&self->young;
+        self->survivors._gc_next = self->survivors._gc_prev = (uintptr_t)&self->survivors;
         self->next = all;
         __atomic_store_n(&all, self, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&mutex);
     self->mode = AME_PY_OUTSIDE;
     /* Its last owner may have ended in a wait. */
-    self->parks = self->kept = self->atomic = self->bare = 0;
+    self->parks = self->kept = self->atomic = self->bare = self->collects = 0;
     ame_py_self = self;
     pthread_setspecific(exit_key, self);
     return self;

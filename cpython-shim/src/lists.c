@@ -26,28 +26,64 @@ ame_py_gc_link(PyObject *op)
     }
 }
 
-/* Nobody else runs: all young objects become those of the first generation. */
+/* Appends a list to another one, and empties it. */
+static void
+move_all(PyGC_Head *from, PyGC_Head *to)
+{
+    PyGC_Head *first = (PyGC_Head *)from->_gc_next;
+    if (first == from) {
+        return;
+    }
+    PyGC_Head *last = (PyGC_Head *)from->_gc_prev, *end = (PyGC_Head *)to->_gc_prev;
+    end->_gc_next = (uintptr_t)first;
+    first->_gc_prev = (first->_gc_prev & ~_PyGC_PREV_MASK) | (uintptr_t)end;
+    last->_gc_next = (uintptr_t)to;
+    to->_gc_prev = (uintptr_t)last;
+    from->_gc_next = from->_gc_prev = (uintptr_t)from;
+}
+
+/* Nobody else runs: the threads' objects become those of the first two generations. */
 static void
 gather(PyInterpreterState *interp)
 {
     ame_py_alone();
-    PyGC_Head *to = &interp->gc.generations[0].head;
-    int count = 0;
+    struct _gc_runtime_state *state = &interp->gc;
     for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
-        count += t->allocated;
+        move_all(&t->young, &state->generations[0].head);
+        move_all(&t->survivors, &state->generations[1].head);
+        state->generations[0].count += t->allocated;
         t->allocated = 0;
-        PyGC_Head *from = &t->young, *first = (PyGC_Head *)from->_gc_next;
-        if (first == from) {
-            continue;
-        }
-        PyGC_Head *last = (PyGC_Head *)from->_gc_prev, *end = (PyGC_Head *)to->_gc_prev;
-        end->_gc_next = (uintptr_t)first;
-        first->_gc_prev = (first->_gc_prev & ~_PyGC_PREV_MASK) | (uintptr_t)end;
-        last->_gc_next = (uintptr_t)to;
-        to->_gc_prev = (uintptr_t)last;
-        from->_gc_next = from->_gc_prev = (uintptr_t)from;
+        state->generations[1].count += t->collections.collections;
+        struct gc_generation_stats *stats = &state->generation_stats[0];
+        stats->collections += t->collections.collections;
+        stats->collected += t->collections.collected;
+        stats->uncollectable += t->collections.uncollectable;
+        t->collections = (struct gc_generation_stats){0, 0, 0};
     }
-    interp->gc.generations[0].count += count;
+}
+
+/* Whether it is enough to look at the thread's own young objects, which needs no company to stop. */
+static int
+can_collect_young(struct ame_py_thread *self, struct _gc_runtime_state *state)
+{
+    return self->mode == AME_PY_PARALLEL && !self->bare && state->debug == 0 &&
+           state->generations[0].threshold != 0 && self->allocated > state->generations[0].threshold &&
+           self->collections.collections + state->generations[1].count <= state->generations[1].threshold &&
+           (state->callbacks == NULL || PyList_GET_SIZE(state->callbacks) == 0);
+}
+
+static void
+collect_young(struct ame_py_thread *self, PyThreadState *tstate)
+{
+    ame_private_range(&self->collects, sizeof self->collects);
+    ame_private_range(&self->atomic, sizeof self->atomic);
+    self->allocated = 0;
+    self->collects = 1;
+    /* Finalizers may want to drop the GIL. What others see of the lists must be in order. */
+    self->atomic++;
+    pyame_collect_young(tstate, &self->young, &self->survivors, &self->collections);
+    self->atomic--;
+    self->collects = 0;
 }
 
 #define GENERATION_AUTO (-1)
@@ -55,15 +91,25 @@ gather(PyInterpreterState *interp)
 void
 ame_py_run_gc(PyThreadState *tstate)
 {
-    if (tstate->interp->gc.enabled && !_Py_atomic_load_int_relaxed(&tstate->interp->gc.collecting)) {
-        gather(tstate->interp);
-        _PyGC_Collect(tstate, GENERATION_AUTO, _Py_GC_REASON_HEAP);
+    struct ame_py_thread *self = ame_py_get_self();
+    struct _gc_runtime_state *state = &tstate->interp->gc;
+    if (!state->enabled || self->collects || _Py_atomic_load_int_relaxed(&state->collecting)) {
+        return;
     }
+    if (can_collect_young(self, state)) {
+        collect_young(self, tstate);
+        return;
+    }
+    gather(tstate->interp);
+    _PyGC_Collect(tstate, GENERATION_AUTO, _Py_GC_REASON_HEAP);
 }
 
 Py_ssize_t
 ame_py_gc_collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
 {
+    if (ame_py_get_self()->collects) {
+        return 0;
+    }
     gather(tstate->interp);
     return _PyGC_Collect(tstate, generation, reason);
 }
@@ -71,6 +117,9 @@ ame_py_gc_collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
 Py_ssize_t
 ame_py_gc_collect_all(void)
 {
+    if (ame_py_get_self()->collects) {
+        return 0;
+    }
     gather(_PyInterpreterState_GET());
     return PyGC_Collect();
 }
@@ -110,16 +159,30 @@ ame_py_gc_visit_objects(gcvisitobjects_t callback, void *argument)
     PyUnstable_GC_VisitObjects(callback, argument);
 }
 
+/* gc.get_stats() */
+PyObject *
+ame_py_gc_get_stats(PyObject *module)
+{
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    gather(interp);
+    struct gc_generation_stats s[NUM_GENERATIONS];
+    memcpy(s, interp->gc.generation_stats, sizeof s);
+#define STATS(S) \
+    "collections", (S).collections, "collected", (S).collected, "uncollectable", (S).uncollectable
+    return Py_BuildValue("[{snsnsn}{snsnsn}{snsnsn}]", STATS(s[0]), STATS(s[1]), STATS(s[2]));
+}
+
 /* gc.get_count() */
 PyObject *
 ame_py_gc_get_count(PyObject *module)
 {
     struct gc_generation *generations = _PyInterpreterState_GET()->gc.generations;
-    int young = generations[0].count;
+    int young = generations[0].count, collections = generations[1].count;
     for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
         young += t->allocated;
+        collections += t->collections.collections;
     }
-    return Py_BuildValue("(iii)", young, generations[1].count, generations[2].count);
+    return Py_BuildValue("(iii)", young, collections, generations[2].count);
 }
 
 void

@@ -58,6 +58,11 @@ struct ame_py_thread {
     /* Young objects of the collector (a list head like those of its generations). Other threads
      * write to it when they take out the first or last object: ordinary transactional memory. */
     _Alignas(16) PyGC_Head young;
+    /* Those that have survived a collection of this thread's young objects. */
+    _Alignas(16) PyGC_Head survivors;
+    /* Such collections since the last one of all threads. Undone by a rollback. */
+    _Alignas(16) struct gc_generation_stats collections;
+    int collects; /* in one */
     /* Allocations of container objects since the last collection. Not undone. */
     _Alignas(16) int allocated;
     enum ame_py_mode mode;
@@ -120,6 +125,10 @@ void pyame_hold(PyObject *op);
 /* Gives up one reference to each object that `self->dead` has. Instrumented. */
 void pyame_bury(PyObject **dead, size_t n, size_t *done);
 
+/* Collects the objects in `young`. Instrumented; must not be interrupted by the end of a transaction. */
+void pyame_collect_young(PyThreadState *tstate, PyGC_Head *young, PyGC_Head *old,
+                         struct gc_generation_stats *stats);
+
 /* In a transaction: ends it and begins another one. */
 void ame_py_renew(struct ame_py_thread *self);
 /* Asks the thread to drop the GIL soon. With the mutex, or by the thread itself. */
@@ -141,6 +150,7 @@ void ame_set_fenced(int on);
 void ame_set_headers(int on);
 void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
 void ame_private_range(void *address, size_t length);
+void ame_write_range(void *address, size_t length);
 void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
 void *ame_malloc(size_t size);
 void ame_free(void *p);

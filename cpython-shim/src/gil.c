@@ -72,6 +72,7 @@ init_once(void)
     ame_set_headers(1);
     ame_set_fenced(1);
     ame_set_begin_hooks(ame_py_begins, ame_py_rolled_back);
+    ame_py_init_host();
 }
 
 struct ame_py_thread *
@@ -304,8 +305,10 @@ begin(struct ame_py_thread *self)
         exit_thread();
     }
     if (self->bare) {
+        self->reason = __func__;
         ame_make_exclusive();
     }
+    self->reason = NULL;
 }
 
 void
@@ -437,7 +440,9 @@ ame_py_drop_gil(PyInterpreterState *interp, PyThreadState *tstate, int final_rel
     }
     if (self->atomic != 0 && !final_release) {
         if (self->mode == AME_PY_PARALLEL) {
+            self->reason = __func__;
             ame_make_inevitable();
+            self->reason = NULL;
         }
         self->kept++;
         return;
@@ -514,21 +519,25 @@ ame_py_check_signals(void)
 /* --- irrevocable ------------------------------------------------------------------------------- */
 
 void
-ame_py_irrevocable(void)
+ame_py_irrevocable_for(const char *reason)
 {
     struct ame_py_thread *self = ame_py_self;
     if (self != NULL && self->mode == AME_PY_PARALLEL && ame_in_transaction()) {
+        self->reason = reason;
         ame_make_inevitable();
+        self->reason = NULL;
         ame_py_request_drop(self);
     }
 }
 
 void
-ame_py_alone(void)
+ame_py_alone_for(const char *reason)
 {
     struct ame_py_thread *self = ame_py_self;
     if (self != NULL && self->mode == AME_PY_PARALLEL && ame_in_transaction()) {
+        self->reason = reason;
         ame_make_exclusive();
+        self->reason = NULL;
         ame_py_request_drop(self);
     }
 }

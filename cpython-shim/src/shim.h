@@ -91,6 +91,8 @@ struct ame_py_thread {
     struct type_cache *type_cache;
     /* The last version given to a dictionary, and the end of the thread's share (types.c). */
     uint64_t dict_version, dict_versions_end;
+    /* Who makes the transaction irrevocable, for reports (host.c). */
+    const char *reason;
     struct ame_py_thread *next, *next_free;
     /* Saved at begin (frames.c). */
     struct _Py_object_freelists freelists;
@@ -111,9 +113,11 @@ ame_py_get_self(void)
 struct ame_py_thread *ame_py_all_threads(void);
 
 /* Before an effect that cannot be undone. The transaction ends at the next opportunity. */
-void ame_py_irrevocable(void);
+#define ame_py_irrevocable() ame_py_irrevocable_for(__func__)
+void ame_py_irrevocable_for(const char *reason);
 /* The same, and nobody else runs until then. */
-void ame_py_alone(void);
+#define ame_py_alone() ame_py_alone_for(__func__)
+void ame_py_alone_for(const char *reason);
 /* The object is given up by the next burial: for plain code that has a reference left over. */
 void ame_py_leave_to_burial(PyObject *op);
 void pyame_hold(PyObject *op);
@@ -126,6 +130,9 @@ void ame_py_renew(struct ame_py_thread *self);
 void ame_py_request_drop(struct ame_py_thread *t);
 /* The frame goes on: what it was at begin must be known. */
 void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *frame);
+
+/* Makes conflict reports speak of Python (host.c). */
+void ame_py_init_host(void);
 
 void ame_py_begins(void);
 void ame_py_rolled_back(void);

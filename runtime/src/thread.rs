@@ -101,6 +101,9 @@ pub struct Thread {
     pub stats: Stats,
     pub abort_cause: u8,
     pub abort_pc: u64,
+    /// Where the host's program was.
+    pub abort_site: u32,
+    pub unsampled: crate::host::Unsampled,
     /// Depths that `ame_boundary_enter` left, innermost last.
     pub boundaries: Vec<u32>,
     pub oldest_signals: Oldest,
@@ -318,6 +321,8 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         stats: Stats::default(),
         abort_cause: 0,
         abort_pc: 0,
+        abort_site: 0,
+        unsampled: Default::default(),
         boundaries: Vec::new(),
         oldest_signals: Oldest::new(),
         mask_at_fault: None,

@@ -18,6 +18,11 @@ int ame_host_get_site(uint32_t number, struct ame_host_place *out);
 int ame_host_get_object(uint32_t number, struct ame_host_thing *out);
 size_t ame_host_conflicts(struct ame_conflict *out, size_t room);
 void ame_set_watch(int on);
+struct ame_host_thread {
+    uint64_t os_id;
+    struct ame_stats stats;
+};
+size_t ame_host_threads(struct ame_host_thread *out, size_t room);
 
 /* The depth of atomic blocks belongs to the transaction: a rollback takes it back. */
 static void
@@ -78,6 +83,17 @@ commit_soon(PyObject *module, PyObject *none)
 }
 
 AME_SAFE static PyObject *
+as_dict(const struct ame_stats *s)
+{
+    return Py_BuildValue(
+        "{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "begins", s->begins, "commits", s->commits,
+        "aborts_conflict", s->aborts_conflict, "aborts_chaos", s->aborts_chaos, "retries",
+        s->retries, "inevitable", s->inevitable, "exclusive", s->exclusive, "waits", s->waits,
+        "reads_first", s->reads_first, "writes_first", s->writes_first, "ns_aborted",
+        s->ns_aborted, "ns_waiting", s->ns_waiting, "log_bytes_max", s->log_bytes_max);
+}
+
+AME_SAFE static PyObject *
 stats(PyObject *module, PyObject *whose)
 {
     struct ame_stats s;
@@ -87,12 +103,35 @@ stats(PyObject *module, PyObject *whose)
     else {
         ame_thread_stats(&s);
     }
-    return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "begins", s.begins, "commits", s.commits,
-        "aborts_conflict", s.aborts_conflict, "aborts_chaos", s.aborts_chaos, "retries", s.retries,
-        "inevitable", s.inevitable, "exclusive", s.exclusive, "waits", s.waits, "reads_first",
-        s.reads_first, "writes_first", s.writes_first, "ns_aborted", s.ns_aborted, "ns_waiting",
-        s.ns_waiting, "log_bytes_max", s.log_bytes_max);
+    return as_dict(&s);
+}
+
+/* Appends what may be NULL to a list that may be; returns the list, or NULL. */
+AME_SAFE static PyObject *
+appended(PyObject *list, PyObject *entry)
+{
+    int failed = entry == NULL || PyList_Append(list, entry) < 0;
+    /* Not the macro: counts belong to instrumented code. */
+    Py_DecRef(entry);
+    if (failed) {
+        Py_DecRef(list);
+        return NULL;
+    }
+    return list;
+}
+
+#define MOST_THREADS 128
+
+AME_SAFE static PyObject *
+threads(PyObject *module, PyObject *none)
+{
+    struct ame_host_thread all[MOST_THREADS];
+    size_t n = ame_host_threads(all, MOST_THREADS);
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < n && i < MOST_THREADS; i++) {
+        list = appended(list, Py_BuildValue("(KN)", all[i].os_id, as_dict(&all[i].stats)));
+    }
+    return list;
 }
 
 /* (file, line, function, library): the program's own place, and where in a library that is executed, or
@@ -128,15 +167,9 @@ conflicts(PyObject *module, PyObject *none)
         ame_host_get_object(c->object, &object);
         PyObject *where = place(c->site), *other = place(c->other_site);
         /* An argument that is NULL makes it fail. */
-        PyObject *entry = Py_BuildValue("(NN(sss)IKKK)", where, other, object.type, object.part,
-                                        object.advice, c->access, c->count, c->rolled_back, c->ns_lost);
-        int failed = entry == NULL || PyList_Append(list, entry) < 0;
-        /* Not the macro: the count belongs to instrumented code. */
-        Py_DecRef(entry);
-        if (failed) {
-            Py_DecRef(list);
-            list = NULL;
-        }
+        list = appended(list, Py_BuildValue("(NN(sss)IKKK)", where, other, object.type, object.part,
+                                            object.advice, c->access, c->count, c->rolled_back,
+                                            c->ns_lost));
     }
     return list;
 }
@@ -155,6 +188,7 @@ static PyMethodDef methods[] = {
     {"inevitable", inevitable, METH_NOARGS, "From here to its end the transaction stays."},
     {"commit_soon", commit_soon, METH_NOARGS, "End the transaction at the next opportunity."},
     {"stats", stats, METH_O, "Counters of this thread (false) or of all (true)."},
+    {"threads", threads, METH_NOARGS, "Counters of each thread, with the kernel's number of it."},
     {"conflicts", conflicts, METH_NOARGS, "What threads have waited for, most time lost first."},
     {"watch", watch, METH_O, "Whether all accesses are noted, for the other sides of conflicts."},
     {NULL},

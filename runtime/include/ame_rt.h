@@ -175,6 +175,11 @@ struct ame_conflict {
 size_t ame_host_conflicts(struct ame_conflict *out, size_t room);
 void ame_set_watch(int on);
 
+/* Statistics (struct ame_stats of ame.h) of threads that have not ended, by the kernel's number: up to
+ * room of them; returns how many there are. */
+struct ame_host_thread { uint64_t os_id; uint64_t stats[13]; };
+size_t ame_host_threads(struct ame_host_thread *out, size_t room);
+
 /* Called from a constructor of every instrumented module. Stops with a message when the versions
  * differ or an address range of the module aliases another within the window. entries: addresses
  * of external functions that annotation sets declare harmless, for indirect calls

@@ -891,11 +891,25 @@ pub unsafe extern "C" fn ame_host_get_object(number: u32, out: *mut [*const c_ch
 /// `out` has room for `room` entries.
 #[no_mangle]
 pub unsafe extern "C" fn ame_host_conflicts(out: *mut host::Conflict, room: usize) -> usize {
-    let all = host::conflicts();
+    // SAFETY: the caller's promise.
+    unsafe { give(host::conflicts(), out, room) }
+}
+
+/// # Safety
+/// `out` has room for `room` entries.
+#[no_mangle]
+pub unsafe extern "C" fn ame_host_threads(out: *mut stats::OfThread, room: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { give(stats::of_threads(), out, room) }
+}
+
+/// # Safety
+/// `out` has room for `room` entries.
+unsafe fn give<T>(all: Vec<T>, out: *mut T, room: usize) -> usize {
     let n = all.len();
-    for (i, conflict) in all.into_iter().take(room).enumerate() {
+    for (i, entry) in all.into_iter().take(room).enumerate() {
         // SAFETY: the caller's promise.
-        unsafe { out.add(i).write(conflict) };
+        unsafe { out.add(i).write(entry) };
     }
     n
 }

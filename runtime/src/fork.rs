@@ -58,6 +58,8 @@ unsafe extern "C" fn child() {
     signal::start_child();
     LOCKS.with(|slot| slot.borrow_mut().take());
     debug_assert!(!Thread::current().is_null());
+    // SAFETY: the thread's own state, and a plain query.
+    unsafe { (*Thread::current()).os_id = libc::gettid() };
     // The child's trace would mix with the parent's.
     crate::trace::forget_in_child();
     entry::ame_commit();

@@ -534,6 +534,7 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     }
     make_inevitable(thread, pc);
     let _hold = signal::hold();
+    trace::irrevocable(thread, pc, 1);
     let since = clock::cycles();
     gate::close(thread.me, GRACE);
     // From here on counts are changed in place.
@@ -542,6 +543,5 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     thread.stats.exclusive.add(1);
     thread.quieten(tls());
     thread.quick = false;
-    trace::irrevocable(thread, pc, 1);
     report::exclusive(thread.me, thread.me.slot, pc, since);
 }

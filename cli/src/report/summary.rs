@@ -503,10 +503,11 @@ fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
             true => (&conflict.other, &conflict.site),
             false => (&conflict.site, &conflict.other),
         };
-        let site = Site {
+        let line = |site: &Site| Site {
             within: None,
             ..site.clone()
         };
+        let (site, other) = (line(site), line(other));
         let same = |a: &&mut Answer| a.site == site && a.object == conflict.object;
         if let Some(answer) = answers.iter_mut().find(same) {
             answer.lost_ns = answer.lost_ns.saturating_add(conflict.cost_ns());
@@ -514,7 +515,7 @@ fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
         } else {
             answers.push(Answer {
                 site,
-                other: other.clone(),
+                other,
                 object: conflict.object.clone(),
                 lost_ns: conflict.cost_ns(),
                 count: conflict.count,

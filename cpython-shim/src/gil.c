@@ -257,8 +257,12 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     waiting++;
     /* Who was asked to drop the GIL wants it back: both run in parallel then. */
     int company = 0;
+    unsigned long long since = 0;
     while (solo != NULL) {
-        company = 1;
+        if (!company) {
+            company = 1;
+            since = __builtin_ia32_rdtsc();
+        }
         ame_py_request_drop(solo);
         wait_for(&changed, 5);
         if (_PyThreadState_MustExit(tstate)) {
@@ -287,6 +291,9 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     self->epoch = atomic_load(&ame_py_epoch);
     __atomic_store_n(&self->tstate, tstate, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&mutex);
+    if (company) {
+        ame_py_waited_to_join(since);
+    }
     return mode;
 }
 

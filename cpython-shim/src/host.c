@@ -9,6 +9,7 @@
 #include "pycore_code.h"
 #include "pycore_dict.h"
 #include "pycore_frame.h"
+#include "pycore_moduleobject.h"
 #include "pycore_typeobject.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 uint32_t ame_host_site(const char *file, const char *function, uint32_t line, uint32_t caller);
 uint32_t ame_host_object(const char *type, const char *part, const char *advice);
 int ame_host_readable(const void *address, size_t n);
+void ame_host_waited(uint32_t object, uint64_t since);
 
 /* --- text -------------------------------------------------------------------------------------- */
 
@@ -400,13 +402,37 @@ keys_of(PyObject *dict)
     return readable(keys, sizeof *keys) && is_keys(keys, SIZE_MAX) ? keys : NULL;
 }
 
-/* Whether the object has this block outside of itself. */
+/* Whether it is that dict, or has that block for its contents. */
+static int
+is_dict_with(PyObject *dict, const void *block)
+{
+    return keys_of(dict) != NULL && ((void *)dict == block || (void *)((PyDictObject *)dict)->ma_keys == block ||
+                                     (void *)((PyDictObject *)dict)->ma_values == block);
+}
+
+/* The dict that has the attributes of an object, if that is a module, a class, or an instance with one. */
+static PyObject *
+namespace_of(PyObject *op)
+{
+    if (Py_TYPE(op) == &PyModule_Type && readable(op, sizeof(PyModuleObject))) {
+        return ((PyModuleObject *)op)->md_dict;
+    }
+    if (has_flag(op, Py_TPFLAGS_TYPE_SUBCLASS) && readable(op, sizeof(PyTypeObject))) {
+        return ((PyTypeObject *)op)->tp_dict;
+    }
+    return has_flag(op, Py_TPFLAGS_MANAGED_DICT) ? (PyObject *)_PyObject_GetManagedDict(op) : NULL;
+}
+
+/* Whether the object has this block, or the dict that is there, outside of itself. */
 static int
 owns(PyObject *op, const void *block)
 {
+    PyObject *namespace = namespace_of(op);
+    if (namespace != NULL && is_dict_with(namespace, block)) {
+        return 1;
+    }
     if (has_flag(op, Py_TPFLAGS_DICT_SUBCLASS)) {
-        PyDictObject *dict = (PyDictObject *)op;
-        return (void *)dict->ma_keys == block || (void *)dict->ma_values == block;
+        return (void *)op != block && is_dict_with(op, block);
     }
     if (has_flag(op, Py_TPFLAGS_LIST_SUBCLASS)) {
         return (void *)((PyListObject *)op)->ob_item == block;
@@ -577,7 +603,7 @@ is_globals(const void *keys, struct text *module)
 #define ADVICE_LOCK                                                                               \
     "one transaction at a time can hold locks: `with ame.atomic:` needs none, and runs in parallel"
 #define ADVICE_OUTPUT                                                                             \
-    "only one transaction at a time can do what cannot be undone: collect results and write them at once"
+    "only one transaction at a time can do what cannot be undone: do it less often, and more at once"
 
 static int
 is_random(PyTypeObject *type)
@@ -614,6 +640,34 @@ put_of(struct text *to, const struct text *name)
     if (name->n != 0) {
         put(to, " of %s", name->bytes);
     }
+}
+
+/* An attribute, or NULL for them all, of a module, a class or an instance. */
+static uint32_t
+describe_attribute(PyObject *owner, const struct text *name, PyObject *key)
+{
+    struct text kind = {.n = 0}, part = {.n = 0};
+    int module = Py_TYPE(owner) == &PyModule_Type;
+    if (module) {
+        put(&kind, "module globals");
+    }
+    else {
+        put_name(&kind, Py_TYPE(owner)->tp_name);
+    }
+    put(&part, module ? "name" : "attribute");
+    if (key == NULL) {
+        put(&part, "s");
+    }
+    else if (module) {
+        put(&part, " ");
+        put_key(&part, key);
+    }
+    else {
+        put(&part, " ");
+        put_string(&part, key);
+    }
+    put_of(&part, name);
+    return ame_host_object(kind.bytes, part.bytes, module ? ADVICE_GLOBAL : ADVICE_ATTRIBUTE);
 }
 
 static uint32_t
@@ -662,6 +716,10 @@ describe_object(PyObject *op, const char *address)
             advice = ADVICE_GLOBAL;
         }
         else {
+            PyObject *owner = name.n == 0 ? find(op, 1, &name) : NULL;
+            if (owner != NULL && is_object(owner)) {
+                return describe_attribute(owner, &name, NULL);
+            }
             put(&part, "contents");
             put_of(&part, &name);
             advice = ADVICE_DICT;
@@ -721,12 +779,15 @@ describe_part(const void *block, size_t bytes, const char *address)
                                                          : sizeof(PyDictUnicodeEntry);
         int globals = is_globals(block, &module);
         PyObject *owner = globals ? NULL : find(block, 1, &name);
-        if (address >= entries && entry_of(keys, (address - entries) / size, &key, &value)) {
-            put(&part, globals ? "name " : "key ");
-            put_key(&part, key);
+        if (address < entries || !entry_of(keys, (address - entries) / size, &key, &value)) {
+            key = NULL;
         }
-        else {
-            put(&part, globals ? "names" : "keys");
+        if (owner != NULL && is_object(owner) && !has_flag(owner, Py_TPFLAGS_DICT_SUBCLASS)) {
+            return describe_attribute(owner, &name, key);
+        }
+        put(&part, key == NULL ? globals ? "names" : "keys" : globals ? "name " : "key ");
+        if (key != NULL) {
+            put_key(&part, key);
         }
         if (globals) {
             put_of(&part, &module);
@@ -788,8 +849,8 @@ why(void)
     }
     const char *function = self->reason;
     if (function == NULL) {
-        return ame_host_object("call", "that cannot be undone (input, output, a C library)",
-                               ADVICE_OUTPUT);
+        return ame_host_object(
+            "call", "that cannot be undone (input, output, a C library, a change of a class)", ADVICE_OUTPUT);
     }
     for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
         if (strncmp(function, reasons[i].function, strlen(reasons[i].function)) == 0) {
@@ -797,6 +858,16 @@ why(void)
         }
     }
     return ame_host_object("interpreter", function, "");
+}
+
+void
+ame_py_waited_to_join(unsigned long long since)
+{
+    uint32_t object =
+        ame_host_object("thread that ran alone", "had to let others in",
+                        "threads that often wait (input, output, locks) alternate between running alone and "
+                        "beside others: let them do more between waits");
+    ame_host_waited(object, since);
 }
 
 static uint32_t

@@ -133,6 +133,8 @@ void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *
 
 /* Makes conflict reports speak of Python (host.c). */
 void ame_py_init_host(void);
+/* The thread has waited for one that ran solo, since the time stamp counter was that. */
+void ame_py_waited_to_join(unsigned long long since);
 
 void ame_py_begins(void);
 void ame_py_rolled_back(void);

@@ -174,6 +174,9 @@ struct ame_conflict {
 };
 size_t ame_host_conflicts(struct ame_conflict *out, size_t room);
 void ame_set_watch(int on);
+/* The calling thread, outside of transactions, has waited for others since the time stamp counter was
+ * that: counted like a wait for an exclusive transaction. */
+void ame_host_waited(uint32_t object, uint64_t since);
 
 /* Statistics (struct ame_stats of ame.h) of threads that have not ended, by the kernel's number: up to
  * room of them; returns how many there are. */

@@ -915,6 +915,12 @@ unsafe fn give<T>(all: Vec<T>, out: *mut T, room: usize) -> usize {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_host_waited(object: u32, since: u64) {
+    // SAFETY: the thread's own state.
+    host::waited(unsafe { &mut *Thread::get() }, object, since);
+}
+
+#[no_mangle]
 pub extern "C" fn ame_set_watch(on: i32) {
     crate::watch(on != 0);
 }

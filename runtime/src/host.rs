@@ -241,15 +241,32 @@ pub struct Unsampled {
 }
 
 /// After a conflict of the calling thread that nobody has recorded.
-pub fn sample(thread: &mut Thread, want: &Want, other: u32, lost: u64) {
+pub fn sample(thread: &mut Thread, lost: u64, about: impl FnOnce() -> About) {
     thread.unsampled.count += 1;
     thread.unsampled.lost += lost;
     if thread.unsampled.lost < SAMPLE {
         return;
     }
     let Unsampled { count, lost } = std::mem::take(&mut thread.unsampled);
-    let about = about(want, other, 0);
-    add(about, count, 0, lost);
+    add(about(), count, 0, lost);
+}
+
+/// `ame_host_waited`.
+pub fn waited(thread: &mut Thread, object: u32, since: u64) {
+    let lost = clock::cycles().saturating_sub(since);
+    thread.stats.waits.add(1);
+    thread.stats.ns_waiting.add(lost);
+    let about = || About {
+        access: access::EXCLUSIVE,
+        site: site(),
+        other_site: 0,
+        object,
+    };
+    if trace::recording() {
+        trace::waited(thread.me.slot, about(), lost);
+    } else {
+        sample(thread, lost, about);
+    }
 }
 
 /// The present conflict of the calling thread; the other side is known, or that of a wait for an

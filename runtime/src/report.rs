@@ -76,7 +76,7 @@ impl Conflict {
                 self.about.unwrap_or_default(),
             );
         } else if host::known() {
-            host::sample(thread, &self.want, self.other, lost);
+            host::sample(thread, lost, || host::about(&self.want, self.other, 0));
         }
     }
 }

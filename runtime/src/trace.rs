@@ -6,7 +6,7 @@ use crate::protocol::Want;
 use crate::tables::MAX_THREADS;
 use crate::thread::Thread;
 use crate::{clock, fatal};
-use ame_abi::trace::{access, cause, kind, MAGIC};
+use ame_abi::trace::{access, cause, kind, outcome, MAGIC};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -187,6 +187,20 @@ pub fn conflict(slot: u32, other: u32, want: &Want, how: (u64, u8, u64), about: 
         .u32(about.other_site)
         .u32(about.object)
         .write();
+}
+
+/// The calling thread has waited for others outside of transactions.
+pub fn waited(slot: u32, about: About, lost: u64) {
+    let want = Want {
+        access: about.access,
+        address: 0,
+        pc: 0,
+    };
+    conflict(slot, slot, &want, (0, outcome::WAITED, lost), about);
+    if enabled() {
+        let waiting = &slices(slot).totals.waiting_ns;
+        waiting.fetch_add(clock::nanoseconds(lost), Ordering::Relaxed);
+    }
 }
 
 /// A rollback that has taken `lost` cycles.

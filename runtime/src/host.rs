@@ -253,6 +253,7 @@ pub fn sample(thread: &mut Thread, lost: u64, about: impl FnOnce() -> About) {
 
 /// `ame_host_waited`.
 pub fn waited(thread: &mut Thread, object: u32, since: u64) {
+    let _hold = signal::hold();
     let lost = clock::cycles().saturating_sub(since);
     thread.stats.waits.add(1);
     thread.stats.ns_waiting.add(lost);

@@ -135,6 +135,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// All that is locked here, and the trace.
+pub struct Locks {
+    _sites: MutexGuard<'static, Table<Site>>,
+    _objects: MutexGuard<'static, Table<Object>>,
+    _sums: MutexGuard<'static, Option<HashMap<About, Sum>>>,
+    _trace: trace::Locked,
+}
+
+/// In the order in which they are taken elsewhere.
+pub fn locks() -> Locks {
+    Locks {
+        _sites: lock(&SITES),
+        _objects: lock(&OBJECTS),
+        _sums: lock(&SUMS),
+        _trace: trace::lock(),
+    }
+}
+
 /// # Safety
 /// `text` is a C string.
 unsafe fn text(text: *const c_char) -> CString {

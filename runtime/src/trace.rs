@@ -10,7 +10,7 @@ use ame_abi::trace::{access, cause, kind, outcome, MAGIC};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 static FILE: Mutex<Option<BufWriter<File>>> = Mutex::new(None);
@@ -104,7 +104,9 @@ pub fn forget_in_child() {
     std::mem::forget(lock().take());
 }
 
-fn lock() -> std::sync::MutexGuard<'static, Option<BufWriter<File>>> {
+pub type Locked = MutexGuard<'static, Option<BufWriter<File>>>;
+
+pub fn lock() -> Locked {
     FILE.lock().unwrap_or_else(|e| e.into_inner())
 }
 

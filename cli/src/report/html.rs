@@ -125,7 +125,7 @@ fn answers(out: &mut String, summary: &Summary) -> fmt::Result {
         )?;
         bar(out, answer.lost_ns, worst.lost_ns)?;
         site(out, &answer.site)?;
-        if answer.other != answer.site {
+        if answer.against() {
             writeln!(out, "<div class=\"dim\">against</div>")?;
             site(out, &answer.other)?;
         }

@@ -102,6 +102,13 @@ pub struct Answer {
     pub count: u64,
 }
 
+impl Answer {
+    /// Whether the other side is known, and another line.
+    pub fn against(&self) -> bool {
+        self.other.file.is_some() && self.other != self.site
+    }
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub struct AbortSite {
     pub cause: &'static str,

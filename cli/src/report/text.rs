@@ -95,7 +95,7 @@ fn answers(out: &mut String, summary: &Summary) -> fmt::Result {
         write!(out, "{:>3}. {} lost: ", index + 1, time(answer.lost_ns))?;
         writeln!(out, "{}", what(&answer.object))?;
         site(out, "       ", &answer.site)?;
-        if answer.other != answer.site {
+        if answer.against() {
             writeln!(out, "       against {}", place(&answer.other))?;
         }
         if let Some(advice) = advice(&answer.object) {

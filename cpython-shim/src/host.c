@@ -748,8 +748,9 @@ describe_object(PyObject *op, const char *address)
         PyObject *key, *unused;
         PyDictValues *values = inline_values(op, &keys);
         const char *member = member_at(type, at);
-        ptrdiff_t index = values == NULL ? -1 : (PyObject **)address - values->values;
-        if (values != NULL && index >= 0 && entry_of(keys, index, &key, &unused)) {
+        const char *first = values == NULL ? NULL : (const char *)values->values;
+        if (values != NULL && address >= first &&
+            entry_of(keys, (address - first) / sizeof(PyObject *), &key, &unused)) {
             put(&part, "attribute ");
             put_string(&part, key);
         }

@@ -3,7 +3,9 @@
 use super::format::{count, counted, share, spread, time};
 use super::summary::{Summary, Thread};
 use super::symbols::Site;
-use super::text::{advice, cost, irrevocable, outcomes, place, what, what_on, whole, ANSWERS};
+use super::text::{
+    advice, cost, irrevocable, outcomes, place, subject, what, what_on, whole, ANSWERS,
+};
 use super::trace::Work;
 use std::fmt::{self, Display, Write};
 
@@ -121,7 +123,7 @@ fn answers(out: &mut String, summary: &Summary) -> fmt::Result {
             out,
             "<li>{} lost: <b>{}</b>",
             time(answer.lost_ns),
-            Escaped(&what(&answer.object))
+            Escaped(&subject(answer))
         )?;
         bar(out, answer.lost_ns, worst.lost_ns)?;
         site(out, &answer.site)?;

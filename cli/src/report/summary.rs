@@ -97,7 +97,9 @@ pub struct Answer {
     pub site: Site,
     /// The other side that cost most.
     pub other: Site,
+    /// The one that cost most, and how many others of this type there are.
     pub object: Option<Object>,
+    pub more: u64,
     pub lost_ns: u64,
     pub count: u64,
 }
@@ -498,9 +500,13 @@ fn merge_conflicts(
         .collect()
 }
 
-/// Adds up by line and object, whatever the kind of access; `conflicts` are sorted by cost.
+/// Adds up by line and type of object, whatever the kind of access; `conflicts` are sorted by cost.
 fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
     let mut answers: Vec<Answer> = Vec::new();
+    let mut objects: HashSet<(usize, &Option<Object>)> = HashSet::new();
+    fn kind(object: &Option<Object>) -> Option<(&str, &str)> {
+        object.as_ref().map(|o| (&*o.kind, &*o.advice))
+    }
     for conflict in conflicts.iter().filter(|conflict| conflict.cost_ns() > 0) {
         // What many wait for is where a transaction became irrevocable, not where they wait.
         let irrevocable = [access::TOKEN, access::EXCLUSIVE]
@@ -515,8 +521,11 @@ fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
             ..site.clone()
         };
         let (site, other) = (line(site), line(other));
-        let same = |a: &&mut Answer| a.site == site && a.object == conflict.object;
-        if let Some(answer) = answers.iter_mut().find(same) {
+        let same = |a: &Answer| a.site == site && kind(&a.object) == kind(&conflict.object);
+        let known = answers.iter().position(same);
+        let new = objects.insert((known.unwrap_or(answers.len()), &conflict.object));
+        if let Some(answer) = known.map(|index| &mut answers[index]) {
+            answer.more += u64::from(new);
             answer.lost_ns = answer.lost_ns.saturating_add(conflict.cost_ns());
             answer.count += conflict.count;
         } else {
@@ -524,6 +533,7 @@ fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
                 site,
                 other,
                 object: conflict.object.clone(),
+                more: 0,
                 lost_ns: conflict.cost_ns(),
                 count: conflict.count,
             });

@@ -1,7 +1,7 @@
 //! The report for a terminal.
 
 use super::format::{count, counted, share, sparkline, spread, time};
-use super::summary::{ConflictSite, IrrevocableSite, Summary, Thread};
+use super::summary::{Answer, ConflictSite, IrrevocableSite, Summary, Thread};
 use super::symbols::Site;
 use super::trace::{Object, Work};
 use std::fmt::{self, Write};
@@ -93,7 +93,7 @@ fn answers(out: &mut String, summary: &Summary) -> fmt::Result {
     writeln!(out, "  {}", cost(summary))?;
     for (index, answer) in summary.answers.iter().take(ANSWERS).enumerate() {
         write!(out, "{:>3}. {} lost: ", index + 1, time(answer.lost_ns))?;
-        writeln!(out, "{}", what(&answer.object))?;
+        writeln!(out, "{}", subject(answer))?;
         site(out, "       ", &answer.site)?;
         if answer.against() {
             writeln!(out, "       against {}", place(&answer.other))?;
@@ -116,6 +116,14 @@ pub fn cost(summary: &Summary) -> String {
         time(work.waiting_ns),
         time(work.aborted_ns)
     )
+}
+
+/// `dict, key 'n' of counts, and 3 more`.
+pub fn subject(answer: &Answer) -> String {
+    match answer.more {
+        0 => what(&answer.object),
+        more => format!("{}, and {} more", what(&answer.object), count(more)),
+    }
 }
 
 /// `dict, key 'n' of counts`.

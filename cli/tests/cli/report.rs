@@ -272,7 +272,11 @@ fn interpreted(dir: &Path) -> Trace {
             ["dict", "key 'n' of counts", "count in a <local> variable"],
         )
         .object(2, ["Random", "state of the generator", ""])
-        .object(3, ["lock", "acquired", "use atomic blocks"]);
+        .object(3, ["lock", "acquired", "use atomic blocks"])
+        .object(
+            4,
+            ["dict", "key 'm' of counts", "count in a <local> variable"],
+        );
     let mut met = |time: u64, access: u8, lost_ns: u64, numbers: [u32; 3]| {
         let start = trace.bytes.len();
         let conflict = Conflict {
@@ -293,6 +297,7 @@ fn interpreted(dir: &Path) -> Trace {
         met(time, 3, MS / 5, [1 + time as u32 % 2, 4, 3]);
     }
     met(90, 0, 2_000, [0, 1, 0]);
+    met(91, 0, MS / 2, [1, 1, 4]);
     let start = trace.bytes.len();
     trace
         .abort(40 * MS, 2, 0, 0x1030, 7 * MS)

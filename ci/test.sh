@@ -74,8 +74,9 @@ cpython() {
 }
 
 ame_cpython() {
-  stage "AME CPython: solo, always in transactions, with rollbacks at random; everything shared"
+  stage "AME CPython: solo, always in transactions, with rollbacks at random; conflict reports; everything shared"
   whole tests/cpython/modes
+  whole tests/cpython/conflicts
   whole "${CARGO_TARGET_DIR:-target}/release/ame" python run tests/cpython/torture.py 20
 }
 

@@ -6,8 +6,16 @@
 
 On AME CPython blocks run in parallel as transactions, and the interpreter rolls back and repeats
 what conflicts. On any other Python a lock stands in: then the promise holds between atomic blocks.
+
+Where a program is not parallel, `conflicts()` says why:
+
+    for c in ame.conflicts()[:5]:
+        print(c)
+
+`AME_LOG=file python app.py`, then `ame report file`, says the same of a whole run, and more.
 """
 
+import collections
 import functools
 import threading
 
@@ -16,7 +24,8 @@ try:
 except ImportError:
     _ame = None
 
-__all__ = ["atomic", "is_atomic", "inevitable", "commit_soon", "stats", "parallel"]
+__all__ = ["atomic", "is_atomic", "inevitable", "commit_soon", "stats", "thread_stats", "conflicts",
+           "watch", "parallel", "Conflict", "Place", "Object"]
 
 #: Whether threads of this interpreter run in parallel as transactions.
 parallel = _ame is not None
@@ -26,8 +35,29 @@ if parallel:
     is_atomic, inevitable, commit_soon = _ame.is_atomic, _ame.inevitable, _ame.commit_soon
 
     def stats(everybody=True):
-        """Counters of all threads together, or of the calling one."""
+        """Counters of all threads together, also of those that have ended, or of the calling one.
+
+        Transactions that were begun and committed; rollbacks by cause (aborts_conflict, aborts_chaos,
+        retries); how many became inevitable and exclusive; waits for others. Time lost is ns_waiting
+        and ns_aborted (work that was rolled back), in nanoseconds.
+        """
         return _ame.stats(everybody)
+
+    def thread_stats():
+        """The same for each thread that has not ended: a dict by threading.Thread.native_id."""
+        return dict(_ame.threads())
+
+    def conflicts():
+        """Who was in whose way so far: a list of Conflict, most time lost first, at most 256.
+
+        It is a sample, taken by time lost. The other side is only known where that is an inevitable or
+        exclusive transaction, or while watch() is on.
+        """
+        return [_conflict(*entry) for entry in _ame.conflicts()]
+
+    def watch(on=True):
+        """Note all accesses, so that conflicts() knows the other sides too. Programs are slower then."""
+        _ame.watch(on)
 
 else:
     _lock = threading.RLock()
@@ -56,6 +86,68 @@ else:
     def stats(everybody=True):
         """Counters of transactions: there are none."""
         return {}
+
+    def thread_stats():
+        """Counters of transactions: there are none."""
+        return {}
+
+    def conflicts():
+        """Who was in whose way: with a lock nobody knows."""
+        return []
+
+    def watch(on=True):
+        """Note all accesses. Nothing to do with a lock."""
+
+
+class Place(collections.namedtuple("Place", "file line function within")):
+    """A line of the program; `within` is where in a library that it called, or None."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        text = f"{self.file}:{self.line} in {self.function}"
+        return f"{text} (in {self.within})" if self.within else text
+
+
+class Object(collections.namedtuple("Object", "type part advice")):
+    """What threads wanted at once: type of the object, what of it, and what may help (or "")."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        return f"{self.type}, {self.part}" if self.part else self.type
+
+
+class Conflict(collections.namedtuple("Conflict",
+                                      "where other object kind count rollbacks seconds")):
+    """Conflicts of one kind between two places.
+
+    where       Place of the side that waited, or None
+    other       Place of the side in its way, or None when it is not known
+    object      Object that both wanted, or the reason why the other ran alone; None when not known
+    kind        one of KINDS
+    count       how often it was waited for
+    rollbacks   transactions that were rolled back for it
+    seconds     time lost: waiting, and work thrown away
+    """
+
+    __slots__ = ()
+
+    #: `where` wanted to read or write what `other` had written or read; waited for a transaction that
+    #: could not be rolled back, or had to run alone; or was rolled back and nobody knows for whom.
+    KINDS = ("read of written", "write of written", "write of read", "wait for inevitable",
+             "wait for exclusive", "rolled back")
+
+    def __str__(self):
+        text = f"{self.seconds * 1000:.3g} ms lost: {self.object or 'unknown memory'}; at {self.where}"
+        if self.other not in (None, self.where):
+            text += f", against {self.other}"
+        return f"{text} ({self.kind}; waits: {self.count}, rollbacks: {self.rollbacks})"
+
+
+def _conflict(where, other, thing, access, count, rollbacks, ns):
+    return Conflict(where and Place(*where), other and Place(*other), Object(*thing) if thing[0] else None,
+                    Conflict.KINDS[access], count, rollbacks, ns / 1e9)
 
 
 class _Atomic:

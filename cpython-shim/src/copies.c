@@ -40,7 +40,9 @@ static void
 undress(struct ame_py_thread *self)
 {
     if (self->mode == AME_PY_PARALLEL) {
+        self->reason = __func__;
         ame_make_exclusive();
+        self->reason = NULL;
         ame_py_request_drop(self);
     }
     self->bare = 1;

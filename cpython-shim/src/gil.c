@@ -73,6 +73,7 @@ init_once(void)
     ame_set_headers(1);
     ame_set_fenced(1);
     ame_set_begin_hooks(ame_py_begins, ame_py_rolled_back);
+    ame_py_init_host();
 }
 
 struct ame_py_thread *
@@ -258,8 +259,12 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     waiting++;
     /* Who was asked to drop the GIL wants it back: both run in parallel then. */
     int company = 0;
+    unsigned long long since = 0;
     while (solo != NULL) {
-        company = 1;
+        if (!company) {
+            company = 1;
+            since = __builtin_ia32_rdtsc();
+        }
         ame_py_request_drop(solo);
         wait_for(&changed, 5);
         if (_PyThreadState_MustExit(tstate)) {
@@ -288,6 +293,9 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     self->epoch = atomic_load(&ame_py_epoch);
     __atomic_store_n(&self->tstate, tstate, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&mutex);
+    if (company) {
+        ame_py_waited_to_join(since);
+    }
     return mode;
 }
 
@@ -306,8 +314,10 @@ begin(struct ame_py_thread *self)
         exit_thread();
     }
     if (self->bare) {
+        self->reason = __func__;
         ame_make_exclusive();
     }
+    self->reason = NULL;
 }
 
 void
@@ -439,7 +449,9 @@ ame_py_drop_gil(PyInterpreterState *interp, PyThreadState *tstate, int final_rel
     }
     if (self->atomic != 0 && !final_release) {
         if (self->mode == AME_PY_PARALLEL) {
+            self->reason = __func__;
             ame_make_inevitable();
+            self->reason = NULL;
         }
         self->kept++;
         return;
@@ -516,21 +528,25 @@ ame_py_check_signals(void)
 /* --- irrevocable ------------------------------------------------------------------------------- */
 
 void
-ame_py_irrevocable(void)
+ame_py_irrevocable_for(const char *reason)
 {
     struct ame_py_thread *self = ame_py_self;
     if (self != NULL && self->mode == AME_PY_PARALLEL && ame_in_transaction()) {
+        self->reason = reason;
         ame_make_inevitable();
+        self->reason = NULL;
         ame_py_request_drop(self);
     }
 }
 
 void
-ame_py_alone(void)
+ame_py_alone_for(const char *reason)
 {
     struct ame_py_thread *self = ame_py_self;
     if (self != NULL && self->mode == AME_PY_PARALLEL && ame_in_transaction()) {
+        self->reason = reason;
         ame_make_exclusive();
+        self->reason = NULL;
         ame_py_request_drop(self);
     }
 }

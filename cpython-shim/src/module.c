@@ -2,6 +2,28 @@
  * the plugin, so that calls in a transaction know it to be harmless. */
 #include "shim.h"
 
+/* From the runtime (runtime/include/ame_rt.h). */
+struct ame_host_place {
+    const char *file, *function;
+    uint32_t line, caller;
+};
+struct ame_host_thing {
+    const char *type, *part, *advice;
+};
+struct ame_conflict {
+    uint32_t site, other_site, object, access;
+    uint64_t count, rolled_back, ns_lost;
+};
+int ame_host_get_site(uint32_t number, struct ame_host_place *out);
+int ame_host_get_object(uint32_t number, struct ame_host_thing *out);
+size_t ame_host_conflicts(struct ame_conflict *out, size_t room);
+void ame_set_watch(int on);
+struct ame_host_thread {
+    uint64_t os_id;
+    struct ame_stats stats;
+};
+size_t ame_host_threads(struct ame_host_thread *out, size_t room);
+
 /* The depth of atomic blocks belongs to the transaction: a rollback takes it back. */
 static void
 set_depth(struct ame_py_thread *self, int depth)
@@ -42,7 +64,10 @@ AME_SAFE static PyObject *
 inevitable(PyObject *module, PyObject *none)
 {
     if (ame_in_transaction()) {
+        struct ame_py_thread *self = ame_py_get_self();
+        self->reason = __func__;
         ame_inevitable();
+        self->reason = NULL;
     }
     Py_RETURN_NONE;
 }
@@ -58,6 +83,17 @@ commit_soon(PyObject *module, PyObject *none)
 }
 
 AME_SAFE static PyObject *
+as_dict(const struct ame_stats *s)
+{
+    return Py_BuildValue(
+        "{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "begins", s->begins, "commits", s->commits,
+        "aborts_conflict", s->aborts_conflict, "aborts_chaos", s->aborts_chaos, "retries",
+        s->retries, "inevitable", s->inevitable, "exclusive", s->exclusive, "waits", s->waits,
+        "reads_first", s->reads_first, "writes_first", s->writes_first, "ns_aborted",
+        s->ns_aborted, "ns_waiting", s->ns_waiting, "log_bytes_max", s->log_bytes_max);
+}
+
+AME_SAFE static PyObject *
 stats(PyObject *module, PyObject *whose)
 {
     struct ame_stats s;
@@ -67,12 +103,82 @@ stats(PyObject *module, PyObject *whose)
     else {
         ame_thread_stats(&s);
     }
-    return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "begins", s.begins, "commits", s.commits,
-        "aborts_conflict", s.aborts_conflict, "aborts_chaos", s.aborts_chaos, "retries", s.retries,
-        "inevitable", s.inevitable, "exclusive", s.exclusive, "waits", s.waits, "reads_first",
-        s.reads_first, "writes_first", s.writes_first, "ns_aborted", s.ns_aborted, "ns_waiting",
-        s.ns_waiting, "log_bytes_max", s.log_bytes_max);
+    return as_dict(&s);
+}
+
+/* Appends what may be NULL to a list that may be; returns the list, or NULL. */
+AME_SAFE static PyObject *
+appended(PyObject *list, PyObject *entry)
+{
+    int failed = entry == NULL || PyList_Append(list, entry) < 0;
+    /* Not the macro: counts belong to instrumented code. */
+    Py_DecRef(entry);
+    if (failed) {
+        Py_DecRef(list);
+        return NULL;
+    }
+    return list;
+}
+
+#define MOST_THREADS 128
+
+AME_SAFE static PyObject *
+threads(PyObject *module, PyObject *none)
+{
+    struct ame_host_thread all[MOST_THREADS];
+    size_t n = ame_host_threads(all, MOST_THREADS);
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < n && i < MOST_THREADS; i++) {
+        list = appended(list, Py_BuildValue("(KN)", all[i].os_id, as_dict(&all[i].stats)));
+    }
+    return list;
+}
+
+/* (file, line, function, library): the program's own place, and where in a library that is executed, or
+ * None; or None. */
+AME_SAFE static PyObject *
+place(uint32_t number)
+{
+    struct ame_host_place own, inner;
+    if (!ame_host_get_site(number, &own)) {
+        Py_RETURN_NONE;
+    }
+    inner = own;
+    if (inner.caller == 0 || !ame_host_get_site(inner.caller, &own)) {
+        return Py_BuildValue("(sIsO)", own.file, own.line, own.function, Py_None);
+    }
+    PyObject *library = PyUnicode_FromFormat("%s:%d in %s", inner.file, (int)inner.line, inner.function);
+    return library == NULL
+               ? NULL
+               : Py_BuildValue("(sIsN)", own.file, own.line, own.function, library);
+}
+
+#define MOST_CONFLICTS 256
+
+AME_SAFE static PyObject *
+conflicts(PyObject *module, PyObject *none)
+{
+    struct ame_conflict all[MOST_CONFLICTS];
+    size_t n = ame_host_conflicts(all, MOST_CONFLICTS);
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < n && i < MOST_CONFLICTS; i++) {
+        struct ame_conflict *c = &all[i];
+        struct ame_host_thing object = {"", "", ""};
+        ame_host_get_object(c->object, &object);
+        PyObject *where = place(c->site), *other = place(c->other_site);
+        /* An argument that is NULL makes it fail. */
+        list = appended(list, Py_BuildValue("(NN(sss)IKKK)", where, other, object.type, object.part,
+                                            object.advice, c->access, c->count, c->rolled_back,
+                                            c->ns_lost));
+    }
+    return list;
+}
+
+AME_SAFE static PyObject *
+watch(PyObject *module, PyObject *on)
+{
+    ame_set_watch(PyObject_IsTrue(on) > 0);
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
@@ -82,6 +188,9 @@ static PyMethodDef methods[] = {
     {"inevitable", inevitable, METH_NOARGS, "From here to its end the transaction stays."},
     {"commit_soon", commit_soon, METH_NOARGS, "End the transaction at the next opportunity."},
     {"stats", stats, METH_O, "Counters of this thread (false) or of all (true)."},
+    {"threads", threads, METH_NOARGS, "Counters of each thread, with the kernel's number of it."},
+    {"conflicts", conflicts, METH_NOARGS, "What threads have waited for, most time lost first."},
+    {"watch", watch, METH_O, "Whether all accesses are noted, for the other sides of conflicts."},
     {NULL},
 };
 

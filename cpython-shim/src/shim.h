@@ -96,6 +96,8 @@ struct ame_py_thread {
     struct type_cache *type_cache;
     /* The last version given to a dictionary, and the end of the thread's share (types.c). */
     uint64_t dict_version, dict_versions_end;
+    /* Who makes the transaction irrevocable, for reports (host.c). */
+    const char *reason;
     struct ame_py_thread *next, *next_free;
     /* Saved at begin (frames.c). */
     struct _Py_object_freelists freelists;
@@ -116,9 +118,11 @@ ame_py_get_self(void)
 struct ame_py_thread *ame_py_all_threads(void);
 
 /* Before an effect that cannot be undone. The transaction ends at the next opportunity. */
-void ame_py_irrevocable(void);
+#define ame_py_irrevocable() ame_py_irrevocable_for(__func__)
+void ame_py_irrevocable_for(const char *reason);
 /* The same, and nobody else runs until then. */
-void ame_py_alone(void);
+#define ame_py_alone() ame_py_alone_for(__func__)
+void ame_py_alone_for(const char *reason);
 /* The object is given up by the next burial: for plain code that has a reference left over. */
 void ame_py_leave_to_burial(PyObject *op);
 void pyame_hold(PyObject *op);
@@ -138,6 +142,10 @@ void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *
 
 /* For ame_set_hot: the object whose count several threads change need not be counted. */
 void ame_py_make_immortal(void *count);
+/* Makes conflict reports speak of Python (host.c). */
+void ame_py_init_host(void);
+/* The thread has waited for one that ran solo, since the time stamp counter was that. */
+void ame_py_waited_to_join(unsigned long long since);
 
 void ame_py_begins(void);
 void ame_py_rolled_back(void);

@@ -148,6 +148,46 @@ void ame_set_fenced(int on);
 void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
 void ame_own_region(uint32_t index, void *low, size_t bytes, void *top); /* index 0 to 2 */
 
+/* Conflict reports in terms of an interpreted program. Both functions answer with a number from below,
+ * 0 for unknown. site: where the calling thread's program is. object: what lies at addr, which is in
+ * the block [block, block + bytes) of the heap (block is NULL: not in the heap); of addr NULL, why the
+ * calling thread's transaction becomes irrevocable. They are called in the middle of barriers, of
+ * transactions that are doomed, too: they only read, have no barriers, and neither allocate nor wait. */
+void ame_set_host(uint32_t (*site)(void),
+                  uint32_t (*object)(const void *addr, const void *block, size_t bytes));
+/* The same texts have the same number, for good. caller: the nearest place among the callers that is
+ * the program's own, where the place is in a library; else 0. advice may be "". */
+uint32_t ame_host_site(const char *file, const char *function, uint32_t line, uint32_t caller);
+uint32_t ame_host_object(const char *type, const char *part, const char *advice);
+/* Whether n bytes can be read: heap memory always, also when it has been freed. */
+int ame_host_readable(const void *addr, size_t n);
+
+/* What the numbers stand for; 0 when there is no such number. The texts stay. */
+struct ame_host_place { const char *file, *function; uint32_t line, caller; };
+struct ame_host_thing { const char *type, *part, *advice; };
+int ame_host_get_site(uint32_t number, struct ame_host_place *out);
+int ame_host_get_object(uint32_t number, struct ame_host_thing *out);
+
+/* Conflicts so far, added up by place and object, most time lost first: up to room of them; returns
+ * how many there are. Without a trace they are sampled by the time they take, and the other side is
+ * only known while threads are told to note all their accesses, which makes them slower. */
+struct ame_conflict {
+    uint32_t site, other_site, object; /* the side that waited; the side in its way; what both wanted */
+    uint32_t access;                   /* trace format, module access; 5: rolled back, no conflict known */
+    uint64_t count, rolled_back;       /* waits; transactions that were rolled back for it */
+    uint64_t ns_lost;                  /* waiting, and work thrown away */
+};
+size_t ame_host_conflicts(struct ame_conflict *out, size_t room);
+void ame_set_watch(int on);
+/* The calling thread, outside of transactions, has waited for others since the time stamp counter was
+ * that: counted like a wait for an exclusive transaction. */
+void ame_host_waited(uint32_t object, uint64_t since);
+
+/* Statistics (struct ame_stats of ame.h) of threads that have not ended, by the kernel's number: up to
+ * room of them; returns how many there are. */
+struct ame_host_thread { uint64_t os_id; uint64_t stats[13]; };
+size_t ame_host_threads(struct ame_host_thread *out, size_t room);
+
 /* Called from a constructor of every instrumented module. Stops with a message when the versions
  * differ or an address range of the module aliases another within the window. entries: addresses
  * of external functions that annotation sets declare harmless, for indirect calls

@@ -94,11 +94,11 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
     }
     let result = protocol::read(me, g, || Want {
         access: access::READ_OF_WRITTEN,
-        address: (address & !(GRANULE - 1)) as u64,
+        address: address as u64,
         pc,
     });
     check(thread, result, pc);
-    if trace::enabled() {
+    if trace::recording() {
         trace::note_access(me.slot, address, pc);
     }
 }
@@ -229,7 +229,7 @@ fn read_ahead(thread: &mut Thread, g: u32, address: usize, pc: u64) {
     if done == 0 {
         let result = protocol::read(thread.me, g, || Want {
             access: access::READ_OF_WRITTEN,
-            address: (address & !(GRANULE - 1)) as u64,
+            address: address as u64,
             pc,
         });
         check(thread, result, pc);
@@ -413,7 +413,7 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     let start = address & !(GRANULE - 1);
     let result = protocol::lock_for_write(me, granule(address), || Want {
         access: access::WRITE_OF_WRITTEN,
-        address: start as u64,
+        address: address as u64,
         pc,
     });
     check(thread, result, pc);
@@ -466,7 +466,7 @@ fn finish_write(thread: &mut Thread, address: usize, pc: u64) {
     let start = address & !(GRANULE - 1);
     let result = protocol::expel_readers(me, g, || Want {
         access: access::WRITE_OF_READ,
-        address: start as u64,
+        address: address as u64,
         pc,
     });
     check(thread, result, pc);
@@ -475,7 +475,7 @@ fn finish_write(thread: &mut Thread, address: usize, pc: u64) {
     }
     *thread.mark(g) = me.ver + 1;
     crate::delta::fold(thread, start);
-    if trace::enabled() {
+    if trace::recording() {
         trace::note_access(me.slot, address, pc);
     }
 }

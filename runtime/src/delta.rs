@@ -9,6 +9,7 @@ use crate::hook::Hook;
 use crate::protocol::{self, Want};
 use crate::signal;
 use crate::thread::Thread;
+use crate::trace;
 use crate::transaction;
 use crate::undo;
 use ame_abi::trace::access;
@@ -177,6 +178,9 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
                 // SAFETY: readable, and locked.
                 unsafe { thread.undo.push_granule(field & !15, pc) };
                 *thread.mark(g) = written;
+                if trace::recording() {
+                    trace::note_access(thread.me.slot, field, pc);
+                }
                 let pending = thread.deltas.take(field);
                 // SAFETY: locked by us and logged.
                 return unsafe { add_locked(field, width, delta.wrapping_add(pending)) };
@@ -263,7 +267,7 @@ pub unsafe fn read(field: usize, width: Width) -> i64 {
                 // Somebody changes it and may take that back: wait.
                 let want = Want {
                     access: access::READ_OF_WRITTEN,
-                    address: field as u64 & !15,
+                    address: field as u64,
                     pc: 0,
                 };
                 let result = protocol::await_unlocked(thread.me, granule(field), want);
@@ -319,7 +323,7 @@ pub fn merge(thread: &mut Thread) {
             }
             let want = || Want {
                 access: access::WRITE_OF_WRITTEN,
-                address: field as u64 & !15,
+                address: field as u64,
                 pc: 0,
             };
             let result = protocol::lock_for_write(thread.me, g, want);

@@ -10,12 +10,12 @@ use crate::stats::{self, Stats};
 use crate::thread::{Saved, Thread};
 use crate::tls::{tls, TLS_THREAD};
 use crate::transaction::{self, enter_slow_path};
-use crate::{access, fatal, module};
+use crate::{access, fatal, host, module};
 use ame_abi::trace::cause;
 use std::arch::naked_asm;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 
 /// Saves what an abort must restore, and goes on in [`transaction::begin`]; `stack::resume` returns
@@ -819,6 +819,121 @@ pub extern "C" fn ame_set_begin_hooks(
 #[no_mangle]
 pub extern "C" fn ame_set_wait_hook(hook: Option<extern "C" fn()>) {
     crate::protocol::WAIT_HOOK.set(hook);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_host(
+    site: Option<unsafe extern "C" fn() -> u32>,
+    object: Option<unsafe extern "C" fn(*const c_void, *const c_void, usize) -> u32>,
+) {
+    host::set(site, object);
+}
+
+/// # Safety
+/// `file` and `function` are C strings.
+#[no_mangle]
+pub unsafe extern "C" fn ame_host_site(
+    file: *const c_char,
+    function: *const c_char,
+    line: u32,
+    caller: u32,
+) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { host::intern_site(file, function, line, caller) }
+}
+
+/// # Safety
+/// All three are C strings.
+#[no_mangle]
+pub unsafe extern "C" fn ame_host_object(
+    kind: *const c_char,
+    part: *const c_char,
+    advice: *const c_char,
+) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { host::intern_object([kind, part, advice]) }
+}
+
+#[no_mangle]
+pub extern "C" fn ame_host_readable(address: *const c_void, n: usize) -> i32 {
+    host::readable(address as usize, n) as i32
+}
+
+/// `struct ame_host_place` of `ame_rt.h`.
+#[repr(C)]
+pub struct Place {
+    file: *const c_char,
+    function: *const c_char,
+    line: u32,
+    caller: u32,
+}
+
+/// # Safety
+/// `out` is valid.
+#[no_mangle]
+pub unsafe extern "C" fn ame_host_get_site(number: u32, out: *mut Place) -> i32 {
+    let Some(site) = host::get_site(number) else {
+        return 0;
+    };
+    let place = Place {
+        file: site.file.as_ptr(),
+        function: site.function.as_ptr(),
+        line: site.line,
+        caller: site.caller,
+    };
+    // SAFETY: the caller's promise.
+    unsafe { out.write(place) };
+    1
+}
+
+/// # Safety
+/// `out` is valid: `struct ame_host_thing` of `ame_rt.h`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_host_get_object(number: u32, out: *mut [*const c_char; 3]) -> i32 {
+    let Some(object) = host::get_object(number) else {
+        return 0;
+    };
+    // SAFETY: the caller's promise.
+    unsafe { out.write(object.each_ref().map(|text| text.as_ptr())) };
+    1
+}
+
+/// # Safety
+/// `out` has room for `room` entries.
+#[no_mangle]
+pub unsafe extern "C" fn ame_host_conflicts(out: *mut host::Conflict, room: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { give(host::conflicts(), out, room) }
+}
+
+/// # Safety
+/// `out` has room for `room` entries.
+#[no_mangle]
+pub unsafe extern "C" fn ame_host_threads(out: *mut stats::OfThread, room: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { give(stats::of_threads(), out, room) }
+}
+
+/// # Safety
+/// `out` has room for `room` entries.
+unsafe fn give<T>(all: Vec<T>, out: *mut T, room: usize) -> usize {
+    let n = all.len();
+    for (i, entry) in all.into_iter().take(room).enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { out.add(i).write(entry) };
+    }
+    n
+}
+
+#[no_mangle]
+pub extern "C" fn ame_host_waited(object: u32, since: u64) {
+    // SAFETY: the thread's own state.
+    host::waited(unsafe { &mut *Thread::get() }, object, since);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_watch(on: i32) {
+    crate::watch(on != 0);
 }
 
 /// # Safety

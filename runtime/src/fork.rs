@@ -2,15 +2,16 @@
 
 use crate::signal::{self, Hold};
 use crate::thread::{self, Thread};
-use crate::{entry, fatal};
+use crate::{entry, fatal, host};
 use std::cell::RefCell;
 use std::sync::MutexGuard;
 
-/// What must be whole in the child: the registry of threads, and the table of signal handlers. No handler
-/// may want either meanwhile.
+/// What must be whole in the child: the registry of threads, the table of signal handlers, and what
+/// reports have added up. No handler may want any of them meanwhile.
 struct Locks {
     _registry: MutexGuard<'static, ()>,
     _actions: MutexGuard<'static, ()>,
+    _reports: host::Locks,
     _hold: Hold,
 }
 
@@ -41,8 +42,10 @@ unsafe extern "C" fn prepare() {
     }
     let hold = signal::hold();
     let locks = Locks {
+        // In this order: `trace::close` has the registry when it writes.
         _registry: thread::registry_lock(),
         _actions: signal::changes(),
+        _reports: host::locks(),
         _hold: hold,
     };
     LOCKS.with(|slot| *slot.borrow_mut() = Some(locks));
@@ -58,6 +61,8 @@ unsafe extern "C" fn child() {
     signal::start_child();
     LOCKS.with(|slot| slot.borrow_mut().take());
     debug_assert!(!Thread::current().is_null());
+    // SAFETY: the thread's own state, and a plain query.
+    unsafe { (*Thread::current()).os_id = libc::gettid() };
     // The child's trace would mix with the parent's.
     crate::trace::forget_in_child();
     entry::ame_commit();

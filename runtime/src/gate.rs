@@ -35,6 +35,14 @@ pub fn turn() -> Option<u32> {
     (word & TURN != 0).then(|| (word & !TURN) - 1)
 }
 
+/// Whose exclusive transaction keeps the gate closed with this word, if that is why.
+pub fn exclusive(word: u32) -> Option<u32> {
+    match word & (CLOSING | BREAKING | TURN) {
+        0 => word.checked_sub(1),
+        _ => None,
+    }
+}
+
 /// Publishes the start of a transaction, which runs alone if it is this thread's turn and it says so.
 /// False when the gate is closed: then nothing has started.
 #[inline(always)]
@@ -119,6 +127,10 @@ fn await_idle(me: Me, slot: u32, grace: u32, spins: u32) {
         }
         step += 1;
         if step > grace {
+            #[cfg(not(loom))]
+            if step == grace + 1 {
+                crate::report::wounds_for_exclusive(me, slot, version(state));
+            }
             wound(me, slot, state);
         }
         if step < spins {

@@ -82,6 +82,9 @@ extern "C" {
     fn mi_free(p: *mut c_void);
     fn mi_usable_size(p: *const c_void) -> usize;
     fn mi_good_size(size: usize) -> usize;
+    // Not in its header: the page of any address, and the block of any address in a page.
+    fn _mi_safe_ptr_page(p: *const c_void) -> *const c_void;
+    fn _mi_page_ptr_unalign(page: *const c_void, p: *const c_void) -> *mut c_void;
     fn mi_option_set(option: i32, value: c_long);
     fn mi_manage_os_memory(
         start: *mut c_void,
@@ -152,6 +155,25 @@ pub fn init(arena: Arena) {
     // Last: from here on Rust allocates in the arena.
     ARENA_START.store(arena.start, Ordering::Relaxed);
     ARENA_BYTES.store(arena.bytes, Ordering::Relaxed);
+}
+
+/// Start and length of the allocated block that contains `address`, for reports.
+pub fn block_of(address: usize) -> Option<(usize, usize)> {
+    if !in_arena(address) {
+        return None;
+    }
+    // SAFETY: queries. The address is in a block that nobody frees meanwhile: the caller is about to
+    // use it.
+    unsafe {
+        let page = _mi_safe_ptr_page(address as *const c_void);
+        if page.is_null() {
+            return None;
+        }
+        let start = _mi_page_ptr_unalign(page, address as *const c_void);
+        let bytes = mi_usable_size(start);
+        let start = start as usize;
+        (start <= address && address - start < bytes).then_some((start, bytes))
+    }
 }
 
 /// Blocks from this size on are stamped page by page when they are touched, not at once.

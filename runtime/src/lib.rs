@@ -29,6 +29,8 @@ pub mod gate;
 pub mod heap;
 pub mod hook;
 #[cfg(not(loom))]
+pub mod host;
+#[cfg(not(loom))]
 pub mod module;
 pub mod peer;
 pub mod primitive;
@@ -100,6 +102,21 @@ mod start {
         TIMING.load(Ordering::Relaxed)
     }
 
+    /// An interpreter's reports want it from now on.
+    pub fn time_all() {
+        TIMING.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether threads note their accesses from their next transactions on.
+    pub fn watch(on: bool) {
+        let config = config::config();
+        trace::record(on || trace::enabled());
+        WATCHED.store(
+            on || config.chaos_rate != 0 || trace::enabled(),
+            Ordering::Relaxed,
+        );
+    }
+
     /// Prepares the process; cheap to call again.
     pub fn init() {
         static START: Once = Once::new();
@@ -147,4 +164,4 @@ mod start {
 }
 
 #[cfg(not(loom))]
-pub use start::{chaos_enabled, init, timing, watched};
+pub use start::{chaos_enabled, init, time_all, timing, watch, watched};

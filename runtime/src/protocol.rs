@@ -31,6 +31,7 @@ pub struct Doomed;
 #[derive(Clone, Copy)]
 pub struct Want {
     pub access: u8,
+    /// The byte that is wanted, not its granule: a description may tell fields apart.
     pub address: u64,
     pub pc: u64,
 }
@@ -495,11 +496,15 @@ pub fn await_release(
             break Err(Doomed);
         }
         answer_fence(me);
-        if mine.age.load(Ordering::Relaxed) < peer(other).age.load(Ordering::Acquire)
-            && wound(me, other, state)
+        if status(state) == ACTIVE
+            && mine.age.load(Ordering::Relaxed) < peer(other).age.load(Ordering::Acquire)
         {
             #[cfg(not(loom))]
-            report.wounded();
+            report.wounds(version(state));
+            if wound(me, other, state) {
+                #[cfg(not(loom))]
+                report.wounded();
+            }
         }
         step += 1;
         if step == ASK_AFTER {

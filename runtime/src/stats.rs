@@ -106,6 +106,25 @@ pub fn of_thread(thread: &Thread) -> Stats {
     thread.stats.exported()
 }
 
+/// `struct ame_host_thread` of `ame_rt.h`.
+#[repr(C)]
+pub struct OfThread {
+    os_id: u64,
+    stats: Stats,
+}
+
+/// Of all threads that have not ended.
+pub fn of_threads() -> Vec<OfThread> {
+    let mut all = Vec::new();
+    for_each(|thread| {
+        all.push(OfThread {
+            os_id: thread.os_id as u64,
+            stats: thread.stats.exported(),
+        });
+    });
+    all
+}
+
 pub fn print_totals() {
     let s = total();
     eprintln!(

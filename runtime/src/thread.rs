@@ -99,8 +99,13 @@ pub struct Thread {
     pub safe_targets: [usize; crate::module::RECENT_TARGETS],
     pub private_seen: Box<[(usize, u32); 256]>,
     pub stats: Stats,
+    /// The kernel's number of the thread.
+    pub os_id: i32,
     pub abort_cause: u8,
     pub abort_pc: u64,
+    /// Where the host's program was.
+    pub abort_site: u32,
+    pub unsampled: crate::host::Unsampled,
     /// Depths that `ame_boundary_enter` left, innermost last.
     pub boundaries: Vec<u32>,
     pub oldest_signals: Oldest,
@@ -316,8 +321,12 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         safe_targets: [0; crate::module::RECENT_TARGETS],
         private_seen: Box::new([(0, 0); 256]),
         stats: Stats::default(),
+        // SAFETY: a plain query.
+        os_id: unsafe { libc::gettid() },
         abort_cause: 0,
         abort_pc: 0,
+        abort_site: 0,
+        unsampled: Default::default(),
         boundaries: Vec::new(),
         oldest_signals: Oldest::new(),
         mask_at_fault: None,

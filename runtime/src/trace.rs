@@ -1,15 +1,16 @@
 //! The binary trace of `AME_LOG=file`; format in `ame_abi::trace`.
 
 use crate::config::config;
+use crate::host::{self, About};
 use crate::protocol::Want;
 use crate::tables::MAX_THREADS;
 use crate::thread::Thread;
 use crate::{clock, fatal};
-use ame_abi::trace::{kind, MAGIC};
+use ame_abi::trace::{access, cause, kind, outcome, MAGIC};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 static FILE: Mutex<Option<BufWriter<File>>> = Mutex::new(None);
@@ -20,6 +21,18 @@ const SLICE: u64 = 10_000_000;
 #[inline(always)]
 pub fn enabled() -> bool {
     ENABLED.load(Ordering::Relaxed)
+}
+
+static RECORDING: AtomicBool = AtomicBool::new(false);
+
+/// Whether all conflicts are recorded with both their sides: for a trace, or for the program itself.
+#[inline(always)]
+pub fn recording() -> bool {
+    RECORDING.load(Ordering::Relaxed)
+}
+
+pub fn record(on: bool) {
+    RECORDING.store(on, Ordering::Relaxed);
 }
 
 /// Opens the trace if `AME_LOG` asks for one.
@@ -41,6 +54,7 @@ pub fn init() {
     modules();
     to_file();
     ENABLED.store(true, Ordering::Release);
+    record(true);
 }
 
 /// Records the executable mappings: at start, and when a module registers.
@@ -90,7 +104,9 @@ pub fn forget_in_child() {
     std::mem::forget(lock().take());
 }
 
-fn lock() -> std::sync::MutexGuard<'static, Option<BufWriter<File>>> {
+pub type Locked = MutexGuard<'static, Option<BufWriter<File>>>;
+
+pub fn lock() -> Locked {
     FILE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
@@ -150,7 +166,15 @@ impl Record {
     }
 }
 
-pub fn conflict(slot: u32, other: u32, want: &Want, other_pc: u64, outcome: u8, lost: u64) {
+/// One conflict of the calling thread. `how`: barrier of the other side, outcome, cycles lost.
+pub fn conflict(slot: u32, other: u32, want: &Want, how: (u64, u8, u64), about: About) {
+    let (other_pc, outcome, lost) = how;
+    if host::known() {
+        host::conflict(about, lost);
+    }
+    if !enabled() {
+        return;
+    }
     Record::new(kind::CONFLICT)
         .u64(clock::now())
         .u16(slot as u16)
@@ -159,24 +183,76 @@ pub fn conflict(slot: u32, other: u32, want: &Want, other_pc: u64, outcome: u8, 
         .u8(outcome)
         .u64(want.pc)
         .u64(other_pc)
-        .u64(want.address)
+        .u64(want.address & !15)
         .u64(clock::nanoseconds(lost))
+        .u32(about.site)
+        .u32(about.other_site)
+        .u32(about.object)
         .write();
 }
 
+/// The calling thread has waited for others outside of transactions.
+pub fn waited(slot: u32, about: About, lost: u64) {
+    let want = Want {
+        access: about.access,
+        address: 0,
+        pc: 0,
+    };
+    conflict(slot, slot, &want, (0, outcome::WAITED, lost), about);
+    if enabled() {
+        let waiting = &slices(slot).totals.waiting_ns;
+        waiting.fetch_add(clock::nanoseconds(lost), Ordering::Relaxed);
+    }
+}
+
+/// A rollback that has taken `lost` cycles.
 pub fn aborted(thread: &mut Thread, why: u8, lost: u64) {
+    let wound = match why {
+        cause::WOUNDED => slices(thread.me.slot).wound.get(thread.me.ver),
+        _ => None,
+    };
+    if host::known() && why != cause::CHAOS {
+        host::rolled_back(wound, thread.abort_site, lost);
+    }
+    if !enabled() {
+        return;
+    }
     let lost = clock::nanoseconds(lost);
+    let wound = wound.unwrap_or_default();
     Record::new(kind::ABORT)
         .u64(clock::now())
         .u16(thread.me.slot as u16)
         .u8(why)
         .u64(thread.abort_pc)
         .u64(lost)
+        .u32(thread.abort_site)
+        .u32(wound.site)
+        .u32(wound.other_site)
+        .u32(wound.object)
         .write();
     let slices = &slices(thread.me.slot).totals;
     slices.aborts.fetch_add(1, Ordering::Relaxed);
     slices.aborted_ns.fetch_add(lost, Ordering::Relaxed);
     end_of_attempt(thread);
+}
+
+pub fn site(number: u32, site: &host::Site) {
+    Record::new(kind::SITE)
+        .u32(number)
+        .u32(site.line)
+        .u32(site.caller)
+        .bytes(site.file.to_bytes_with_nul())
+        .bytes(site.function.to_bytes_with_nul())
+        .write();
+}
+
+pub fn object(number: u32, texts: &host::Object) {
+    let mut record = Record::new(kind::OBJECT);
+    record.u32(number);
+    for text in texts {
+        record.bytes(text.to_bytes_with_nul());
+    }
+    record.write();
 }
 
 #[cold]
@@ -206,12 +282,23 @@ fn end_of_attempt(thread: &mut Thread) {
 }
 
 pub fn irrevocable(thread: &Thread, pc: u64, what: u8) {
+    if !recording() && !host::known() {
+        return;
+    }
+    let reason = Reason {
+        pc,
+        site: host::site(),
+        object: host::object(0),
+    };
+    slices(thread.me.slot).irrevocable.set(reason);
     if enabled() {
         Record::new(kind::IRREVOCABLE)
             .u64(clock::now())
             .u16(thread.me.slot as u16)
             .u64(pc)
             .u8(what)
+            .u32(reason.site)
+            .u32(reason.object)
             .write();
     }
 }
@@ -254,9 +341,72 @@ impl Totals {
     }
 }
 
+/// Why a thread's latest irrevocable transaction is one. Written by that thread, read by those who
+/// wait for it.
+#[derive(Clone, Copy, Default)]
+pub struct Reason {
+    pub pc: u64,
+    pub site: u32,
+    pub object: u32,
+}
+
+#[derive(Default)]
+struct LatestReason {
+    pc: AtomicU64,
+    site: AtomicU32,
+    object: AtomicU32,
+}
+
+impl LatestReason {
+    fn set(&self, reason: Reason) {
+        self.pc.store(reason.pc, Ordering::Relaxed);
+        self.site.store(reason.site, Ordering::Relaxed);
+        self.object.store(reason.object, Ordering::Relaxed);
+    }
+    fn get(&self) -> Reason {
+        Reason {
+            pc: self.pc.load(Ordering::Relaxed),
+            site: self.site.load(Ordering::Relaxed),
+            object: self.object.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The conflict that a thread was about to be wounded in last, as the wounder sees it: what a rollback
+/// was for.
+#[derive(Default)]
+struct Wound {
+    /// Version of the wounded transaction, and access.
+    of: AtomicU32,
+    site: AtomicU32,
+    other_site: AtomicU32,
+    object: AtomicU32,
+}
+
+impl Wound {
+    fn set(&self, ver: u16, about: About) {
+        self.site.store(about.site, Ordering::Relaxed);
+        self.other_site.store(about.other_site, Ordering::Relaxed);
+        self.object.store(about.object, Ordering::Relaxed);
+        // Release: pairs with the load, so that who finds it finds the rest.
+        let of = u32::from(ver) << 8 | u32::from(about.access);
+        self.of.store(of, Ordering::Release);
+    }
+    fn get(&self, ver: u16) -> Option<About> {
+        let of = self.of.load(Ordering::Acquire);
+        (of >> 8 == u32::from(ver)).then(|| About {
+            access: of as u8,
+            site: self.site.load(Ordering::Relaxed),
+            other_site: self.other_site.load(Ordering::Relaxed),
+            object: self.object.load(Ordering::Relaxed),
+        })
+    }
+}
+
 /// Direct-mapped memory of a thread's latest accesses, so that the other side of a conflict has a
-/// source line.
+/// source line: granule, barrier, place in the host's program.
 const ACCESSES: usize = 4096;
+type Access = [AtomicU64; 3];
 
 struct Slices {
     /// Start of the current slice, in nanoseconds.
@@ -264,7 +414,10 @@ struct Slices {
     totals: Totals,
     /// What earlier slices added up to.
     written: Totals,
-    accesses: Box<[[AtomicU64; 2]]>,
+    /// Made when the first one is noted.
+    accesses: OnceLock<Box<[Access]>>,
+    irrevocable: LatestReason,
+    wound: Wound,
 }
 
 impl Slices {
@@ -305,9 +458,9 @@ fn slices(slot: u32) -> &'static Slices {
         start: AtomicU64::new(clock::now()),
         totals: Totals::default(),
         written: Totals::default(),
-        accesses: (0..ACCESSES)
-            .map(|_| [AtomicU64::new(0), AtomicU64::new(0)])
-            .collect(),
+        accesses: OnceLock::new(),
+        irrevocable: LatestReason::default(),
+        wound: Wound::default(),
     }));
     match place.compare_exchange(
         std::ptr::null_mut(),
@@ -327,24 +480,46 @@ fn slices(slot: u32) -> &'static Slices {
     }
 }
 
-fn access_of(slot: u32, address: u64) -> &'static [AtomicU64; 2] {
-    &slices(slot).accesses[(address >> 4) as usize % ACCESSES]
+fn access_of(accesses: &[Access], address: u64) -> &Access {
+    &accesses[(address >> 4) as usize % ACCESSES]
 }
 
-/// Remembers which barrier acquired a granule.
+/// Remembers which barrier of the calling thread acquired a granule.
 #[cold]
 pub fn note_access(slot: u32, address: usize, pc: u64) {
-    let [granule, code] = access_of(slot, address as u64);
+    let accesses = slices(slot)
+        .accesses
+        .get_or_init(|| (0..ACCESSES).map(|_| Access::default()).collect());
+    let [granule, code, site] = access_of(accesses, address as u64);
     granule.store(address as u64 & !15, Ordering::Relaxed);
     code.store(pc, Ordering::Relaxed);
+    site.store(host::site().into(), Ordering::Relaxed);
 }
 
-/// The barrier through which `slot` acquired the granule at `address`, or 0.
-pub fn last_access(slot: u32, address: u64) -> u64 {
-    let [granule, code] = access_of(slot, address);
-    if granule.load(Ordering::Relaxed) == address & !15 {
-        code.load(Ordering::Relaxed)
-    } else {
-        0
+/// The barrier through which `other` acquired what is wanted, or that made it irrevocable, and the
+/// place in the host's program; or 0.
+pub fn last_access(other: u32, want: &Want) -> (u64, u32) {
+    if want.access >= access::TOKEN {
+        let reason = last_irrevocable(other);
+        return (reason.pc, reason.site);
     }
+    let Some(accesses) = slices(other).accesses.get() else {
+        return (0, 0);
+    };
+    let [granule, code, site] = access_of(accesses, want.address);
+    if granule.load(Ordering::Relaxed) == want.address & !15 {
+        let site = site.load(Ordering::Relaxed) as u32;
+        (code.load(Ordering::Relaxed), site)
+    } else {
+        (0, 0)
+    }
+}
+
+pub fn last_irrevocable(slot: u32) -> Reason {
+    slices(slot).irrevocable.get()
+}
+
+/// The calling thread is about to wound the transaction `ver` of `other`.
+pub fn note_wound(other: u32, ver: u16, about: About) {
+    slices(other).wound.set(ver, about);
 }

@@ -5,9 +5,11 @@ use crate::config::config;
 use crate::gate;
 use crate::heap;
 use crate::hook::Hook;
+use crate::host;
 use crate::peer;
 use crate::primitive::Ordering;
 use crate::protocol::{self, Doomed, Want};
+use crate::report;
 use crate::signal;
 use crate::stack;
 use crate::thread::{Mode, Thread};
@@ -94,7 +96,11 @@ fn try_start(thread: &mut Thread) -> bool {
 fn start_through_gate(thread: &mut Thread) {
     loop {
         thread.disarm(tls());
+        let (closed, since) = (tables::gate().load(Ordering::Relaxed), clock::cycles());
         crate::turns::await_gate(thread);
+        if let Some(slot) = gate::exclusive(closed).filter(|&slot| slot != thread.me.slot) {
+            report::exclusive(thread.me, slot, 0, since);
+        }
         if signal::waiting() {
             // Nothing has begun yet.
             // SAFETY: the thread's own state, of which this frame has nothing in registers.
@@ -210,6 +216,7 @@ pub fn abort(thread: &mut Thread, why: u8, pc: u64) -> ! {
     }
     thread.abort_cause = why;
     thread.abort_pc = pc;
+    thread.abort_site = host::site();
     signal::hold_for_rollback();
     let stack = thread.snapshot.rollback_stack();
     // SAFETY: the rollback stack is the thread's own and not in use: rollbacks do not nest,
@@ -242,7 +249,7 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
         cause::RETRY => thread.stats.retries.add(1),
         _ => thread.stats.aborts_conflict.add(1),
     }
-    if trace::enabled() {
+    if trace::enabled() || host::known() {
         trace::aborted(thread, why, lost);
     }
     finish(thread);
@@ -527,6 +534,8 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     }
     make_inevitable(thread, pc);
     let _hold = signal::hold();
+    trace::irrevocable(thread, pc, 1);
+    let since = clock::cycles();
     gate::close(thread.me, GRACE);
     // From here on counts are changed in place.
     crate::delta::merge(thread);
@@ -534,5 +543,5 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     thread.stats.exclusive.add(1);
     thread.quieten(tls());
     thread.quick = false;
-    trace::irrevocable(thread, pc, 1);
+    report::exclusive(thread.me, thread.me.slot, pc, since);
 }

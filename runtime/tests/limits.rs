@@ -103,6 +103,19 @@ fn statistics_and_domains() {
     case("statistics").ok();
 }
 
+/// What an interpreter says of its program is added up, and is in the trace.
+#[test]
+fn an_interpreter_names_places_and_objects() {
+    case("interpreter").ok();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("trace");
+    case("interpreter").env("AME_LOG", path.display()).ok();
+    let bytes = std::fs::read(&path).expect("the trace exists");
+    let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    assert!(has(b"app.x\0g\0"), "no site");
+    assert!(has(b"table\0word 2\0use another\0"), "no object");
+}
+
 /// The trace is written, whole, and counts what the program did; `ame report` reads it where it has
 /// been built.
 #[test]

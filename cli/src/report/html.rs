@@ -3,7 +3,9 @@
 use super::format::{count, counted, share, spread, time};
 use super::summary::{Summary, Thread};
 use super::symbols::Site;
-use super::text::{outcomes, place, what_on};
+use super::text::{
+    advice, cost, irrevocable, outcomes, place, subject, what, what_on, whole, ANSWERS,
+};
 use super::trace::Work;
 use std::fmt::{self, Display, Write};
 
@@ -73,6 +75,7 @@ fn page(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
             counted(cut.bytes, "byte")
         )?;
     }
+    answers(out, summary)?;
     tiles(out, summary)?;
     chart(out, summary)?;
     conflicts(out, summary, top)?;
@@ -86,14 +89,11 @@ fn page(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
         aborts,
         top,
     )?;
-    let irrevocable = summary.irrevocable.iter().map(|entry| {
-        (
-            0,
-            format!("{}, {}", entry.what, counted(entry.count, "time")),
-            &entry.site,
-        )
-    });
-    places(out, "What made transactions irrevocable", irrevocable, top)?;
+    let entries = summary
+        .irrevocable
+        .iter()
+        .map(|entry| (0, irrevocable(entry), &entry.site));
+    places(out, "What made transactions irrevocable", entries, top)?;
     threads(out, summary)?;
     if !summary.notes.is_empty() {
         writeln!(
@@ -106,6 +106,37 @@ fn page(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
         writeln!(out, "</ul>")?;
     }
     writeln!(out, "</body></html>")
+}
+
+/// The short answer for a program that an interpreter runs.
+fn answers(out: &mut String, summary: &Summary) -> fmt::Result {
+    let Some(worst) = summary.answers.first() else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "<h2>What holds it back</h2><p>{}</p><ol>",
+        cost(summary)
+    )?;
+    for answer in summary.answers.iter().take(ANSWERS) {
+        writeln!(
+            out,
+            "<li>{} lost: <b>{}</b>",
+            time(answer.lost_ns),
+            Escaped(&subject(answer))
+        )?;
+        bar(out, answer.lost_ns, worst.lost_ns)?;
+        site(out, &answer.site)?;
+        if answer.against() {
+            writeln!(out, "<div class=\"dim\">against</div>")?;
+            site(out, &answer.other)?;
+        }
+        if let Some(advice) = advice(&answer.object) {
+            writeln!(out, "<div class=\"advice\">{}</div>", Escaped(advice))?;
+        }
+        writeln!(out, "</li>")?;
+    }
+    writeln!(out, "</ol>")
 }
 
 fn tiles(out: &mut String, summary: &Summary) -> fmt::Result {
@@ -233,19 +264,22 @@ fn conflicts(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
     if summary.conflicts.is_empty() {
         return writeln!(out, "<p>None.</p>");
     }
-    let whole = summary.totals.conflict_lost_ns;
-    let worst = summary.conflicts[0].lost_ns;
+    let whole = whole(summary);
+    let worst = summary.conflicts[0].cost_ns();
     writeln!(out, "<ol>")?;
     for conflict in summary.conflicts.iter().take(top) {
         writeln!(
             out,
             "<li>{} lost ({}), {}, {}",
-            time(conflict.lost_ns),
-            share(conflict.lost_ns, whole),
+            time(conflict.cost_ns()),
+            share(conflict.cost_ns(), whole),
             counted(conflict.count, "time"),
             what_on(conflict)
         )?;
-        bar(out, conflict.lost_ns, worst)?;
+        if conflict.object.is_some() {
+            writeln!(out, "<b>{}</b>", Escaped(&what(&conflict.object)))?;
+        }
+        bar(out, conflict.cost_ns(), worst)?;
         site(out, &conflict.site)?;
         writeln!(out, "<div class=\"dim\">against</div>")?;
         site(out, &conflict.other)?;
@@ -289,7 +323,7 @@ fn places<'a>(
         if lost_ns > 0 {
             write!(out, "{} lost, ", time(lost_ns))?;
         }
-        writeln!(out, "{what}")?;
+        writeln!(out, "{}", Escaped(&what))?;
         site(out, place)?;
         writeln!(out, "</li>")?;
     }

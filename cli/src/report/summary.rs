@@ -4,7 +4,7 @@
 //! one source line become one entry.
 
 use super::symbols::{Mappings, Place, Site, Symbols};
-use super::trace::{Conflict, CutOff, Reader, Record, Work};
+use super::trace::{Conflict, CutOff, Object, Reader, Record, Work};
 use ame_abi::trace::{access, outcome, CAUSES};
 use anyhow::Result;
 use serde::Serialize;
@@ -19,6 +19,9 @@ pub struct Summary {
     /// Latest time in the trace, nanoseconds since it was opened.
     pub duration_ns: u64,
     pub totals: Totals,
+    /// Of an interpreted program: what holds it back, most time lost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
     /// By time lost, most first.
     pub conflicts: Vec<ConflictSite>,
     pub aborts: Vec<AbortSite>,
@@ -72,6 +75,40 @@ pub struct ConflictSite {
     pub waited: u64,
     pub wounded_other: u64,
     pub rolled_back: u64,
+    /// What it was about, in terms of an interpreted program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<Object>,
+    /// Transactions that were wounded for it, and the time they had taken. Only known of interpreted
+    /// programs.
+    pub rollbacks: u64,
+    pub thrown_away_ns: u64,
+}
+
+impl ConflictSite {
+    /// Waiting, and work thrown away.
+    pub fn cost_ns(&self) -> u64 {
+        self.lost_ns.saturating_add(self.thrown_away_ns)
+    }
+}
+
+/// A line of an interpreted program that costs time, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct Answer {
+    pub site: Site,
+    /// The other side that cost most.
+    pub other: Site,
+    /// The one that cost most, and how many others of this type there are.
+    pub object: Option<Object>,
+    pub more: u64,
+    pub lost_ns: u64,
+    pub count: u64,
+}
+
+impl Answer {
+    /// Whether the other side is known, and another line.
+    pub fn against(&self) -> bool {
+        self.other.file.is_some() && self.other != self.site
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -87,6 +124,9 @@ pub struct IrrevocableSite {
     /// `inevitable` or `exclusive`.
     pub what: &'static str,
     pub site: Site,
+    /// The reason, in terms of an interpreted program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<Object>,
     pub count: u64,
 }
 
@@ -126,9 +166,12 @@ struct Counts {
     duration_ns: u64,
     records: u64,
     totals: Totals,
-    conflicts: HashMap<(u8, Place, Place), ConflictCount>,
+    objects: HashMap<u32, Object>,
+    conflicts: HashMap<(u8, Place, Place, u32), ConflictCount>,
     aborts: HashMap<(u8, Place), (u64, u64)>,
-    irrevocable: HashMap<(bool, Place), u64>,
+    /// Rollbacks of which the conflict is known.
+    thrown_away: HashMap<(Place, Place, u32), (u64, u64)>,
+    irrevocable: HashMap<(bool, Place, u32), (u64, Place)>,
     threads: BTreeMap<u16, ThreadCount>,
 }
 
@@ -199,6 +242,10 @@ impl Counts {
                 cause,
                 pc,
                 lost_ns,
+                site,
+                by_site,
+                of_site,
+                object,
             } => {
                 self.threads.entry(thread).or_default();
                 *self
@@ -206,11 +253,16 @@ impl Counts {
                     .rollbacks
                     .entry(CAUSES[usize::from(cause)])
                     .or_default() += 1;
-                let count = self
-                    .aborts
-                    .entry((cause, self.mappings.place(pc)))
-                    .or_default();
-                *count = (count.0 + 1, count.1.saturating_add(lost_ns));
+                let add = |count: &mut (u64, u64)| {
+                    *count = (count.0 + 1, count.1.saturating_add(lost_ns));
+                };
+                let place = self.mappings.place_of(pc, site);
+                add(self.aborts.entry((cause, place)).or_default());
+                if by_site != 0 {
+                    let by = self.mappings.place_of(0, by_site);
+                    let of = self.mappings.place_of(0, of_site);
+                    add(self.thrown_away.entry((by, of, object)).or_default());
+                }
                 time
             }
             Record::Slice {
@@ -233,10 +285,13 @@ impl Counts {
                 thread,
                 pc,
                 exclusive,
+                site,
+                object,
             } => {
                 self.threads.entry(thread).or_default();
-                let key = (exclusive, self.mappings.place(pc));
-                *self.irrevocable.entry(key).or_default() += 1;
+                let key = (exclusive, self.mappings.place_of(pc, site), object);
+                let code = self.mappings.place(pc);
+                self.irrevocable.entry(key).or_insert((0, code)).0 += 1;
                 let total = if exclusive {
                     &mut self.totals.exclusive
                 } else {
@@ -252,6 +307,14 @@ impl Counts {
                 count.running = None;
                 time
             }
+            Record::Site { number, site } => {
+                self.mappings.host.insert(number, site);
+                0
+            }
+            Record::Object { number, object } => {
+                self.objects.insert(number, object);
+                0
+            }
         };
         self.duration_ns = self.duration_ns.max(time);
     }
@@ -263,8 +326,10 @@ impl Counts {
         *lost = lost.saturating_add(conflict.lost_ns);
         let key = (
             conflict.access,
-            self.mappings.place(conflict.pc),
-            self.mappings.place(conflict.other_pc),
+            self.mappings.place_of(conflict.pc, conflict.site),
+            self.mappings
+                .place_of(conflict.other_pc, conflict.other_site),
+            conflict.object,
         );
         let count = self.conflicts.entry(key).or_default();
         count.outcomes[usize::from(conflict.outcome)] += 1;
@@ -282,7 +347,24 @@ impl Counts {
         for thread in &threads {
             totals.work.add(&thread.work);
         }
-        let conflicts = merge_conflicts(self.conflicts, &mut symbols);
+        let objects = &self.objects;
+        let mut conflicts = merge_conflicts(self.conflicts, objects, &mut symbols);
+        for ((by, of, object), count) in self.thrown_away {
+            let sides = (symbols.site(by), symbols.site(of), objects.get(&object));
+            let about = |c: &&mut ConflictSite| {
+                (&c.site, &c.other, c.object.as_ref()) == (&sides.0, &sides.1, sides.2)
+            };
+            if let Some(conflict) = conflicts.iter_mut().find(about) {
+                conflict.rollbacks += count.0;
+                conflict.thrown_away_ns = conflict.thrown_away_ns.saturating_add(count.1);
+            }
+        }
+        // Maps are sorted by site, and these sorts are stable: equal entries keep a fixed order.
+        conflicts.sort_by_key(|site| std::cmp::Reverse((site.cost_ns(), site.count)));
+        let answers = match self.mappings.host.is_empty() {
+            true => Vec::new(),
+            false => answers(&conflicts),
+        };
         let aborts = merged(
             self.aborts.into_iter().map(|((cause, place), count)| {
                 ((CAUSES[usize::from(cause)], symbols.site(place)), count)
@@ -298,20 +380,37 @@ impl Counts {
                 lost_ns,
             })
             .collect();
-        // Maps are sorted by site, and these sorts are stable: equal entries keep a fixed order.
         aborts.sort_by_key(|site| std::cmp::Reverse((site.lost_ns, site.count)));
         let irrevocable = merged(
             self.irrevocable
                 .into_iter()
-                .map(|((exclusive, place), count)| {
+                .map(|((exclusive, place, object), (count, code))| {
                     let what = if exclusive { "exclusive" } else { "inevitable" };
-                    ((what, symbols.site(place)), count)
+                    let code = match (place, code) {
+                        (Place::Host(_), Place::InFile { .. }) => Some(symbols.site(code)),
+                        _ => None,
+                    };
+                    let object = objects.get(&object).cloned();
+                    ((what, symbols.site(place), object), (count, code))
                 }),
-            |sum: &mut u64, count| *sum += count,
+            |sum: &mut (u64, Option<Site>), (count, code)| {
+                sum.0 += count;
+                sum.1 = sum.1.take().or(code);
+            },
         );
         let mut irrevocable: Vec<_> = irrevocable
             .into_iter()
-            .map(|((what, site), count)| IrrevocableSite { what, site, count })
+            .map(|((what, mut site, object), (count, code))| {
+                if let Some(code) = code {
+                    site.within(code);
+                }
+                IrrevocableSite {
+                    what,
+                    site,
+                    object,
+                    count,
+                }
+            })
             .collect();
         irrevocable.sort_by_key(|site| std::cmp::Reverse(site.count));
         let mut notes = std::mem::take(&mut symbols.problems);
@@ -321,6 +420,7 @@ impl Counts {
             trace,
             duration_ns: self.duration_ns,
             totals,
+            answers,
             conflicts,
             aborts,
             irrevocable,
@@ -361,13 +461,18 @@ fn merged<K: Ord, V: Default>(
 }
 
 fn merge_conflicts(
-    counts: HashMap<(u8, Place, Place), ConflictCount>,
+    counts: HashMap<(u8, Place, Place, u32), ConflictCount>,
+    objects: &HashMap<u32, Object>,
     symbols: &mut Symbols,
 ) -> Vec<ConflictSite> {
     let counts = merged(
-        counts.into_iter().map(|((access, place, other), count)| {
-            ((access, symbols.site(place), symbols.site(other)), count)
-        }),
+        counts
+            .into_iter()
+            .map(|((access, place, other, object), count)| {
+                let object = objects.get(&object).cloned();
+                let sides = (symbols.site(place), symbols.site(other));
+                ((access, sides.0, sides.1, object), count)
+            }),
         |sum: &mut ConflictCount, count| {
             sum.lost_ns = sum.lost_ns.saturating_add(count.lost_ns);
             sum.granules.extend(count.granules);
@@ -376,9 +481,9 @@ fn merge_conflicts(
             }
         },
     );
-    let mut sites: Vec<_> = counts
+    counts
         .into_iter()
-        .map(|((access, site, other), count)| ConflictSite {
+        .map(|((access, site, other, object), count)| ConflictSite {
             access: access_name(access),
             site,
             other,
@@ -388,10 +493,57 @@ fn merge_conflicts(
             waited: count.outcomes[usize::from(outcome::WAITED)],
             wounded_other: count.outcomes[usize::from(outcome::WOUNDED)],
             rolled_back: count.outcomes[usize::from(outcome::ABORTED)],
+            object,
+            rollbacks: 0,
+            thrown_away_ns: 0,
         })
-        .collect();
-    sites.sort_by_key(|site| std::cmp::Reverse((site.lost_ns, site.count)));
-    sites
+        .collect()
+}
+
+/// Adds up by line and type of object, whatever the kind of access; `conflicts` are sorted by cost.
+fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut objects: HashSet<(usize, &Option<Object>)> = HashSet::new();
+    fn kind(object: &Option<Object>) -> Option<(&str, &str)> {
+        object.as_ref().map(|o| (&*o.kind, &*o.advice))
+    }
+    for conflict in conflicts.iter().filter(|conflict| conflict.cost_ns() > 0) {
+        // What many wait for is where a transaction became irrevocable, not where they wait.
+        let irrevocable = [access::TOKEN, access::EXCLUSIVE]
+            .iter()
+            .any(|&code| conflict.access == access_name(code));
+        let (site, other) = match irrevocable && conflict.other.file.is_some() {
+            true => (&conflict.other, &conflict.site),
+            false => (&conflict.site, &conflict.other),
+        };
+        let line = |site: &Site| Site {
+            within: None,
+            ..site.clone()
+        };
+        let (site, other) = (line(site), line(other));
+        let same = |a: &Answer| a.site == site && kind(&a.object) == kind(&conflict.object);
+        let known = answers.iter().position(same);
+        let new = objects.insert((known.unwrap_or(answers.len()), &conflict.object));
+        if let Some(answer) = known.map(|index| &mut answers[index]) {
+            answer.more += u64::from(new);
+            answer.lost_ns = answer.lost_ns.saturating_add(conflict.cost_ns());
+            answer.count += conflict.count;
+        } else {
+            answers.push(Answer {
+                site,
+                other,
+                object: conflict.object.clone(),
+                more: 0,
+                lost_ns: conflict.cost_ns(),
+                count: conflict.count,
+            });
+        }
+    }
+    answers.sort_by_key(|answer| std::cmp::Reverse((answer.lost_ns, answer.count)));
+    // What costs less than a hundredth of all is no answer.
+    let all = answers.iter().map(|answer| answer.lost_ns / 100).sum();
+    answers.retain(|answer| answer.lost_ns > all);
+    answers
 }
 
 #[cfg(test)]
@@ -405,10 +557,12 @@ mod tests {
         let kinds = [
             (kind::PROCESS, 20),
             (kind::MODULE, 30),
-            (kind::CONFLICT, 46),
-            (kind::ABORT, 27),
+            (kind::SITE, 24),
+            (kind::OBJECT, 24),
+            (kind::CONFLICT, 58),
+            (kind::ABORT, 43),
             (kind::SLICE, 50),
-            (kind::IRREVOCABLE, 19),
+            (kind::IRREVOCABLE, 27),
             (kind::THREAD_END, 50),
         ];
         for (kind, length) in kinds {

@@ -4,6 +4,7 @@
 //! may be unloaded and another one take its place), to a file and an offset in it. Names and lines
 //! are looked up once per such place.
 
+use super::trace::HostSite;
 use addr2line::Loader;
 use object::{Object, ObjectSegment};
 use serde::Serialize;
@@ -19,6 +20,8 @@ pub enum Place {
     Unmapped(u64),
     /// Offset in the file of module number `module`.
     InFile { module: usize, offset: u64 },
+    /// In the program that an interpreter runs: a number of the trace.
+    Host(u32),
 }
 
 /// What a reader is told about a place.
@@ -32,6 +35,9 @@ pub struct Site {
     /// The functions that this one was inlined into, innermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inlined_into: Vec<String>,
+    /// Where execution was in code that this place, the interpreted program's own, had called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
     /// File name of the module.
     pub module: Option<String>,
     /// The source line, when the file can be read.
@@ -47,6 +53,25 @@ impl Site {
             _ => self.function.clone(),
         }
     }
+
+    /// Notes the code that the interpreter executed there.
+    pub fn within(&mut self, code: Site) {
+        let place = match (&code.file, code.line) {
+            (Some(file), Some(line)) => within(file, line, &code.function),
+            _ => code.function,
+        };
+        self.within = Some(match self.within.take() {
+            Some(library) => format!("{library}, {place}"),
+            None => place,
+        });
+    }
+}
+
+/// `random.py:250 in randrange`: a place in a library, the folder of which says nothing new.
+fn within(file: &str, line: u32, function: &str) -> String {
+    let file = Path::new(file);
+    let name = file.file_name().unwrap_or(file.as_os_str());
+    format!("{}:{line} in {function}", name.to_string_lossy())
 }
 
 /// Executable mappings of the traced process at the current point of the trace.
@@ -55,6 +80,8 @@ pub struct Mappings {
     modules: Vec<String>,
     /// By start address: end, offset in the file of the start, module.
     ranges: BTreeMap<u64, (u64, u64, usize)>,
+    /// Places of an interpreted program, by number.
+    pub host: HashMap<u32, HostSite>,
 }
 
 impl Mappings {
@@ -88,6 +115,14 @@ impl Mappings {
                         .insert(end, (other_end, offset + (end - other_start), module));
                 }
             }
+        }
+    }
+
+    /// The place in the interpreted program, or else that of the code.
+    pub fn place_of(&self, pc: u64, site: u32) -> Place {
+        match self.host.contains_key(&site) {
+            true => Place::Host(site),
+            false => self.place(pc),
         }
     }
 
@@ -153,9 +188,27 @@ impl<'a> Symbols<'a> {
                 ..Site::default()
             },
             Place::InFile { module, offset } => self.look_up(module, offset),
+            Place::Host(number) => self.host_site(number),
         };
         self.sites.insert(place, site.clone());
         site
+    }
+
+    fn host_site(&mut self, number: u32) -> Site {
+        let host = &self.mappings.host;
+        let Some(inner) = host.get(&number) else {
+            return Site::default();
+        };
+        let own = host.get(&inner.caller).unwrap_or(inner);
+        let called = host.contains_key(&inner.caller);
+        Site {
+            file: Some(self.shortened(&own.file)),
+            line: Some(own.line),
+            function: own.function.clone(),
+            within: called.then(|| within(&inner.file, inner.line, &inner.function)),
+            source: self.source_line(Path::new(&own.file), own.line),
+            ..Site::default()
+        }
     }
 
     fn look_up(&mut self, number: usize, offset: u64) -> Site {

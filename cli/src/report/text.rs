@@ -1,9 +1,9 @@
 //! The report for a terminal.
 
 use super::format::{count, counted, share, sparkline, spread, time};
-use super::summary::{ConflictSite, Summary, Thread};
+use super::summary::{Answer, ConflictSite, IrrevocableSite, Summary, Thread};
 use super::symbols::Site;
-use super::trace::Work;
+use super::trace::{Object, Work};
 use std::fmt::{self, Write};
 
 /// Buckets of the time line.
@@ -19,6 +19,7 @@ pub fn render(summary: &Summary, top: usize) -> String {
 
 fn write_all(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
     header(out, summary)?;
+    answers(out, summary)?;
     totals(out, summary)?;
     conflicts(out, summary, top)?;
     places(
@@ -38,12 +39,10 @@ fn write_all(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
     places(
         out,
         "What made transactions irrevocable",
-        summary.irrevocable.iter().map(|entry| {
-            (
-                format!("{}, {}", entry.what, counted(entry.count, "time")),
-                &entry.site,
-            )
-        }),
+        summary
+            .irrevocable
+            .iter()
+            .map(|entry| (irrevocable(entry), &entry.site)),
         top,
     )?;
     threads(out, summary)?;
@@ -80,6 +79,65 @@ fn header(out: &mut String, summary: &Summary) -> fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// How many answers are given: who wants more has the list of conflicts.
+pub const ANSWERS: usize = 5;
+
+/// The short answer for a program that an interpreter runs.
+fn answers(out: &mut String, summary: &Summary) -> fmt::Result {
+    if summary.answers.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nWhat holds it back")?;
+    writeln!(out, "  {}", cost(summary))?;
+    for (index, answer) in summary.answers.iter().take(ANSWERS).enumerate() {
+        write!(out, "{:>3}. {} lost: ", index + 1, time(answer.lost_ns))?;
+        writeln!(out, "{}", subject(answer))?;
+        site(out, "       ", &answer.site)?;
+        if answer.against() {
+            writeln!(out, "       against {}", place(&answer.other))?;
+        }
+        if let Some(advice) = advice(&answer.object) {
+            writeln!(out, "     > {advice}")?;
+        }
+    }
+    Ok(())
+}
+
+/// What share of the time was lost, and how.
+pub fn cost(summary: &Summary) -> String {
+    let work = &summary.totals.work;
+    format!(
+        "Of {} in transactions {} ({}) were lost: {} by waiting, {} in work that was rolled back.",
+        time(work.all_ns()),
+        time(work.lost_ns()),
+        share(work.lost_ns(), work.all_ns()),
+        time(work.waiting_ns),
+        time(work.aborted_ns)
+    )
+}
+
+/// `dict, key 'n' of counts, and 3 more`.
+pub fn subject(answer: &Answer) -> String {
+    match answer.more {
+        0 => what(&answer.object),
+        more => format!("{}, and {} more", what(&answer.object), count(more)),
+    }
+}
+
+/// `dict, key 'n' of counts`.
+pub fn what(object: &Option<Object>) -> String {
+    match object {
+        Some(object) if object.part.is_empty() => object.kind.clone(),
+        Some(object) => format!("{}, {}", object.kind, object.part),
+        None => "unknown memory".into(),
+    }
+}
+
+pub fn advice(object: &Option<Object>) -> Option<&str> {
+    let advice = &object.as_ref()?.advice;
+    (!advice.is_empty()).then_some(advice)
 }
 
 fn totals(out: &mut String, summary: &Summary) -> fmt::Result {
@@ -123,22 +181,40 @@ fn conflicts(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
     if summary.conflicts.is_empty() {
         return writeln!(out, "  none");
     }
-    let whole = summary.totals.conflict_lost_ns;
+    let whole = whole(summary);
     for (index, conflict) in summary.conflicts.iter().take(top).enumerate() {
         writeln!(
             out,
             "{:>3}. {} lost ({}), {}, {}",
             index + 1,
-            time(conflict.lost_ns),
-            share(conflict.lost_ns, whole),
+            time(conflict.cost_ns()),
+            share(conflict.cost_ns(), whole),
             counted(conflict.count, "time"),
             what_on(conflict)
         )?;
+        if conflict.object.is_some() {
+            writeln!(out, "       {}", what(&conflict.object))?;
+        }
         site(out, "       ", &conflict.site)?;
         site(out, "    vs ", &conflict.other)?;
         writeln!(out, "       {}", outcomes(conflict))?;
     }
     left_out(out, summary.conflicts.len(), top)
+}
+
+/// `inevitable, 3 times: lock, acquired`.
+pub fn irrevocable(entry: &IrrevocableSite) -> String {
+    let mut text = format!("{}, {}", entry.what, counted(entry.count, "time"));
+    if entry.object.is_some() {
+        text = format!("{text}: {}", what(&entry.object));
+    }
+    text
+}
+
+/// What all conflicts have cost.
+pub fn whole(summary: &Summary) -> u64 {
+    let sum = |sum: u64, conflict: &ConflictSite| sum.saturating_add(conflict.cost_ns());
+    summary.conflicts.iter().fold(0, sum)
 }
 
 /// `write of read on 3 granules`.
@@ -165,7 +241,13 @@ pub fn outcomes(conflict: &ConflictSite) -> String {
         .filter(|(_, number)| *number > 0)
         .map(|(name, number)| format!("{name} {}", count(*number)))
         .collect();
-    parts.join(", ")
+    let mut text = parts.join(", ");
+    if conflict.rollbacks > 0 {
+        let rollbacks = counted(conflict.rollbacks, "rollback");
+        let thrown = time(conflict.thrown_away_ns);
+        text = format!("{text}; {rollbacks} threw {thrown} of work away");
+    }
+    text
 }
 
 fn site(out: &mut String, lead: &str, site: &Site) -> fmt::Result {
@@ -185,6 +267,9 @@ pub fn place(site: &Site) -> String {
         if !text.starts_with(module.as_str()) {
             text = format!("{text} in {module}");
         }
+    }
+    if let Some(within) = &site.within {
+        text = format!("{text} (in {within})");
     }
     if !site.inlined_into.is_empty() {
         text = format!("{text} (inlined into {})", site.inlined_into.join(", "));

@@ -28,6 +28,11 @@ pub enum Record {
         cause: u8,
         pc: u64,
         lost_ns: u64,
+        site: u32,
+        /// Of the conflict that it was wounded in: its two sides, and what they wanted.
+        by_site: u32,
+        of_site: u32,
+        object: u32,
     },
     Slice {
         start: u64,
@@ -40,11 +45,21 @@ pub enum Record {
         thread: u16,
         pc: u64,
         exclusive: bool,
+        site: u32,
+        object: u32,
     },
     ThreadEnd {
         time: u64,
         thread: u16,
         work: Work,
+    },
+    Site {
+        number: u32,
+        site: HostSite,
+    },
+    Object {
+        number: u32,
+        object: Object,
     },
 }
 
@@ -59,6 +74,29 @@ pub struct Conflict {
     pub other_pc: u64,
     pub address: u64,
     pub lost_ns: u64,
+    pub site: u32,
+    pub other_site: u32,
+    pub object: u32,
+}
+
+/// A place in the program that an interpreter runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSite {
+    pub file: String,
+    pub function: String,
+    pub line: u32,
+    /// Number of the program's own place that called this one, which is in a library; or 0.
+    pub caller: u32,
+}
+
+/// What a conflict was about, in the interpreter's terms.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub struct Object {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub part: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub advice: String,
 }
 
 /// What a thread did in a slice of time, or in all.
@@ -246,6 +284,9 @@ fn decode(record_kind: u8, payload: &[u8]) -> Result<Option<Record>> {
             other_pc: fields.u64()?,
             address: fields.u64()?,
             lost_ns: fields.u64()?,
+            site: fields.number()?,
+            other_site: fields.number()?,
+            object: fields.number()?,
         }),
         kind::ABORT => Record::Abort {
             time: fields.u64()?,
@@ -253,6 +294,10 @@ fn decode(record_kind: u8, payload: &[u8]) -> Result<Option<Record>> {
             cause: fields.code("cause", CAUSES.len() as u8 - 1)?,
             pc: fields.u64()?,
             lost_ns: fields.u64()?,
+            site: fields.number()?,
+            by_site: fields.number()?,
+            of_site: fields.number()?,
+            object: fields.number()?,
         },
         kind::SLICE => Record::Slice {
             start: fields.u64()?,
@@ -271,6 +316,8 @@ fn decode(record_kind: u8, payload: &[u8]) -> Result<Option<Record>> {
             thread: fields.u16()?,
             pc: fields.u64()?,
             exclusive: fields.code("what", 1)? == 1,
+            site: fields.number()?,
+            object: fields.number()?,
         },
         kind::THREAD_END => Record::ThreadEnd {
             time: fields.u64()?,
@@ -281,6 +328,23 @@ fn decode(record_kind: u8, payload: &[u8]) -> Result<Option<Record>> {
                 committed_ns: fields.u64()?,
                 aborted_ns: fields.u64()?,
                 waiting_ns: fields.u64()?,
+            },
+        },
+        kind::SITE => Record::Site {
+            number: fields.u32()?,
+            site: HostSite {
+                line: fields.u32()?,
+                caller: fields.u32()?,
+                file: fields.text()?,
+                function: fields.text()?,
+            },
+        },
+        kind::OBJECT => Record::Object {
+            number: fields.u32()?,
+            object: Object {
+                kind: fields.text()?,
+                part: fields.text()?,
+                advice: fields.text()?,
             },
         },
         _ => return Ok(None),
@@ -306,6 +370,22 @@ impl Fields<'_> {
         let [code] = self.take()?;
         ensure!(code <= last, "{name} is {code}, the largest is {last}");
         Ok(code)
+    }
+
+    /// A field that older runtimes do not write: then it is 0.
+    fn number(&mut self) -> Result<u32> {
+        match self.rest {
+            [] => Ok(0),
+            _ => self.u32(),
+        }
+    }
+
+    /// Ended by a NUL.
+    fn text(&mut self) -> Result<String> {
+        let mut parts = self.rest.splitn(2, |&byte| byte == 0);
+        let (text, rest) = (parts.next().unwrap_or_default(), parts.next());
+        self.rest = rest.context("its payload ends in a text")?;
+        Ok(String::from_utf8_lossy(text).into_owned())
     }
 
     fn u16(&mut self) -> Result<u16> {
@@ -371,7 +451,9 @@ mod tests {
     #[test]
     fn unknown_kinds_and_longer_payloads_are_of_a_later_version() {
         let mut longer = vec![0; 8 + 2 + 8];
-        longer.extend([1, 99, 99]);
+        longer.push(1);
+        longer.extend([0; 8]);
+        longer.extend([99, 99]);
         let parts = [
             MAGIC.to_vec(),
             record(200, b"???"),
@@ -385,7 +467,9 @@ mod tests {
                 time: 0,
                 thread: 0,
                 pc: 0,
-                exclusive: true
+                exclusive: true,
+                site: 0,
+                object: 0,
             }]
         );
     }

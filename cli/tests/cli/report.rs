@@ -252,6 +252,90 @@ fn html_is_one_page_without_outside_resources() {
     settings().bind(|| insta::assert_snapshot!("html", html));
 }
 
+/// A Python program whose two threads count in one dict, draw from one generator, and print.
+fn interpreted(dir: &Path) -> Trace {
+    const MS: u64 = 1_000_000;
+    let source = "import random\n\ndef count(n):\n    counts['n'] += 1\n    draw()\n    print(n)\n";
+    std::fs::write(dir.join("app.py"), source).unwrap();
+    let app = dir.join("app.py");
+    let app = app.to_str().unwrap();
+    let mut trace = Trace::new();
+    trace
+        .process(4711, "python3.13 app.py")
+        .module(0x1000, 0x2000, 0, "/nonexistent/python3.13")
+        .site(1, (app, 4, "count"), 0)
+        .site(2, (app, 5, "draw"), 0)
+        .site(3, ("/lib/python3.13/random.py", 250, "Random.randrange"), 2)
+        .site(4, (app, 6, "count"), 0)
+        .object(
+            1,
+            ["dict", "key 'n' of counts", "count in a <local> variable"],
+        )
+        .object(2, ["Random", "state of the generator", ""])
+        .object(3, ["lock", "acquired", "use atomic blocks"])
+        .object(
+            4,
+            ["dict", "key 'm' of counts", "count in a <local> variable"],
+        );
+    let mut met = |time: u64, access: u8, lost_ns: u64, numbers: [u32; 3]| {
+        let start = trace.bytes.len();
+        let conflict = Conflict {
+            time: time * MS,
+            threads: (1, 2),
+            access,
+            outcome: u8::from(time % 2 == 0),
+            pcs: (0x1010 + time, 0x1020),
+            address: 0x6000_0000,
+            lost_ns,
+        };
+        trace.conflict(conflict).with(start, &numbers);
+    };
+    for time in 0..20 {
+        met(time, (time % 3) as u8, MS, [1, 1, 1]);
+        met(time, 0, MS / 10, [3, 3, 2]);
+        // Waits at different lines for who has the lock.
+        met(time, 3, MS / 5, [1 + time as u32 % 2, 4, 3]);
+    }
+    met(90, 0, 2_000, [0, 1, 0]);
+    met(91, 0, MS / 2, [1, 1, 4]);
+    let start = trace.bytes.len();
+    trace
+        .abort(40 * MS, 2, 0, 0x1030, 7 * MS)
+        .with(start, &[1, 1, 1, 1]);
+    let start = trace.bytes.len();
+    trace
+        .irrevocable(50 * MS, 1, 0x1040, 0)
+        .with(start, &[4, 3]);
+    trace
+        .thread_end(100 * MS, 1, [90, 0, 60 * MS, 0, 30 * MS])
+        .thread_end(100 * MS, 2, [90, 1, 80 * MS, 7 * MS, 5 * MS]);
+    trace
+}
+
+#[test]
+fn an_interpreted_program_is_reported_in_its_own_terms() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &interpreted(dir.path()).bytes);
+    let text = stdout(&mut ame(dir.path()));
+    settings().bind(|| insta::assert_snapshot!("interpreted", text));
+}
+
+#[test]
+fn the_page_gives_the_short_answer_first() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &interpreted(dir.path()).bytes);
+    ame(dir.path())
+        .args(["--html", "out.html"])
+        .assert()
+        .success();
+    let html = std::fs::read_to_string(dir.path().join("out.html")).unwrap();
+    let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text}: {html}"));
+    assert!(at("dict, key 'n' of counts") < at("app.py:4 in count"));
+    assert!(at("app.py:4 in count") < at("count in a &lt;local&gt; variable"));
+    assert!(at("count in a &lt;local&gt; variable") < at("class=\"tiles\""));
+    assert!(at("class=\"tiles\"") < at("app.py:5 in draw (in random.py:250 in Random.randrange)"));
+}
+
 #[test]
 fn without_debug_information_symbols_and_offsets_are_shown() {
     let with_lines = Program::new(&["-g"]);

@@ -82,6 +82,33 @@ impl Trace {
         self.record(kind::MODULE, payload)
     }
 
+    /// A place in an interpreted program; `caller` is 0 or the number of another.
+    pub fn site(&mut self, number: u32, at: (&str, u32, &str), caller: u32) -> &mut Self {
+        let (file, line, function) = at;
+        let payload = fields()
+            .u32(number)
+            .u32(line)
+            .u32(caller)
+            .bytes(format!("{file}\0{function}\0").as_bytes());
+        self.record(kind::SITE, payload)
+    }
+
+    /// Type, part, advice.
+    pub fn object(&mut self, number: u32, texts: [&str; 3]) -> &mut Self {
+        let texts = texts.map(|text| format!("{text}\0")).concat();
+        self.record(kind::OBJECT, fields().u32(number).bytes(texts.as_bytes()))
+    }
+
+    /// The record made last, with numbers of sites and objects at its end.
+    pub fn with(&mut self, start: usize, numbers: &[u32]) -> &mut Self {
+        for number in numbers {
+            self.bytes.extend(number.to_le_bytes());
+        }
+        let length = (self.bytes.len() - start - 4) as u16;
+        self.bytes[start + 2..start + 4].copy_from_slice(&length.to_le_bytes());
+        self
+    }
+
     pub fn conflict(&mut self, conflict: Conflict) -> &mut Self {
         let payload = fields()
             .u64(conflict.time)

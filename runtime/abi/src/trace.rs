@@ -5,6 +5,10 @@
 //! here. Unknown kinds are skipped by their length, so old readers read newer traces. Times are
 //! nanoseconds since the trace was opened; addresses are as in the traced process. A trace may end
 //! in the middle of a record when the process was killed: readers keep what is whole and say so.
+//!
+//! Fields after a `+` were added later: a payload that ends before them is of an older runtime, and
+//! they are 0. They are numbers of SITE and OBJECT records, which come before their first use: the
+//! program and the data of an interpreter that runs on the runtime, in its own terms. 0 is unknown.
 
 /// First eight bytes of a trace; the last is the format version.
 pub const MAGIC: [u8; 8] = *b"AMETRC\0\x01";
@@ -17,21 +21,31 @@ pub mod kind {
     /// mapping. Later MODULE records replace earlier overlapping ones.
     pub const MODULE: u8 = 2;
     /// `u64 time, u16 thread, u16 other, u8 access, u8 outcome, u64 pc, u64 other_pc,
-    /// u64 address, u64 lost_ns`. One resolved conflict. `access` and `outcome` are below;
-    /// `other_pc` is 0 when unknown; `address` is the first byte of the granule.
+    /// u64 address, u64 lost_ns + u32 site, u32 other_site, u32 object`. One resolved conflict.
+    /// `access` and `outcome` are below; `other_pc` is 0 when unknown; `address` is the first byte of
+    /// the granule. Of a wait for an irrevocable transaction, the other side is where that became so,
+    /// and `object` is the reason.
     pub const CONFLICT: u8 = 3;
-    /// `u64 time, u16 thread, u8 cause, u64 pc, u64 lost_ns`. One rollback; `lost_ns` is the time
-    /// since its begin.
+    /// `u64 time, u16 thread, u8 cause, u64 pc, u64 lost_ns + u32 site, u32 by_site, u32 of_site,
+    /// u32 object`. One rollback; `lost_ns` is the time since its begin. The last three are those of
+    /// the conflict that it was wounded in, as its CONFLICT record has them.
     pub const ABORT: u8 = 4;
     /// `u64 start, u64 length, u16 thread, u32 commits, u32 aborts, u64 committed_ns,
     /// u64 aborted_ns, u64 waiting_ns`. What a thread did in one slice of the time line.
     pub const SLICE: u8 = 5;
-    /// `u64 time, u16 thread, u64 pc, u8 what`. The transaction became inevitable (0) or
-    /// exclusive (1); `pc` is the call that made it so.
+    /// `u64 time, u16 thread, u64 pc, u8 what + u32 site, u32 object`. The transaction became
+    /// inevitable (0) or exclusive (1); `pc` is the call that made it so, `object` the reason.
     pub const IRREVOCABLE: u8 = 6;
     /// `u64 time, u16 thread, u64 commits, u64 aborts, u64 committed_ns, u64 aborted_ns,
     /// u64 waiting_ns`. Totals of a thread when it ended or the trace was closed.
     pub const THREAD_END: u8 = 7;
+    /// `u32 number, u32 line, u32 caller`, then file and function, each ended by a NUL. A place in
+    /// the interpreted program. `caller` is 0, or the nearest place among its callers that is the
+    /// program's own, where the place itself is in a library.
+    pub const SITE: u8 = 8;
+    /// `u32 number`, then three texts, each ended by a NUL: type of an object, what of it, and what
+    /// may help when it is in the way often (may be empty).
+    pub const OBJECT: u8 = 9;
 }
 
 /// What the reporting thread wanted (`access`).

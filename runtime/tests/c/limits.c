@@ -455,6 +455,109 @@ static void statistics(ARGS)
     EQUAL(ame_should_commit(), 0);
 }
 
+/* --- an interpreter's conflict reports ----------------------------------------------------------- */
+static __thread uint32_t where;
+static uint32_t thing, reason;
+static struct word *block;
+static size_t block_bytes;
+static volatile int written;
+
+static uint32_t host_site(void) { return where; }
+static uint32_t host_object(const void *addr, const void *start, size_t bytes)
+{
+    if (addr == NULL)
+        return reason;
+    if (addr != (void *)&block[2].v)
+        return 0;
+    CHECK(start == block);
+    block_bytes = bytes;
+    return thing;
+}
+
+static void *writes_first(void *site)
+{
+    where = (uint32_t)(uintptr_t)site;
+    /* Rolled back, it has met the other already. */
+    if (ame_begin() == 0) {
+        W(block[2].v, 1);
+        written = 1;
+        while (!ame_should_commit())
+            poll();
+    }
+    ame_commit();
+    return NULL;
+}
+static void *becomes_inevitable(void *site)
+{
+    where = (uint32_t)(uintptr_t)site;
+    /* Rolled back, it has met the other already. */
+    if (ame_begin() == 0) {
+        ame_inevitable();
+        written = 1;
+        while (!ame_should_commit())
+            poll();
+    }
+    ame_commit();
+    return NULL;
+}
+
+static void interpreter(ARGS)
+{
+    UNUSED;
+    uint32_t library = ame_host_site("lib.x", "called", 7, ame_host_site("app.x", "f", 3, 0));
+    uint32_t other = ame_host_site("app.x", "g", 5, 0);
+    CHECK(library != 0 && other != 0 && other != library);
+    EQUAL(ame_host_site("app.x", "g", 5, 0), other);
+    struct ame_host_place place;
+    CHECK(ame_host_get_site(library, &place) && strcmp(place.function, "called") == 0);
+    CHECK(place.line == 7 && ame_host_get_site(place.caller, &place) && place.line == 3);
+    CHECK(!ame_host_get_site(0, &place) && !ame_host_get_site(1000, &place));
+    thing = ame_host_object("table", "word 2", "use another");
+    reason = ame_host_object("output", "", "");
+    struct ame_host_thing object;
+    CHECK(ame_host_get_object(thing, &object) && strcmp(object.part, "word 2") == 0);
+
+    block = ame_malloc(5 * sizeof *block);
+    CHECK(ame_host_readable(block, 80) && ame_host_readable(w, 1));
+    CHECK(!ame_host_readable(NULL, 1) && !ame_host_readable((void *)-8, 8) &&
+          !ame_host_readable((void *)-8, 16));
+    ame_set_host(host_site, host_object);
+    ame_set_watch(1);
+    where = library;
+    struct ame_conflict seen[2];
+    void *(*first[])(void *) = {writes_first, becomes_inevitable};
+    for (int i = 0; i < 2; i++) {
+        written = 0;
+        pthread_t id = spawn(first[i], (void *)(uintptr_t)other);
+        while (!written)
+            sched_yield();
+        ame_begin();
+        W(block[2].v, 2);
+        if (i == 1)
+            ame_inevitable();
+        ame_commit();
+        join(id);
+        EQUAL(ame_host_conflicts(seen, 2), i + 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        EQUAL(seen[i].site, library);
+        EQUAL(seen[i].other_site, other);
+        EQUAL(seen[i].count, 1);
+        EQUAL(seen[i].object, seen[i].access == 1 ? thing : reason);
+        CHECK(seen[i].ns_lost > 0);
+    }
+    CHECK(seen[0].access + seen[1].access == 1 + 3 && seen[0].ns_lost >= seen[1].ns_lost);
+    CHECK(block_bytes >= 5 * sizeof *block);
+    EQUAL(ame_host_conflicts(NULL, 0), 2);
+
+    struct ame_host_thread threads[4];
+    EQUAL(ame_host_threads(threads, 4), 1);
+    EQUAL(threads[0].os_id, (uint64_t)getpid());
+    EQUAL(threads[0].stats[1], 2);
+    ame_free(block);
+    CHECK(ame_host_readable(block, 80));
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
@@ -476,6 +579,7 @@ int main(int argc, char **argv)
         {"retry_wakes_up", retry_wakes_up},
         {"fork_beside_transactions", fork_beside_transactions},
         {"statistics", statistics},
+        {"interpreter", interpreter},
         {NULL, NULL},
     };
     return run_case(cases, argc, argv);

@@ -77,6 +77,7 @@ ame_cpython() {
   stage "AME CPython: solo, always in transactions, with rollbacks at random; everything shared"
   whole tests/cpython/modes
   whole "${CARGO_TARGET_DIR:-target}/release/ame" python run tests/cpython/torture.py 20
+  whole "${CARGO_TARGET_DIR:-target}/release/ame" python run tests/cpython/atomic_locks.py
 }
 
 stages=("$@")

@@ -27,6 +27,13 @@ EDITS = (
     ("Python/ceval.c",
      "exit_unwind:\n    assert(_PyErr_Occurred(tstate));\n",
      "AME_PY_CHANGE()\nexit_unwind:\n    assert(_PyErr_Occurred(tstate));\n"),
+    # Where an atomic block begins, the copy without barriers is left at once.
+    ("Python/generated_cases.c.h",
+     "            stack_pointer[-1] = exit;\n            stack_pointer[0] = res;\n            stack_pointer += 1;\n"
+     "            DISPATCH();\n        }\n\n        TARGET(BINARY_OP) {\n",
+     "            stack_pointer[-1] = exit;\n            stack_pointer[0] = res;\n            stack_pointer += 1;\n"
+     "            AME_PY_BLOCK()\n"
+     "            DISPATCH();\n        }\n\n        TARGET(BINARY_OP) {\n"),
     # The history of a branch: read by the second tier only, which is not built.
     ("Python/generated_cases.c.h",
      "this_instr[1].cache = (this_instr[1].cache << 1) |",

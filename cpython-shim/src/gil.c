@@ -49,6 +49,7 @@ thread_ended(void *pointer)
 {
     struct ame_py_thread *self = pointer;
     pthread_mutex_lock(&mutex);
+    self->waits_for_ever = 0;
     self->next_free = free_threads;
     free_threads = self;
     pthread_mutex_unlock(&mutex);
@@ -98,6 +99,9 @@ ame_py_new_self(void)
     self->mode = AME_PY_OUTSIDE;
     /* Its last owner may have ended in a wait. */
     self->parks = self->kept = self->atomic = self->bare = 0;
+    self->waits_for_ever = self->internal = self->asked = self->stuck = self->refused = 0;
+    self->block = NULL;
+    self->block_moves = 0;
     ame_py_self = self;
     pthread_setspecific(exit_key, self);
     return self;
@@ -255,7 +259,7 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     pthread_mutex_lock(&mutex);
     waiting++;
     /* Who was asked to drop the GIL wants it back: both run in parallel then. */
-    int company = 0;
+    int company = self->asked;
     while (solo != NULL) {
         company = 1;
         ame_py_request_drop(solo);

@@ -126,6 +126,15 @@ int ame_is_fresh(const void *addr);
  * stack, parts of which plain code of other threads may write to (the entry of a waiter in a list). */
 void ame_inevitable_from_begin(void);
 
+/* For locks that are words of plain code. The token: nobody else becomes inevitable while this transaction
+ * holds it, to its end, and nobody wounds it; but it can still be rolled back, by itself. */
+void ame_hold_token(void);
+/* Whether the calling thread is in a transaction that can be rolled back. */
+int ame_revocable(void);
+/* Rolls it back, for the sake of such a lock, and starts it again. What it waits for meanwhile, an action of
+ * ame_on_abort() does. */
+void ame_roll_back(void) __attribute__((noreturn));
+
 /* Headers: a promise that a granule with a reference count holds nothing else that transactions
  * write with locks. A thread then locks a count when it first changes it (counts that several
  * threads change at once go on as deltas; a negative count is one that nobody changes). Own region:

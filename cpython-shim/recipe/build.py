@@ -41,7 +41,7 @@ class Build:
 
 
 def configure(tree, prefix, compiler, log):
-    env = clean_env(CC=compiler.cc, **compiler.env)
+    env = clean_env(CC=compiler.cc, **compiler.env, **compiler.configure)
     logged(["./configure", f"--prefix={prefix}", *CONFIGURE, *compiler.flags], log, cwd=tree, env=env,
            what=f"configure of CPython ({compiler.name})", remedy=REMEDY)
 

@@ -38,6 +38,12 @@ EDITS = (
     ("Python/generated_cases.c.h",
      "this_instr[1].cache = (this_instr[1].cache << 1) |",
      "if (0) this_instr[1].cache = (this_instr[1].cache << 1) |", 8),
+    # A platform of its own: pip installs no wheel with code of another compiler, but builds it from source, and
+    # other Pythons do not get ours from its cache. What only helps to build a package (cmake, say) may be any.
+    ("Lib/sysconfig/__init__.py",
+     "            return  f\"{osname}-{machine}\"\n",
+     "            building = any(\"pip-build-env-\" in word for word in sys.orig_argv)\n"
+     "            return f\"{osname}-{machine}\" + (\"\" if building else \"-ame\")\n"),
     # How often until an instruction is specialised.
     ("Python/ceval_macros.h",
      "        (COUNTER) = advance_backoff_counter((COUNTER)); \\\n",

@@ -128,6 +128,10 @@ void
 ame_py_block_ends(struct ame_py_thread *self)
 {
     self->stuck = 0;
+    if (self->mode == AME_PY_PARALLEL && !ame_revocable()) {
+        /* Requests inside of the block were not heard. */
+        ame_py_request_drop(self);
+    }
     if (self->n_held == 0) {
         return;
     }

@@ -58,6 +58,7 @@ thread_ended(void *pointer)
 
 static void received(void **fields, size_t n);
 static void somebody_waits(void);
+static void plain_code_comes(void);
 static void stop_clock(void);
 
 static void
@@ -69,6 +70,7 @@ init_once(void)
     pthread_atfork(stop_clock, NULL, NULL);
     ame_set_heirs(received);
     ame_set_wait_hook(somebody_waits);
+    (void)plain_code_comes;
     /* Beside ob_refcnt there is only ob_type. */
     ame_set_headers(1);
     ame_set_fenced(1);
@@ -225,6 +227,18 @@ somebody_waits(void)
         }
     }
     pthread_mutex_unlock(&mutex);
+}
+
+/* An extension module without barriers is called: the thread is bare until its evaluation loop looks at
+ * requests again, also in transactions that begin inside of the extension. */
+static void
+plain_code_comes(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (self != NULL && self->mode == AME_PY_PARALLEL) {
+        self->bare = 1;
+        ame_py_request_drop(self);
+    }
 }
 
 /* --- take and drop ----------------------------------------------------------------------------- */

@@ -194,6 +194,8 @@ void ame_set_heirs(void (*receive)(void **fields, size_t n));
 int ame_is_fresh(const void *address);
 void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));
+void ame_set_plain_hook(void (*hook)(void));
+int ame_is_instrumented(const void *address);
 void ame_hold_token(void);
 int ame_revocable(void);
 _Noreturn void ame_roll_back(void);

@@ -113,6 +113,12 @@ void *ame_per_thread(void *addr, size_t len);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_wait_hook(void (*hook)(void));
 
+/* Called in a transaction, which is exclusive, before code that nothing is known of: the transactions that
+ * begin inside of such code have to be exclusive as well, which only the glue can know. */
+void ame_set_plain_hook(void (*hook)(void));
+/* Whether the program or shared library that holds the address was compiled with the plugin. */
+int ame_is_instrumented(const void *addr);
+
 /* fn(arg) is called when the transaction will certainly commit, before it gives anything up: nobody
  * else has seen its effects, and what it has read is still as it was. Forgotten when it is rolled back.
  * For memory without barriers that must not tell of a transaction that never happened; fn is plain

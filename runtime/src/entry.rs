@@ -833,6 +833,16 @@ pub extern "C" fn ame_set_wait_hook(hook: Option<extern "C" fn()>) {
     crate::protocol::WAIT_HOOK.set(hook);
 }
 
+#[no_mangle]
+pub extern "C" fn ame_set_plain_hook(hook: Option<extern "C" fn()>) {
+    module::PLAIN_HOOK.set(hook);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_is_instrumented(address: *const c_void) -> i32 {
+    module::is_registered(address as usize) as i32
+}
+
 /// # Safety
 /// `out` is valid.
 #[no_mangle]

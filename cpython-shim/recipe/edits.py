@@ -39,11 +39,13 @@ EDITS = (
      "this_instr[1].cache = (this_instr[1].cache << 1) |",
      "if (0) this_instr[1].cache = (this_instr[1].cache << 1) |", 8),
     # A platform of its own: pip installs no wheel with code of another compiler, but builds it from source, and
-    # other Pythons do not get ours from its cache. What only helps to build a package (cmake, say) may be any.
+    # other Pythons do not get ours from its cache. What only helps to build a package (cmake, say) may be any, and
+    # all may where users say so.
     ("Lib/sysconfig/__init__.py",
      "            return  f\"{osname}-{machine}\"\n",
-     "            building = any(\"pip-build-env-\" in word for word in sys.orig_argv)\n"
-     "            return f\"{osname}-{machine}\" + (\"\" if building else \"-ame\")\n"),
+     "            any_will_do = os.environ.get(\"AME_WHEELS\", \"0\") not in (\"\", \"0\") or any(\n"
+     "                \"pip-build-env-\" in word for word in sys.orig_argv)\n"
+     "            return f\"{osname}-{machine}\" + (\"\" if any_will_do else \"-ame\")\n"),
     # How often until an instruction is specialised.
     ("Python/ceval_macros.h",
      "        (COUNTER) = advance_backoff_counter((COUNTER)); \\\n",

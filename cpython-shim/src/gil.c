@@ -70,7 +70,7 @@ init_once(void)
     pthread_atfork(stop_clock, NULL, NULL);
     ame_set_heirs(received);
     ame_set_wait_hook(somebody_waits);
-    (void)plain_code_comes;
+    ame_set_plain_hook(plain_code_comes);
     /* Beside ob_refcnt there is only ob_type. */
     ame_set_headers(1);
     ame_set_fenced(1);

@@ -266,6 +266,22 @@ exit_thread(void)
     pthread_exit(NULL);
 }
 
+/* Whether another thread has run beside this one in the last two milliseconds. A thread that gives the GIL up
+ * for short stretches (reading a file, say) is often the only one for a moment; to go solo costs more than that,
+ * and its next transactions are exclusive, because it is bare then. With the mutex. */
+static int
+had_company(int has_it)
+{
+    static struct timespec last;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (has_it) {
+        last = now;
+        return 1;
+    }
+    return (now.tv_sec - last.tv_sec) * 1000000000 + now.tv_nsec - last.tv_nsec < 2000000;
+}
+
 /* Joins those who run. The mode it returns says whether a transaction has to begin. */
 static enum ame_py_mode
 join_in(struct ame_py_thread *self, PyThreadState *tstate)
@@ -287,7 +303,8 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     waiting--;
     attached++;
     enum ame_py_mode mode;
-    if (attached == 1 && waiting == 0 && !company && !always) {
+    company = had_company(company || attached > 1 || waiting != 0);
+    if (!company && !always) {
         mode = AME_PY_SOLO;
         solo = self;
         self->bare = 1;

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 
-from . import edits, shim, source
+from . import edits, extension, shim, source
 from .cache import Failure, digest, entry, say, show
 from .run import clean_env, logged, output, tail
 
@@ -110,6 +110,8 @@ def build_in(result, compiler, jobs):
     make(tree, compiler, log, jobs, *words)
     say("installing")
     make(tree, compiler, log, jobs, *words, "altinstall")
+    if compiler.name == "parallel":
+        extension.write(result, compiler)
     check_modules(result, ("ame", *REQUIRED) if compiler.name == "parallel" else REQUIRED)
     say(f"CPython ({compiler.name}) done after {time.monotonic() - start:.0f} s")
 

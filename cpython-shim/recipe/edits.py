@@ -43,9 +43,9 @@ EDITS = (
     # all may where users say so.
     ("Lib/sysconfig/__init__.py",
      "            return  f\"{osname}-{machine}\"\n",
-     "            any_will_do = os.environ.get(\"AME_WHEELS\", \"0\") not in (\"\", \"0\") or any(\n"
-     "                \"pip-build-env-\" in word for word in sys.orig_argv)\n"
-     "            return f\"{osname}-{machine}\" + (\"\" if any_will_do else \"-ame\")\n"),
+     "            own = machine == \"x86_64\" and os.environ.get(\"AME_WHEELS\", \"0\") in (\"\", \"0\") \\\n"
+     "                and not any(\"pip-build-env-\" in word for word in sys.orig_argv)\n"
+     "            return f\"{osname}-{machine}\" + (\"-ame\" if own else \"\")\n"),
     # How often until an instruction is specialised.
     ("Python/ceval_macros.h",
      "        (COUNTER) = advance_backoff_counter((COUNTER)); \\\n",

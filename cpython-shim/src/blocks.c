@@ -127,7 +127,7 @@ ame_py_locks_rolled_back(struct ame_py_thread *self)
 void
 ame_py_block_ends(struct ame_py_thread *self)
 {
-    self->stuck = 0;
+    self->stuck = self->gave_way = 0;
     if (self->mode == AME_PY_PARALLEL && !ame_revocable()) {
         /* Requests inside of the block were not heard. */
         ame_py_request_drop(self);
@@ -154,6 +154,8 @@ ame_py_block_ends(struct ame_py_thread *self)
 #define AGAIN_NS 100000000
 /* So many times in a row nobody else could run: then nobody will. */
 #define ENOUGH 8
+/* How often a block gives way for locks of the interpreter's own. */
+#define MOST_TIMES 50
 
 /* Whether all other threads wait for ever. Who is not attached for another reason may come back. */
 static int
@@ -302,7 +304,9 @@ ame_py_block_acquire_internal(struct ame_py_thread *self, void *lock)
     if (ame_py_block_acquire(self, lock, &ame_py_semaphore, 0) == PY_LOCK_ACQUIRED) {
         return 1;
     }
-    if (self->mode == AME_PY_PARALLEL && ame_py_find_held(self, lock) == NULL) {
+    /* Not for ever: a file whose lock this thread has taken before the block says so when it cannot have it. */
+    if (self->mode == AME_PY_PARALLEL && ame_py_find_held(self, lock) == NULL &&
+        self->gave_way++ < MOST_TIMES) {
         give_way(self, lock, &ame_py_semaphore);
     }
     return 0;

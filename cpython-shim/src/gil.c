@@ -101,9 +101,9 @@ ame_py_new_self(void)
     self->mode = AME_PY_OUTSIDE;
     /* Its last owner may have ended in a wait. */
     self->parks = self->kept = self->atomic = self->bare = 0;
-    self->waits_for_ever = self->internal = self->asked = self->stuck = self->refused = 0;
+    self->waits_for_ever = self->internal = self->asked = self->stuck = self->refused = self->gave_way = 0;
+    self->n_held = self->block_moves = 0;
     self->block = NULL;
-    self->block_moves = 0;
     ame_py_self = self;
     pthread_setspecific(exit_key, self);
     return self;
@@ -507,6 +507,7 @@ ame_py_recreate_gil(struct _gil_runtime_state *gil)
         if (t != self) {
             t->tstate = NULL;
             t->mode = AME_PY_OUTSIDE;
+            t->waits_for_ever = 0;
         }
     }
     __atomic_store_n(&gil->locked, 1, __ATOMIC_RELAXED);

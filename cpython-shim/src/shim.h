@@ -83,8 +83,8 @@ struct ame_py_thread {
     PyObject *block;
     int block_moves;
     /* Locks of the block; the one that it waits for after a rollback, how often in vain because all wait;
-     * a wait was refused. */
-    int n_held, stuck, refused;
+     * a wait was refused; how often it has given way for the interpreter's own locks. */
+    int n_held, stuck, refused, gave_way;
     struct ame_py_held held[MOST_HELD];
     void *awaited;
     const struct ame_py_lock_kind *awaited_kind;

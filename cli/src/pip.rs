@@ -31,10 +31,9 @@ pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
         .recipe()?
         .with_file_name("python/ame_pip.py");
     if let Some(environment) = std::env::var_os("VIRTUAL_ENV").filter(|path| !path.is_empty()) {
-        return become_pip(
-            &PathBuf::from(environment).join("bin/python"),
-            &script,
-            arguments,
+        let interpreter = PathBuf::from(environment).join("bin/python");
+        return become_pip(&interpreter, &script, arguments).context(
+            "VIRTUAL_ENV names an environment that cannot be used: unset it, or make it anew",
         );
     }
     python::with_ame_cpython(|interpreter| become_pip(&interpreter, &script, arguments))

@@ -74,10 +74,14 @@ cpython() {
 }
 
 ame_cpython() {
-  stage "AME CPython: solo, always in transactions, with rollbacks at random; conflict reports; everything shared"
-  whole tests/cpython/modes
-  whole tests/cpython/conflicts
-  whole "${CARGO_TARGET_DIR:-target}/release/ame" python run tests/cpython/torture.py 20
+    stage "AME CPython: solo, always in transactions, with rollbacks at random; conflict reports; everything shared; locks; extensions"
+    whole tests/cpython/modes
+    whole tests/cpython/conflicts
+    local program
+    for program in "torture.py 20" atomic_locks.py extensions.py; do
+        # shellcheck disable=SC2086
+        whole "${CARGO_TARGET_DIR:-target}/release/ame" python run tests/cpython/$program
+    done
 }
 
 stages=("$@")

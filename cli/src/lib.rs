@@ -1,7 +1,7 @@
 //! The program `ame`: one module per subcommand.
 //!
-//! `ame cc` and `ame c++` do not go through clap: every argument that is not ours belongs to clang
-//! and reaches it as it was written.
+//! `ame cc`, `ame c++` and `ame pip` do not go through clap: every argument that is not ours belongs to
+//! clang or pip and reaches it as it was written.
 
 #![forbid(unsafe_op_in_unsafe_fn)]
 
@@ -11,6 +11,7 @@ mod completions;
 mod doctor;
 mod locate;
 mod output;
+mod pip;
 mod python;
 mod report;
 
@@ -32,7 +33,7 @@ A first program:
   ame report bank.trace                   the source lines that cost the most
 
 A Python program whose threads run in parallel:
-  ame python run app.py
+  ame python run app.py                   with packages: ame pip install NAME
 
 A whole project:
   CC='ame cc' ./configure && make         or: make CC='ame cc'
@@ -69,6 +70,13 @@ enum Command {
     Report(report::Args),
     /// Build and run CPython whose threads run in parallel
     Python(python::Args),
+    /// Install Python packages for AME CPython, compiled with `ame cc`
+    #[command(disable_help_flag = true, after_help = pip::HELP)]
+    Pip {
+        /// Arguments of pip
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -79,6 +87,7 @@ pub fn main() -> ExitCode {
     match args.next().as_deref().and_then(|word| word.to_str()) {
         Some("cc") => return compile(Language::C, args.collect()),
         Some("c++") => return compile(Language::Cxx, args.collect()),
+        Some("pip") => return exit_code(pip::run(&args.collect::<Vec<_>>())),
         _ => {}
     }
     let result = match Cli::parse().command {
@@ -88,8 +97,13 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Report(args) => report::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Python(args) => python::run(&args),
+        Command::Pip { arguments } => pip::run(&arguments),
         Command::Completions(args) => completions::run::<Cli>(&args).map(|()| ExitCode::SUCCESS),
     };
+    exit_code(result)
+}
+
+fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {

@@ -90,6 +90,15 @@ fn show(interpreter: PathBuf) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Goes on with the interpreter whose threads run in parallel.
+pub fn with_ame_cpython(then: impl FnOnce(PathBuf) -> Result<ExitCode>) -> Result<ExitCode> {
+    let which = Which {
+        gil: false,
+        free_threaded: false,
+    };
+    with_interpreter(&which, None, then)
+}
+
 /// Has the recipe make the interpreter, or find it, and goes on with it. The recipe says itself what
 /// goes wrong.
 fn with_interpreter(

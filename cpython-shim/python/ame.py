@@ -63,9 +63,10 @@ else:
     _lock = threading.RLock()
     _depth = threading.local()
 
-    def _enter():
+    def _enter(block):
         _lock.acquire()
         _depth.value = getattr(_depth, "value", 0) + 1
+        return True
 
     def _leave():
         if not is_atomic():
@@ -154,7 +155,9 @@ class _Atomic:
     """Context manager and decorator. Blocks nest; the outermost one counts."""
 
     def __enter__(self):
-        _enter()
+        # Between two calls the interpreter may begin a transaction that can be rolled back.
+        while not _enter(self):
+            pass
         return self
 
     def __exit__(self, kind, value, traceback):

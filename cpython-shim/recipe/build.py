@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 
-from . import edits, shim, source
+from . import edits, extension, shim, source
 from .cache import Failure, digest, entry, say, show
 from .run import clean_env, logged, output, tail
 
@@ -41,7 +41,7 @@ class Build:
 
 
 def configure(tree, prefix, compiler, log):
-    env = clean_env(CC=compiler.cc, **compiler.env)
+    env = clean_env(CC=compiler.cc, **compiler.env, **compiler.configure)
     logged(["./configure", f"--prefix={prefix}", *CONFIGURE, *compiler.flags], log, cwd=tree, env=env,
            what=f"configure of CPython ({compiler.name})", remedy=REMEDY)
 
@@ -110,6 +110,8 @@ def build_in(result, compiler, jobs):
     make(tree, compiler, log, jobs, *words)
     say("installing")
     make(tree, compiler, log, jobs, *words, "altinstall")
+    if compiler.name == "parallel":
+        extension.write(result, compiler)
     check_modules(result, ("ame", *REQUIRED) if compiler.name == "parallel" else REQUIRED)
     say(f"CPython ({compiler.name}) done after {time.monotonic() - start:.0f} s")
 

@@ -27,10 +27,25 @@ EDITS = (
     ("Python/ceval.c",
      "exit_unwind:\n    assert(_PyErr_Occurred(tstate));\n",
      "AME_PY_CHANGE()\nexit_unwind:\n    assert(_PyErr_Occurred(tstate));\n"),
+    # Where an atomic block begins, the copy without barriers is left at once.
+    ("Python/generated_cases.c.h",
+     "            stack_pointer[-1] = exit;\n            stack_pointer[0] = res;\n            stack_pointer += 1;\n"
+     "            DISPATCH();\n        }\n\n        TARGET(BINARY_OP) {\n",
+     "            stack_pointer[-1] = exit;\n            stack_pointer[0] = res;\n            stack_pointer += 1;\n"
+     "            AME_PY_BLOCK()\n"
+     "            DISPATCH();\n        }\n\n        TARGET(BINARY_OP) {\n"),
     # The history of a branch: read by the second tier only, which is not built.
     ("Python/generated_cases.c.h",
      "this_instr[1].cache = (this_instr[1].cache << 1) |",
      "if (0) this_instr[1].cache = (this_instr[1].cache << 1) |", 8),
+    # A platform of its own: pip installs no wheel with code of another compiler, but builds it from source, and
+    # other Pythons do not get ours from its cache. What only helps to build a package (cmake, say) may be any, and
+    # all may where users say so.
+    ("Lib/sysconfig/__init__.py",
+     "            return  f\"{osname}-{machine}\"\n",
+     "            own = machine == \"x86_64\" and os.environ.get(\"AME_WHEELS\", \"0\") in (\"\", \"0\") \\\n"
+     "                and not any(\"pip-build-env-\" in word for word in sys.orig_argv)\n"
+     "            return f\"{osname}-{machine}\" + (\"-ame\" if own else \"\")\n"),
     # How often until an instruction is specialised.
     ("Python/ceval_macros.h",
      "        (COUNTER) = advance_backoff_counter((COUNTER)); \\\n",

@@ -34,10 +34,12 @@ def artifacts():
 
 class Compiler:
     """How one variant of CPython is compiled: the words of CC, further words of configure, what its
-    key hashes, environment. `home` is the folder of the toolchain and of what it reads."""
+    key hashes, environment, that of configure only. `home` is the folder of the toolchain and of what
+    it reads."""
 
-    def __init__(self, name, cc, parts=(), flags=(), env=None, home=None):
+    def __init__(self, name, cc, parts=(), flags=(), env=None, home=None, configure=None):
         self.name, self.cc, self.flags, self.env, self.home = name, cc, flags, env or {}, home
+        self.configure = configure or {}
         self.parts = (name, clang_version(), *parts)
 
     def counting(self, path):
@@ -103,7 +105,9 @@ def with_shim(home, key, ame=None):
     # The allocator is the runtime's.
     cc = (f"{ame or home / 'target/release/ame'} cc"
           f"{annotations(home / SET)}{annotations(home / SHIM / 'cpython-ame.toml')}")
-    return Compiler("parallel", cc, (key,), flags=("--without-pymalloc",), home=home)
+    return Compiler("parallel", cc, (key,), flags=("--without-pymalloc",), home=home,
+                    # What builds extension modules later asks sysconfig for it.
+                    configure={"CXX": cc.replace(" cc ", " c++ ", 1)})
 
 
 def annotations(path):

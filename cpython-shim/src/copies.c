@@ -29,10 +29,21 @@ static void
 dress(struct ame_py_thread *self, _PyInterpreterFrame *frame)
 {
     self->bare = 0;
-    if (self->atomic == 0) {
+    if (self->atomic == 0 || self->block_moves) {
+        self->block_moves = 0;
         ame_py_renew(self);
         ame_py_cover_frame(self, frame);
     }
+}
+
+int
+ame_py_block_is_bare(PyObject *entered)
+{
+    struct ame_py_thread *self = ame_py_self;
+    /* Nothing of the block has been done: it can begin in the next transaction as well. */
+    self->block_moves = self->block == entered && self->bare && self->mode == AME_PY_PARALLEL;
+    self->block = NULL;
+    return self->block_moves;
 }
 
 /* Plain functions go on. */

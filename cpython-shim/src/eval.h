@@ -19,6 +19,8 @@ int ame_py_is_bare(void);
 struct _object *ame_py_cover(struct _ts *tstate, struct _PyInterpreterFrame *frame, int throwflag);
 /* Whether the loop, of the copy with or without barriers, is in the wrong one, or has to say so. */
 int ame_py_wrong_copy(int barriers);
+/* What `with` has entered: whether it is an atomic block that cannot be rolled back in this copy. */
+int ame_py_block_is_bare(struct _object *entered);
 struct _object *ame_py_other_copy(struct _ts *tstate, struct _PyInterpreterFrame *frame, int barriers);
 /* Result of the other copy: its frames are not done, they go on in this one. */
 extern struct _object ame_py_go_on;
@@ -49,6 +51,14 @@ extern struct _object ame_py_go_on;
     if (ame_py_wrong_copy(ame_barriers) && frame->instr_ptr->op.code < MIN_INSTRUMENTED_OPCODE) { \
         frame->instr_ptr =                                                                        \
             frame->instr_ptr->op.code == JUMP_BACKWARD ? next_instr - oparg : next_instr;         \
+        _PyFrame_SetStackPointer(frame, stack_pointer);                                           \
+        goto ame_change;                                                                          \
+    }
+
+/* After `with` has called __enter__. */
+#define AME_PY_BLOCK()                                                                            \
+    if (ame_py_block_is_bare(res)) {                                                                \
+        frame->instr_ptr = next_instr;                                                            \
         _PyFrame_SetStackPointer(frame, stack_pointer);                                           \
         goto ame_change;                                                                          \
     }

@@ -158,6 +158,7 @@ ame_py_rolled_back(void)
     self->saved_from = self->saved_at_begin;
     self->serial++;
     self->n_sites = 0;
+    ame_py_locks_rolled_back(self);
 }
 
 /* --- while it runs ----------------------------------------------------------------------------- */

@@ -37,9 +37,15 @@ extern _Py_thread_local PyThreadState *_Py_tss_tstate;
 void
 ame_py_request_drop(struct ame_py_thread *t)
 {
-    if (t->tstate != NULL && t->atomic == 0) {
-        _Py_set_eval_breaker_bit(t->tstate, _PY_GIL_DROP_REQUEST_BIT);
+    if (t->tstate == NULL) {
+        return;
     }
+    if (t->atomic != 0) {
+        /* Heard when the block ends. */
+        __atomic_store_n(&t->unheard, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    _Py_set_eval_breaker_bit(t->tstate, _PY_GIL_DROP_REQUEST_BIT);
 }
 
 /* --- threads ----------------------------------------------------------------------------------- */
@@ -49,6 +55,7 @@ thread_ended(void *pointer)
 {
     struct ame_py_thread *self = pointer;
     pthread_mutex_lock(&mutex);
+    self->waits_for_ever = 0;
     self->next_free = free_threads;
     free_threads = self;
     pthread_mutex_unlock(&mutex);
@@ -57,6 +64,7 @@ thread_ended(void *pointer)
 
 static void received(void **fields, size_t n);
 static void somebody_waits(void);
+static void plain_code_comes(void);
 static void stop_clock(void);
 
 static void
@@ -69,6 +77,7 @@ init_once(void)
     ame_set_heirs(received);
     ame_set_hot(ame_py_make_immortal);
     ame_set_wait_hook(somebody_waits);
+    ame_set_plain_hook(plain_code_comes);
     /* Beside ob_refcnt there is only ob_type. */
     ame_set_headers(1);
     ame_set_fenced(1);
@@ -101,6 +110,9 @@ ame_py_new_self(void)
     self->mode = AME_PY_OUTSIDE;
     /* Its last owner may have ended in a wait. */
     self->parks = self->kept = self->atomic = self->bare = self->collects = 0;
+    self->waits_for_ever = self->internal = self->asked = self->stuck = self->refused = self->gave_way = 0;
+    self->n_held = self->block_moves = 0;
+    self->block = NULL;
     ame_py_self = self;
     pthread_setspecific(exit_key, self);
     return self;
@@ -226,6 +238,18 @@ somebody_waits(void)
     pthread_mutex_unlock(&mutex);
 }
 
+/* An extension module without barriers is called: the thread is bare until its evaluation loop looks at
+ * requests again, also in transactions that begin inside of the extension. */
+static void
+plain_code_comes(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (self != NULL && self->mode == AME_PY_PARALLEL) {
+        self->bare = 1;
+        ame_py_request_drop(self);
+    }
+}
+
 /* --- take and drop ----------------------------------------------------------------------------- */
 
 static void
@@ -251,6 +275,22 @@ exit_thread(void)
     pthread_exit(NULL);
 }
 
+/* Whether another thread has run beside this one in the last two milliseconds. A thread that gives the GIL up
+ * for short stretches (reading a file, say) is often the only one for a moment; to go solo costs more than that,
+ * and its next transactions are exclusive, because it is bare then. With the mutex. */
+static int
+had_company(int has_it)
+{
+    static struct timespec last;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (has_it) {
+        last = now;
+        return 1;
+    }
+    return (now.tv_sec - last.tv_sec) * 1000000000 + now.tv_nsec - last.tv_nsec < 2000000;
+}
+
 /* Joins those who run. The mode it returns says whether a transaction has to begin. */
 static enum ame_py_mode
 join_in(struct ame_py_thread *self, PyThreadState *tstate)
@@ -258,7 +298,7 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     pthread_mutex_lock(&mutex);
     waiting++;
     /* Who was asked to drop the GIL wants it back: both run in parallel then. */
-    int company = 0;
+    int company = self->asked;
     unsigned long long since = 0;
     while (solo != NULL) {
         if (!company) {
@@ -276,7 +316,8 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     waiting--;
     attached++;
     enum ame_py_mode mode;
-    if (attached == 1 && waiting == 0 && !company && !always) {
+    company = had_company(company || attached > 1 || waiting != 0);
+    if (!company && !always) {
         mode = AME_PY_SOLO;
         solo = self;
         self->bare = 1;
@@ -486,6 +527,7 @@ ame_py_recreate_gil(struct _gil_runtime_state *gil)
         if (t != self) {
             t->tstate = NULL;
             t->mode = AME_PY_OUTSIDE;
+            t->waits_for_ever = 0;
         }
     }
     __atomic_store_n(&gil->locked, 1, __ATOMIC_RELAXED);

@@ -79,11 +79,14 @@ collect_young(struct ame_py_thread *self, PyThreadState *tstate)
     ame_private_range(&self->atomic, sizeof self->atomic);
     self->allocated = 0;
     self->collects = 1;
-    /* Finalizers may want to drop the GIL. What others see of the lists must be in order. */
+    /* An atomic block: finalizers may want to drop the GIL, and what others see of the lists must be in
+     * order. */
     self->atomic++;
     pyame_collect_young(tstate, &self->young, &self->survivors, &self->collections);
-    self->atomic--;
     self->collects = 0;
+    if (--self->atomic == 0) {
+        ame_py_block_ends(self);
+    }
 }
 
 #define GENERATION_AUTO (-1)

@@ -3,17 +3,16 @@
  * A thread gets the runtime's one token before it looks at a lock: two transactions that want each
  * other's locks and memory cannot exist. */
 #include "shim.h"
-
-PyLockStatus
-ame_py_mutex_lock_timed(PyMutex *m, PyTime_t timeout, _PyLockFlags flags)
-{
-    ame_py_irrevocable();
-    return _PyMutex_LockTimed(m, timeout, flags);
-}
+#include <string.h>
+#include <time.h>
 
 int
 ame_py_mutex_try_unlock(PyMutex *m)
 {
+    struct ame_py_thread *self = ame_py_self;
+    if (ame_py_in_block(self)) {
+        return ame_py_block_release(self, m, &ame_py_mutex);
+    }
     ame_py_irrevocable();
     return _PyMutex_TryUnlock(m);
 }
@@ -26,12 +25,34 @@ ame_py_mutex_lock_fast(uint8_t *bits)
     return _Py_atomic_compare_exchange_uint8(bits, &expected, _Py_LOCKED);
 }
 
+/* One of the interpreter's own. */
 void
 ame_py_mutex_lock_flags(PyMutex *m, _PyLockFlags flags)
 {
-    if (!ame_py_mutex_lock_fast(&m->_bits)) {
-        _PyMutex_LockTimed(m, -1, flags);
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->atomic != 0 && self->mode == AME_PY_PARALLEL) {
+        ame_py_let_others_release(self, m);
     }
+    if (!ame_py_mutex_lock_fast(&m->_bits)) {
+        self->internal++;
+        _PyMutex_LockTimed(m, -1, flags);
+        self->internal--;
+    }
+}
+
+PyLockStatus
+ame_py_mutex_lock_timed(PyMutex *m, PyTime_t timeout, _PyLockFlags flags)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (ame_py_in_block(self)) {
+        if (flags & _PY_LOCK_HANDLE_SIGNALS) {
+            return ame_py_block_acquire(self, m, &ame_py_mutex, timeout < 0);
+        }
+        ame_py_mutex_lock_flags(m, flags);
+        return PY_LOCK_ACQUIRED;
+    }
+    ame_py_irrevocable();
+    return _PyMutex_LockTimed(m, timeout, flags);
 }
 
 void
@@ -54,7 +75,9 @@ ame_py_mutex_unlock(PyMutex *m)
 int
 ame_py_mutex_is_locked(PyMutex *m)
 {
-    return (_Py_atomic_load_uint8(&m->_bits) & _Py_LOCKED) != 0;
+    struct ame_py_thread *self = ame_py_self;
+    struct ame_py_held *held = ame_py_in_block(self) ? ame_py_find_held(self, m) : NULL;
+    return held != NULL ? held->locked : (_Py_atomic_load_uint8(&m->_bits) & _Py_LOCKED) != 0;
 }
 
 int
@@ -67,8 +90,11 @@ ame_py_event_wait_timed(PyEvent *event, PyTime_t timeout, int detach)
 void
 ame_py_event_wait(PyEvent *event)
 {
+    struct ame_py_thread *self = ame_py_get_self();
     ame_py_irrevocable();
+    self->internal++;
     PyEvent_Wait(event);
+    self->internal--;
 }
 
 void
@@ -81,8 +107,47 @@ ame_py_event_notify(PyEvent *event)
 int
 ame_py_call_once_slow(_PyOnceFlag *flag, _Py_once_fn_t *function, void *argument)
 {
+    struct ame_py_thread *self = ame_py_get_self();
     ame_py_irrevocable();
-    return _PyOnceFlag_CallOnceSlow(flag, function, argument);
+    self->internal++;
+    int result = _PyOnceFlag_CallOnceSlow(flag, function, argument);
+    self->internal--;
+    return result;
+}
+
+/* Other threads cannot end the wait of an atomic block in a transaction: they would need the token. One that
+ * has ended, and only has to say so, can. */
+static int
+park_in_block(struct ame_py_thread *self, const void *address, const void *expected, size_t size,
+              PyTime_t timeout)
+{
+    const PyTime_t step = 1000000, patience = 100 * step;
+    for (PyTime_t left = timeout < 0 ? patience : timeout; left > 0; left -= step) {
+        if (memcmp(address, expected, size) != 0) {
+            return Py_PARK_AGAIN;
+        }
+        struct timespec pause = {0, left < step ? left : step};
+        nanosleep(&pause, NULL);
+    }
+    if (timeout >= 0) {
+        return Py_PARK_TIMEOUT;
+    }
+    ame_py_refuse_to_wait(self);
+    return Py_PARK_INTR;
+}
+
+/* After a wait that was interrupted, or refused. */
+int
+ame_py_make_pending_calls(void)
+{
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->refused) {
+        self->refused = 0;
+        if (PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    return Py_MakePendingCalls();
 }
 
 int
@@ -91,10 +156,15 @@ ame_py_park(const void *address, const void *expected, size_t size, PyTime_t tim
 {
     struct ame_py_thread *self = ame_py_get_self();
     ame_py_irrevocable();
+    if (self->atomic != 0 && self->internal == 0) {
+        return park_in_block(self, address, expected, size, timeout);
+    }
     /* A thread that has waited takes the GIL again in there, in another transaction, and then takes itself
      * out of the list of waiters, or changes the lock: all that must happen once. */
     self->parks++;
+    self->waits_for_ever += timeout < 0;
     int result = _PyParkingLot_Park(address, expected, size, timeout, argument, detach);
+    self->waits_for_ever -= timeout < 0;
     self->parks--;
     ame_py_irrevocable();
     return result;
@@ -117,6 +187,10 @@ ame_py_unpark_all(const void *address)
 int
 ame_py_acquire_lock(PyThread_type_lock lock, int wait)
 {
+    struct ame_py_thread *self = ame_py_self;
+    if (ame_py_in_block(self) && ame_py_block_acquire_internal(self, lock)) {
+        return 1;
+    }
     ame_py_irrevocable();
     return PyThread_acquire_lock(lock, wait);
 }
@@ -124,13 +198,35 @@ ame_py_acquire_lock(PyThread_type_lock lock, int wait)
 PyLockStatus
 ame_py_acquire_lock_timed(PyThread_type_lock lock, PY_TIMEOUT_T microseconds, int interruptible)
 {
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->atomic != 0 && ame_py_block_acquire_internal(self, lock)) {
+        return PY_LOCK_ACQUIRED;
+    }
     ame_py_irrevocable();
-    return PyThread_acquire_lock_timed(lock, microseconds, interruptible);
+    self->waits_for_ever += microseconds < 0;
+    PyLockStatus status = PyThread_acquire_lock_timed(lock, microseconds, interruptible);
+    self->waits_for_ever -= microseconds < 0;
+    return status;
+}
+
+PyLockStatus
+ame_py_acquire_lock_with_retries(PyThread_type_lock lock, PY_TIMEOUT_T timeout)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (ame_py_in_block(self)) {
+        return ame_py_block_acquire(self, lock, &ame_py_semaphore, timeout < 0);
+    }
+    return PyThread_acquire_lock_timed_with_retries(lock, timeout);
 }
 
 void
 ame_py_release_lock(PyThread_type_lock lock)
 {
+    struct ame_py_thread *self = ame_py_self;
+    if (ame_py_in_block(self)) {
+        ame_py_block_release(self, lock, &ame_py_semaphore);
+        return;
+    }
     ame_py_irrevocable();
     PyThread_release_lock(lock);
 }

@@ -32,14 +32,34 @@ set_depth(struct ame_py_thread *self, int depth)
     self->atomic = depth;
 }
 
+/* Whether a block that begins now can be rolled back, if it meets a lock (blocks.c). When there is no
+ * other thread, nobody could release it meanwhile. */
+static int
+can_roll_back(struct ame_py_thread *self)
+{
+    PyThreadState *first = __atomic_load_n(&self->tstate->interp->threads.head, __ATOMIC_ACQUIRE);
+    return self->mode == AME_PY_PARALLEL ? ame_revocable() : first->next == NULL;
+}
+
+/* False: call it again. The thread has to change its transaction first, between two instructions. */
 AME_SAFE static PyObject *
-enter(PyObject *module, PyObject *none)
+enter(PyObject *module, PyObject *block)
 {
     struct ame_py_thread *self = ame_py_get_self();
+    if (self->atomic == 0 && self->asked < 3 && !can_roll_back(self)) {
+        self->asked++;
+        ame_py_request_drop(self);
+        Py_RETURN_FALSE;
+    }
+    self->asked = 0;
+    self->block = self->atomic == 0 ? block : NULL;
     set_depth(self, self->atomic + 1);
-    /* A request from before would end the block's transaction. */
-    _Py_unset_eval_breaker_bit(self->tstate, _PY_GIL_DROP_REQUEST_BIT);
-    Py_RETURN_NONE;
+    if (_Py_eval_breaker_bit_is_set(self->tstate, _PY_GIL_DROP_REQUEST_BIT)) {
+        /* It would end the block's transaction. */
+        _Py_unset_eval_breaker_bit(self->tstate, _PY_GIL_DROP_REQUEST_BIT);
+        __atomic_store_n(&self->unheard, 1, __ATOMIC_RELAXED);
+    }
+    Py_RETURN_TRUE;
 }
 
 AME_SAFE static PyObject *
@@ -51,6 +71,9 @@ leave(PyObject *module, PyObject *none)
         return NULL;
     }
     set_depth(self, self->atomic - 1);
+    if (self->atomic == 0) {
+        ame_py_block_ends(self);
+    }
     Py_RETURN_NONE;
 }
 
@@ -182,7 +205,7 @@ watch(PyObject *module, PyObject *on)
 }
 
 static PyMethodDef methods[] = {
-    {"enter", enter, METH_NOARGS, "Begin an atomic block."},
+    {"enter", enter, METH_O, "Begin this atomic block; call it again until it is true."},
     {"leave", leave, METH_NOARGS, "End the innermost atomic block."},
     {"is_atomic", is_atomic, METH_NOARGS, "Whether the caller is in an atomic block."},
     {"inevitable", inevitable, METH_NOARGS, "From here to its end the transaction stays."},

@@ -52,6 +52,16 @@ struct ame_py_site {
 };
 #define MOST_SITES 256
 
+/* A lock that an atomic block has acquired or released (blocks.c). */
+struct ame_py_lock_kind;
+struct ame_py_held {
+    void *lock;
+    const struct ame_py_lock_kind *kind;
+    int taken;  /* by the block: a rollback gives it back */
+    int locked; /* for the program: else it is released at the block's end */
+};
+#define MOST_HELD 32
+
 /* What a thread has of its own. Made when it first attaches a thread state, given to a later thread
  * when it has ended, never freed: objects in the lists may outlive the thread that made them. */
 struct ame_py_thread {
@@ -63,6 +73,8 @@ struct ame_py_thread {
     /* Such collections since the last one of all threads. Undone by a rollback. */
     _Alignas(16) struct gc_generation_stats collections;
     int collects; /* in one */
+    /* Somebody wanted the end of a transaction that was in an atomic block. */
+    int unheard;
     /* Allocations of container objects since the last collection. Not undone. */
     _Alignas(16) int allocated;
     enum ame_py_mode mode;
@@ -72,6 +84,21 @@ struct ame_py_thread {
     /* Depth of `with ame.atomic`; what it takes to leave the GIL out while it is not 0. */
     int atomic;
     int kept;
+    /* How often enter() has asked for a transaction in which the block can be rolled back. */
+    int asked;
+    /* The block that has begun last, until `with` goes on; and that it has to begin again (copies.c). */
+    PyObject *block;
+    int block_moves;
+    /* Locks of the block; the one that it waits for after a rollback, how often in vain because all wait;
+     * a wait was refused; how often it has given way for the interpreter's own locks. */
+    int n_held, stuck, refused, gave_way;
+    struct ame_py_held held[MOST_HELD];
+    void *awaited;
+    const struct ame_py_lock_kind *awaited_kind;
+    /* Depth of waits that only another thread can end. */
+    int waits_for_ever;
+    /* Depth of waits for the interpreter's own locks, which are never refused. */
+    int internal;
     /* Bare: the thread has run solo, and plain functions may be waiting below for what runs now. In
      * transactions it then runs exclusively (gil.c, copies.c). */
     int bare;
@@ -146,6 +173,29 @@ void ame_py_make_immortal(void *count);
 void ame_py_init_host(void);
 /* The thread has waited for one that ran solo, since the time stamp counter was that. */
 void ame_py_waited_to_join(unsigned long long since);
+/* Whether the thread is in an atomic block. */
+static inline int
+ame_py_in_block(struct ame_py_thread *self)
+{
+    return self != NULL && self->atomic != 0;
+}
+
+/* Locks in atomic blocks (blocks.c). PY_LOCK_INTR: an exception is set. */
+extern const struct ame_py_lock_kind ame_py_mutex, ame_py_semaphore;
+PyLockStatus ame_py_block_acquire(struct ame_py_thread *self, void *lock,
+                                  const struct ame_py_lock_kind *kind, int may_wait);
+/* The same for a lock of the interpreter's own, without an exception. */
+int ame_py_block_acquire_internal(struct ame_py_thread *self, void *lock);
+/* Negative when it is not locked. */
+int ame_py_block_release(struct ame_py_thread *self, void *lock, const struct ame_py_lock_kind *kind);
+/* Of the locks of this block, or NULL. */
+struct ame_py_held *ame_py_find_held(struct ame_py_thread *self, void *lock);
+void ame_py_refuse_to_wait(struct ame_py_thread *self);
+/* Before a wait for one of the interpreter's own locks: rolls back if that is possible. */
+void ame_py_let_others_release(struct ame_py_thread *self, PyMutex *m);
+void ame_py_block_ends(struct ame_py_thread *self);
+void ame_py_locks_rolled_back(struct ame_py_thread *self);
+int ame_py_check_signals(void);
 
 void ame_py_begins(void);
 void ame_py_rolled_back(void);
@@ -167,5 +217,10 @@ void ame_set_hot(void (*hot)(void *field));
 int ame_is_fresh(const void *address);
 void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));
+void ame_set_plain_hook(void (*hook)(void));
+int ame_is_instrumented(const void *address);
+void ame_hold_token(void);
+int ame_revocable(void);
+_Noreturn void ame_roll_back(void);
 
 #endif

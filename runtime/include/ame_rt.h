@@ -113,6 +113,12 @@ void *ame_per_thread(void *addr, size_t len);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_wait_hook(void (*hook)(void));
 
+/* Called in a transaction, which is exclusive, before code that nothing is known of: the transactions that
+ * begin inside of such code have to be exclusive as well, which only the glue can know. */
+void ame_set_plain_hook(void (*hook)(void));
+/* Whether the program or shared library that holds the address was compiled with the plugin. */
+int ame_is_instrumented(const void *addr);
+
 /* fn(arg) is called when the transaction will certainly commit, before it gives anything up: nobody
  * else has seen its effects, and what it has read is still as it was. Forgotten when it is rolled back.
  * For memory without barriers that must not tell of a transaction that never happened; fn is plain
@@ -125,6 +131,15 @@ int ame_is_fresh(const void *addr);
 /* Right after an outermost ame_begin(): makes the transaction inevitable without ever restoring the
  * stack, parts of which plain code of other threads may write to (the entry of a waiter in a list). */
 void ame_inevitable_from_begin(void);
+
+/* For locks that are words of plain code. The token: nobody else becomes inevitable while this transaction
+ * holds it, to its end, and nobody wounds it; but it can still be rolled back, by itself. */
+void ame_hold_token(void);
+/* Whether the calling thread is in a transaction that can be rolled back. */
+int ame_revocable(void);
+/* Rolls it back, for the sake of such a lock, and starts it again. What it waits for meanwhile, an action of
+ * ame_on_abort() does. */
+void ame_roll_back(void) __attribute__((noreturn));
 
 /* Headers: a promise that a granule with a reference count holds nothing else that transactions
  * write with locks. A thread then locks a count when it first changes it (counts that several

@@ -5,7 +5,7 @@
 //! | `AME_CHAOS=seed,rate` | abort at random in slow paths and polls; rate is a probability |
 //! | `AME_LOG=file` | write a binary trace for `ame report` |
 //! | `AME_STATS=1` | print totals to stderr at exit |
-//! | `AME_WARN=1` | say which uninstrumented function made a transaction exclusive (once each) |
+//! | `AME_WARN=1` | say which uninstrumented function made a transaction exclusive (once each); with 0 AME CPython does not name extension modules, either |
 //! | `AME_STAMP=n` | longest run of granules stamped ahead of a sequential reader (0: off) |
 //! | `AME_TURN=n` | longest turn where threads take turns, in microseconds (0: they never do) |
 //! | `AME_TURN=n,always` | the same, and they do whether it is faster or not (tests) |

@@ -7,7 +7,7 @@ use crate::primitive::Ordering;
 use crate::protocol::Me;
 use crate::signal;
 use crate::stats::{self, Stats};
-use crate::thread::{Saved, Thread};
+use crate::thread::{Mode, Saved, Thread};
 use crate::tls::{tls, TLS_THREAD};
 use crate::transaction::{self, enter_slow_path};
 use crate::{access, fatal, host, module};
@@ -505,6 +505,29 @@ pub extern "C" fn ame_inevitable_from_begin() {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_hold_token() {
+    if let Some(thread) = speculative() {
+        transaction::hold_token(thread, caller!());
+    }
+}
+
+#[no_mangle]
+pub extern "C" fn ame_revocable() -> i32 {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_ref() }
+        .is_some_and(|thread| thread.depth > 0 && thread.mode == Mode::Revocable) as i32
+}
+
+#[no_mangle]
+pub extern "C" fn ame_roll_back() -> ! {
+    // SAFETY: the thread's own state.
+    match unsafe { Thread::current().as_mut() } {
+        Some(thread) if thread.depth > 0 => transaction::abort(thread, cause::LOCK, caller!()),
+        _ => fatal!("ame_roll_back() outside a transaction"),
+    }
+}
+
+#[no_mangle]
 pub extern "C" fn ame_make_exclusive() {
     if let Some(thread) = speculative() {
         transaction::make_exclusive(thread, caller!());
@@ -934,6 +957,16 @@ pub extern "C" fn ame_host_waited(object: u32, since: u64) {
 #[no_mangle]
 pub extern "C" fn ame_set_watch(on: i32) {
     crate::watch(on != 0);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_set_plain_hook(hook: Option<extern "C" fn()>) {
+    module::PLAIN_HOOK.set(hook);
+}
+
+#[no_mangle]
+pub extern "C" fn ame_is_instrumented(address: *const c_void) -> i32 {
+    module::is_registered(address as usize) as i32
 }
 
 /// # Safety

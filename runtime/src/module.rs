@@ -1,11 +1,12 @@
 //! Instrumented modules, and calls that leave them.
 
+use crate::hook::Hook;
 use crate::signal;
 use crate::thread::Thread;
 use crate::transaction;
 use crate::{fatal, trace, window};
 use ame_abi::{ABI_VERSION, PREFIX_LEN, PREFIX_MAGIC};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{c_char, c_void, CStr};
 use std::sync::{Mutex, RwLock};
 
@@ -24,6 +25,12 @@ const KIND_SAFE: u64 = 0;
 
 /// Kind by address: what annotation sets say of external functions, and answers found before.
 static KNOWN: RwLock<Option<HashMap<usize, u64>>> = RwLock::new(None);
+
+/// Load addresses of what has registered: the program and shared libraries.
+static REGISTERED: RwLock<Option<HashSet<usize>>> = RwLock::new(None);
+
+/// `ame_set_plain_hook`.
+pub static PLAIN_HOOK: Hook<extern "C" fn()> = Hook::new();
 
 /// # Safety
 /// See `ame_rt.h`.
@@ -57,6 +64,10 @@ pub unsafe extern "C" fn ame_module_register(
     if trace::enabled() {
         trace::modules();
     }
+    if let Some(base) = load_address(module.as_ptr() as usize) {
+        let mut registered = REGISTERED.write().unwrap_or_else(|e| e.into_inner());
+        registered.get_or_insert_default().insert(base);
+    }
     let mut table = KNOWN.write().unwrap_or_else(|e| e.into_inner());
     let table = table.get_or_insert_default();
     for function in known {
@@ -64,6 +75,23 @@ pub unsafe extern "C" fn ame_module_register(
             table.insert(function.address as usize, function.kind);
         }
     }
+}
+
+/// Where the program or the shared library that holds an address was loaded.
+fn load_address(address: usize) -> Option<usize> {
+    // SAFETY: dladdr fills `info` or returns 0.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        (libc::dladdr(address as *const c_void, &mut info) != 0).then_some(info.dli_fbase as usize)
+    }
+}
+
+/// `ame_is_instrumented`.
+pub fn is_registered(address: usize) -> bool {
+    let registered = REGISTERED.read().unwrap_or_else(|e| e.into_inner());
+    load_address(address)
+        .zip(registered.as_ref())
+        .is_some_and(|(base, registered)| registered.contains(&base))
 }
 
 /// Whether an address belongs to the main program and not to a shared library.
@@ -110,14 +138,22 @@ pub fn call_unknown(thread: &mut Thread, target: usize, pc: u64) {
     match kind {
         Some(KIND_SAFE) => thread.safe_targets[recent] = target,
         Some(KIND_INEVITABLE) => transaction::make_inevitable(thread, pc),
-        Some(_) => transaction::make_exclusive(thread, pc),
+        Some(_) => run_plain(thread, pc),
         None => {
             remember(target, KIND_EXCLUSIVE);
             if crate::config::config().warn {
                 warn(target);
             }
-            transaction::make_exclusive(thread, pc);
+            run_plain(thread, pc);
         }
+    }
+}
+
+/// Code without barriers comes next.
+fn run_plain(thread: &mut Thread, pc: u64) {
+    transaction::make_exclusive(thread, pc);
+    if let Some(hook) = PLAIN_HOOK.get() {
+        hook();
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Thread {
     /// Nesting depth; 0 outside transactions.
     pub depth: u32,
     pub mode: Mode,
+    /// It has the token: always when it cannot be rolled back, and before that when it has asked for it.
+    pub has_token: bool,
     /// Something of the transaction needs more at commit than locks: actions, frees, deltas, mode.
     pub eventful: bool,
     /// Lowest address of the stack, and bytes from there up to the stack pointer at begin: what
@@ -290,6 +292,7 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         marks: tables::marks_base(slot) as *mut u16,
         depth: 0,
         mode: Mode::Revocable,
+        has_token: false,
         eventful: false,
         stack_low: low,
         fresh_stack: 0,

@@ -187,9 +187,7 @@ fn commit_eventful(thread: &mut Thread) {
     thread.effects.perform();
     thread.actions.run_before_release();
     let mode = std::mem::replace(&mut thread.mode, Mode::Revocable);
-    if mode != Mode::Revocable {
-        protocol::release_token();
-    }
+    give_token_back(thread);
     release(thread);
     if mode == Mode::Exclusive {
         gate::open();
@@ -211,7 +209,7 @@ fn commit_eventful(thread: &mut Thread) {
 /// Rolls the current transaction back and starts it again: returns from `ame_begin` once more.
 pub fn abort(thread: &mut Thread, why: u8, pc: u64) -> ! {
     debug_assert!(thread.depth > 0);
-    if thread.mode != Mode::Revocable {
+    if thread.mode != Mode::Revocable || (thread.has_token && why == cause::RETRY) {
         fatal!("an inevitable transaction cannot be rolled back (ame_retry() in it?)");
     }
     thread.abort_cause = why;
@@ -236,6 +234,7 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
         hook();
     }
     thread.effects.abort();
+    give_token_back(thread);
     if why == cause::RETRY {
         await_change(thread);
     }
@@ -469,10 +468,27 @@ pub fn make_inevitable(thread: &mut Thread, pc: u64) {
     if thread.depth == 0 || thread.mode != Mode::Revocable {
         return;
     }
+    hold_token(thread, pc);
+    became_inevitable(thread, pc);
+}
+
+/// `ame_hold_token`: nobody else becomes irrevocable, and nobody wounds this transaction, which can still be
+/// rolled back by itself.
+pub fn hold_token(thread: &mut Thread, pc: u64) {
+    if thread.depth == 0 || thread.has_token {
+        return;
+    }
     share_the_gate(thread, pc);
     let result = protocol::become_inevitable(thread.me, token(pc));
     check(thread, result, pc);
-    became_inevitable(thread, pc);
+    got_token(thread);
+}
+
+/// Before `protocol::finish`, which wakes those who wait for it.
+fn give_token_back(thread: &mut Thread) {
+    if std::mem::take(&mut thread.has_token) {
+        protocol::release_token();
+    }
 }
 
 /// `ame_inevitable_from_begin`: the transaction has done nothing yet, so where it would be rolled back it
@@ -500,6 +516,7 @@ pub fn inevitable_from_begin(thread: &mut Thread) {
         unsafe { save(thread, sp) };
         signal::end_rollback();
     }
+    got_token(thread);
     became_inevitable(thread, 0);
 }
 
@@ -511,13 +528,17 @@ fn token(pc: u64) -> Want {
     }
 }
 
+fn got_token(thread: &mut Thread) {
+    thread.has_token = true;
+    access::leave_unfenced(thread);
+    thread.eventful = true;
+}
+
 fn became_inevitable(thread: &mut Thread, pc: u64) {
     let _hold = signal::hold();
     thread.mode = Mode::Inevitable;
     // Handlers run between the steps of reads that are not made in Rust.
     thread.quick = false;
-    access::leave_unfenced(thread);
-    thread.eventful = true;
     // It can no longer be rolled back, and what comes next is not deferred.
     thread.effects.perform();
     thread.stats.inevitable.add(1);

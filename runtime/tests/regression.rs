@@ -145,3 +145,10 @@ fn inevitable_before_the_stack_is_restored() {
         .limit(10)
         .ok();
 }
+
+#[test]
+fn token_of_a_transaction_that_is_rolled_back() {
+    case("token_of_a_transaction_that_is_rolled_back")
+        .limit(10)
+        .ok();
+}

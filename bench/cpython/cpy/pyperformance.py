@@ -39,8 +39,15 @@ def folder():
         return place / "pyperformance/data-files/benchmarks"
 
 
-def once(python, program, loops, values, seconds=0.2, clock="wall", timeout=600, threads=1, settings=()):
-    """Runs one program in a fresh process; returns (loops, seconds per loop of each value).
+def once(*arguments, **options):
+    """As `record`; returns (loops, seconds per loop of each value)."""
+    got = record(*arguments, **options)
+    return got["loops"], got["values"]
+
+
+def record(python, program, loops, values, seconds=0.2, clock="wall", timeout=600, threads=1, settings=()):
+    """Runs one program in a fresh process; returns its loops, the values (seconds per loop of each), and
+    its peak memory in bytes.
 
     settings: (name, value) of environment variables. With several threads each has the program for
     itself, and a value is the time until all have done their loops.
@@ -62,5 +69,4 @@ def once(python, program, loops, values, seconds=0.2, clock="wall", timeout=600,
     if done.returncode != 0 or len(lines) != 1:
         raise Failure(f"{program} failed with {python}, exit code {done.returncode}:\n"
                       f"{done.stderr[-2000:]}")
-    record = json.loads(lines[0])
-    return record["loops"], record["values"]
+    return json.loads(lines[0])

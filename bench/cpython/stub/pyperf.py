@@ -22,6 +22,13 @@ __all__ = ["Runner", "perf_counter"]
 crew = None
 
 
+def tell(name, loops, values):
+    with open("/proc/self/status") as file:
+        peak = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
+    json.dump({"name": name, "loops": loops, "values": values, "peak": peak}, sys.stdout)
+    print()
+
+
 class Runner:
     def __init__(self, add_cmdline_args=None, **_ignored):
         self.metadata = {}
@@ -62,8 +69,7 @@ class Runner:
             timed(self.loops)  # warm-up: specialisation, caches, memory
         gc.collect()
         values = [timed(self.loops) / self.loops for _ in range(self.values)]
-        json.dump({"name": name, "loops": self.loops, "values": values}, sys.stdout)
-        print()
+        tell(name, self.loops, values)
 
     def calibrate(self, timed):
         loops = 1

@@ -6,7 +6,6 @@ loop of one thread. One line of JSON goes to standard output, as from pyperf.py.
 """
 
 import gc
-import json
 import os
 import sys
 import threading
@@ -63,8 +62,7 @@ def main(script, name, threads, loops):
     clock = 1 if os.environ.get("AME_BENCH_CLOCK") == "cpu" else 0
     values = [(end[clock] - start[clock]) / loops
               for start, end in zip(crew.moments[::2], crew.moments[1::2])]
-    json.dump({"name": name, "loops": loops, "values": values}, sys.stdout)
-    print()
+    pyperf.tell(name, loops, values)
 
 
 if __name__ == "__main__":

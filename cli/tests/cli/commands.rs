@@ -19,6 +19,7 @@ fn help_teaches_by_examples() {
         "doctor",
         "annotations",
         "python",
+        "pip",
         "completions",
     ] {
         project

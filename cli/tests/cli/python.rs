@@ -1,7 +1,9 @@
 //! `ame python` with a stub in place of the recipe: the real one takes minutes.
 
 use crate::stub::Project;
+use predicates::prelude::*;
 use predicates::str::contains;
+use std::os::unix::fs::PermissionsExt;
 
 const LIBRARIES: [&str; 3] = ["lib/libame_pass.so", "lib/libame_rt.so", "lib/libame_rt.a"];
 
@@ -22,12 +24,38 @@ print('/bin/sh')
 ";
 
 fn ame(project: &Project, args: &[&str]) -> assert_cmd::assert::Assert {
+    subcommand(project, "python").args(args).assert()
+}
+
+fn subcommand(project: &Project, name: &str) -> assert_cmd::Command {
     let mut command = project.command("ame");
     command
         .env("AME_HOME", project.path())
-        .arg("python")
-        .args(args)
+        .env_remove("VIRTUAL_ENV")
+        .arg(name);
+    command
+}
+
+#[test]
+fn pip_runs_in_the_interpreter_or_the_active_environment() {
+    let project = installation(ANSWERS);
+    let script = "share/ame/cpython-shim/python/ame_pip.py";
+    project.write(script, "echo \"$0 $*\"; exit 3\n");
+    subcommand(&project, "pip")
+        .args(["install", "--help", "-r", "x.txt"])
         .assert()
+        .code(3)
+        .stdout(contains("ame_pip.py install --help -r x.txt"));
+
+    let python = project.path().join("env/bin/python");
+    project.write("env/bin/python", "#!/bin/sh\necho environment \"$@\"\n");
+    std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+    subcommand(&project, "pip")
+        .env("VIRTUAL_ENV", project.path().join("env"))
+        .args(["list"])
+        .assert()
+        .success()
+        .stdout(contains("environment ").and(contains("ame_pip.py list")));
 }
 
 #[test]

@@ -611,9 +611,67 @@ static void inevitable_before_the_stack_is_restored(int argc, char **argv)
     join(id);
 }
 
+/* token_of_a_transaction_that_is_rolled_back: it is held until then, and free for others afterwards; the program's
+ * hook and what the transaction does to plain memory see it held. */
+static int attempts_with_token;
+static void *want_token(void *arg)
+{
+    (void)arg;
+    await_step(1);
+    ame_begin();
+    ame_make_inevitable();
+    CHECK(!ame_revocable());
+    EQUAL(shared[0].v, 0);
+    W(shared[1].v, 1);
+    ame_commit();
+    signal_step(2);
+    return NULL;
+}
+static void await_other(void *arg)
+{
+    (void)arg;
+    CHECK(!ame_in_transaction());
+    await_step(2);
+}
+static void token_of_a_transaction_that_is_rolled_back(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    CHECK(!ame_revocable());
+    pthread_t id = spawn(want_token, NULL);
+    unsigned again = ame_begin();
+    __atomic_fetch_add(&attempts_with_token, 1, __ATOMIC_SEQ_CST);
+    ame_hold_token();
+    ame_hold_token();
+    CHECK(ame_revocable());
+    W(shared[0].v, 5);
+    if (again == 0) {
+        signal_step(1);
+        busy_us(2000);
+        EQUAL(__atomic_load_n(&shared[1].v, __ATOMIC_SEQ_CST), 0);
+        ame_on_abort(await_other, NULL);
+        ame_roll_back();
+    }
+    R(shared[1].v);
+    EQUAL(shared[1].v, 1);
+    ame_make_inevitable();
+    CHECK(!ame_revocable());
+    ame_commit();
+    EQUAL(shared[0].v, 5);
+    EQUAL(attempts_with_token, 2);
+    join(id);
+    /* And it is free after a commit. */
+    ame_begin();
+    ame_hold_token();
+    ame_commit();
+    ame_begin();
+    ame_make_inevitable();
+    ame_commit();
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
+        {"token_of_a_transaction_that_is_rolled_back", token_of_a_transaction_that_is_rolled_back},
         {"before_release_of_what_stays", before_release_of_what_stays},
         {"fresh_until_commit", fresh_until_commit},
         {"inevitable_before_the_stack_is_restored", inevitable_before_the_stack_is_restored},

@@ -1,0 +1,294 @@
+"""Locks in atomic blocks: ame python run tests/cpython/atomic_locks.py
+
+A lock that somebody else will release is waited for (the block runs again, as if it had come later); one that can
+never be granted raises RuntimeError. Nothing hangs: each case runs in a process of its own, for ten seconds
+at most. Names of cases as arguments run only these, in this process.
+"""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+
+import ame
+
+SECONDS = 10
+
+
+def start(function, *arguments):
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def refused(function, *arguments, text="atomic block"):
+    """The call raises the error that says why it would wait for ever."""
+    try:
+        with ame.atomic:
+            function(*arguments)
+    except RuntimeError as error:
+        assert text in str(error), error
+    else:
+        raise AssertionError("not refused")
+    assert not ame.is_atomic()
+
+
+class Holder:
+    """Another thread that has taken a lock, and gives it back after a while, or when it is told to."""
+
+    def __init__(self, lock, seconds=None):
+        self.lock, self.seconds = lock, seconds
+        self.ready, self.told = threading.Event(), threading.Event()
+        self.released = False
+        self.thread = start(self.run)
+        self.ready.wait()
+
+    def run(self):
+        with self.lock:
+            self.ready.set()
+            if self.seconds is None:
+                self.told.wait()
+            else:
+                time.sleep(self.seconds)
+            self.released = True
+
+
+def own_lock():
+    for lock in (threading.Lock(),):
+        with lock:
+            refused(lock.acquire)
+        refused(lambda: (lock.acquire(), lock.acquire()))
+        # The block's own acquire() stays, as anywhere.
+        assert lock.locked()
+
+
+def own_lock_beside_others():
+    told = threading.Event()
+    other = start(told.wait)
+    lock = threading.Lock()
+    refused(lambda: (lock.acquire(), lock.acquire()), text="itself has taken")
+    lock.release()
+    # Taken before the block, and all others wait as well.
+    lock.acquire()
+    refused(lock.acquire, text="all other threads wait")
+    lock.release()
+    told.set()
+    other.join()
+
+
+def waits_for_a_holder():
+    for make in (threading.Lock, threading.RLock):
+        lock = make()
+        holder = Holder(lock, 0.2)
+        runs = 0
+        with ame.atomic:
+            runs += 1
+            with lock:
+                assert holder.released
+        assert runs == 1, "what was rolled back counts"
+        assert lock.acquire(blocking=False)
+
+
+def released_by_another_thread():
+    """Whoever took it: another thread may release it."""
+    lock = threading.Lock()
+    lock.acquire()
+
+    def release():
+        time.sleep(0.2)
+        lock.release()
+
+    start(release)
+    with ame.atomic:
+        lock.acquire()
+    assert lock.locked()
+
+
+def several_locks():
+    first, second = threading.RLock(), threading.Lock()
+    for _ in range(3):
+        holder = Holder(second, 0.1)
+        with ame.atomic:
+            with first, second:
+                pass
+            with first, second:
+                assert holder.released
+        assert not second.locked()
+
+
+def holder_that_waits_for_us():
+    lock = threading.Lock()
+    holder = Holder(lock)
+    refused(lock.acquire, text="all other threads wait")
+    holder.told.set()
+    with ame.atomic:
+        lock.acquire()
+    assert holder.released
+    lock.release()
+
+
+def after_an_effect():
+    """What has been printed cannot be rolled back."""
+    lock = threading.Lock()
+    holder = Holder(lock, 1)
+    refused(lambda: (os.write(sys.stderr.fileno(), b""), lock.acquire()), text="rolled back")
+    with ame.atomic:
+        lock.acquire()
+    assert holder.released
+
+
+def with_timeout():
+    for lock in (threading.Lock(), threading.RLock()):
+        holder = Holder(lock, 0.3)
+        with ame.atomic:
+            assert not lock.acquire(timeout=0.01)
+            assert not lock.acquire(blocking=False)
+        holder.thread.join()
+        with ame.atomic:
+            assert lock.acquire(timeout=0.01)
+
+
+def waits_that_others_cannot_end():
+    told = threading.Event()
+    thread = start(told.wait)
+    simple, full = queue.SimpleQueue(), queue.Queue()
+    condition, event, semaphore = threading.Condition(), threading.Event(), threading.Semaphore(0)
+
+    def wait():
+        with condition:
+            condition.wait()
+
+    for _ in range(2):
+        refused(wait)
+        refused(event.wait)
+        refused(semaphore.acquire)
+        refused(simple.get)
+        refused(full.get)
+        refused(thread.join)
+        with ame.atomic:
+            assert not event.wait(0.01)
+            thread.join(0.01)
+            for each in (simple, full):
+                try:
+                    each.get(timeout=0.01)
+                except queue.Empty:
+                    pass
+    # Nothing is left over of them.
+    with condition:
+        condition.notify_all()
+    full.put(1)
+    simple.put(2)
+    semaphore.release()
+    with ame.atomic:
+        assert (full.get(), simple.get()) == (1, 2)
+        semaphore.acquire()
+    told.set()
+    thread.join()
+    with ame.atomic:
+        thread.join()
+
+
+def wakes_at_the_end():
+    """What a block releases, sets or puts wakes others when it is over."""
+    event, jobs, done = threading.Event(), queue.Queue(), queue.SimpleQueue()
+    lock = threading.Lock()
+    lock.acquire()
+
+    def work():
+        event.wait()
+        done.put(jobs.get())
+        with lock:
+            done.put("lock")
+
+    thread = start(work)
+    time.sleep(0.1)
+    with ame.atomic:
+        event.set()
+        jobs.put("job")
+        lock.release()
+        assert not lock.locked()
+        lock.acquire()
+        lock.release()
+    thread.join()
+    assert [done.get(), done.get()] == ["job", "lock"]
+
+
+def effects():
+    """Sleeping and writing in a block work, and nobody gets in between."""
+    stop, seen, shared = threading.Event(), [], [0, 0]
+
+    def look():
+        while not stop.is_set():
+            with ame.atomic:
+                seen.append(shared[0] == shared[1])
+
+    thread = start(look)
+    for _ in range(5):
+        with ame.atomic:
+            shared[0] += 1
+            time.sleep(0.02)
+            print("", end="", flush=True)
+            shared[1] += 1
+    stop.set()
+    thread.join()
+    assert all(seen)
+
+
+def crowd():
+    """Many threads, locks in and outside of blocks: nothing is lost."""
+    locks = [threading.Lock(), threading.RLock(), threading.Lock()]
+    counts = [0] * len(locks)
+
+    def work(seed):
+        for i in range(300):
+            a = (seed + i) % len(locks)
+            b = (a + 1 + i % 2) % len(locks)
+            if i % 3 == 0:
+                with locks[a]:
+                    counts[a] += 1
+            else:
+                with ame.atomic, locks[a]:
+                    counts[a] += 1
+                    with locks[b]:
+                        counts[b] += 1
+
+    threads = [start(work, seed) for seed in range(4)]
+    for thread in threads:
+        thread.join()
+    assert sum(counts) == 4 * (100 + 2 * 200), counts
+    assert all(lock.acquire(blocking=False) for lock in locks)
+
+
+CASES = [own_lock, own_lock_beside_others, waits_for_a_holder, released_by_another_thread, several_locks,
+         holder_that_waits_for_us, after_an_effect, with_timeout, waits_that_others_cannot_end,
+         wakes_at_the_end, effects, crowd]
+
+
+def main(names):
+    if names:
+        for case in CASES:
+            if case.__name__ in names:
+                case()
+        return 0
+    if not ame.parallel:
+        print("atomic_locks: for AME CPython only; here a lock stands in", file=sys.stderr)
+        return 2
+    failed = 0
+    for case in CASES:
+        for always in ("0", "1"):
+            try:
+                code = subprocess.run([sys.executable, __file__, case.__name__], timeout=SECONDS,
+                                      env=dict(os.environ, AME_ALWAYS=always)).returncode
+            except subprocess.TimeoutExpired:
+                code = "hangs"
+            if code != 0:
+                print(f"FAILED: {case.__name__} (AME_ALWAYS={always}): {code}")
+                failed += 1
+    print(f"{2 * len(CASES) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -301,8 +301,8 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     int company = self->asked;
     unsigned long long since = 0;
     while (solo != NULL) {
-        if (!company) {
-            company = 1;
+        company = 1;
+        if (since == 0) {
             since = __builtin_ia32_rdtsc();
         }
         ame_py_request_drop(solo);
@@ -334,7 +334,7 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     self->epoch = atomic_load(&ame_py_epoch);
     __atomic_store_n(&self->tstate, tstate, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&mutex);
-    if (company) {
+    if (since != 0) {
         ame_py_waited_to_join(since);
     }
     return mode;

@@ -18,6 +18,8 @@ import pyperf
 class Crew:
     def __init__(self, threads):
         self.moments = []
+        # Programs may change what they import while they get ready (regex_compile does): one after the other.
+        self.loading = threading.Lock()
         # Taken by one thread while the others wait.
         self.barrier = threading.Barrier(threads, self.note)
 
@@ -25,6 +27,7 @@ class Crew:
         self.moments.append((time.perf_counter(), time.process_time()))
 
     def measure(self, timed, loops, values):
+        self.loading.release()
         timed(loops)  # warm-up
         if self.barrier.wait() == 0:
             gc.collect()
@@ -45,12 +48,15 @@ def main(script, name, threads, loops):
     failed = []
 
     def work():
+        crew.loading.acquire()
         try:
             exec(compile(source, script, "exec"), {"__name__": "__main__", "__file__": script})
         except BaseException:
             traceback.print_exc()
             failed.append(True)
             crew.barrier.abort()
+            if crew.loading.locked():
+                crew.loading.release()
 
     running = [threading.Thread(target=work) for _ in range(threads)]
     for thread in running:

@@ -547,6 +547,9 @@ fn special(thread: &Thread, address: usize) -> bool {
 /// # Safety
 /// The range is writable memory of the program.
 pub unsafe fn write_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
+    if length == 0 {
+        return;
+    }
     let start = address & !(GRANULE - 1);
     // SAFETY: a granule never crosses a page, so it is writable when a byte of it is.
     unsafe { write_steps(thread, start, address + length - start, GRANULE, 1, pc) }

@@ -32,6 +32,21 @@ fn freed_fresh_memory_is_not_ours() {
 }
 
 #[test]
+fn spare_blocks() {
+    case("spare_blocks").ok();
+}
+
+#[test]
+fn empty_range() {
+    case("empty_range").ok();
+}
+
+#[test]
+fn hot_counts() {
+    case("hot_counts").ok();
+}
+
+#[test]
 fn nested_boundaries() {
     case("nested_boundaries").ok();
 }

@@ -8,7 +8,6 @@ use crate::attributes::{self, CLONE, TWIN};
 use crate::callee::Callees;
 use crate::ffi::{attribute_kind, Module, Opcode, Value};
 use crate::instrument::{is_call, is_hot};
-use ame_abi::sym;
 use ame_annotations::{FunctionKind, Sets};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -61,7 +60,7 @@ pub fn make(module: Module, sets: &Sets) {
 
 /// Tells code which asks (`ame_is_clone`) whether it is in a plain clone.
 pub fn answer(module: Module) {
-    let Some(question) = module.function(sym::IS_CLONE) else {
+    let Some(question) = module.function("ame_is_clone") else {
         return;
     };
     let asks: Vec<Value> = question

@@ -70,7 +70,6 @@ pub mod sym {
     /// Functions that exist a second time under their name plus this, keeping all registers.
     pub const STUB_SUFFIX: &str = "_stub";
     pub const PER_THREAD: &str = "ame_per_thread";
-    pub const IS_CLONE: &str = "ame_is_clone";
     pub const UNBALANCED: &str = "ame_unbalanced";
     pub const MODULE_REGISTER: &str = "ame_module_register";
 }

@@ -67,11 +67,100 @@ static void private_undo_in_freed_memory(int argc, char **argv)
     }
 }
 
+/* --- spare_blocks: small blocks that a transaction frees are its own until the end ----------------- */
+static void spare_blocks(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    for (int i = 0; i < 100; i++) {
+        unsigned again = ame_begin();
+        char *first = ame_malloc(33);
+        ame_free(first);
+        /* Another size of the same class, written as far as it goes, without a lock. */
+        char *second = ame_malloc(48);
+        CHECK(second == first);
+        for (int at = 0; at < 48; at += 16)
+            CHECK(ame_tls.marks[granule_of(second + at)] >= ame_tls.wver);
+        memset(second, 1, 48);
+        char *kept = ame_malloc(48);
+        CHECK(kept != second);
+        ame_free(second);
+        if (again == 0)
+            ame_roll_back();
+        ame_commit();
+        /* Each block was given back once: after the rollback, and at commit what was freed. */
+        char *after[8];
+        for (int k = 0; k < 8; k++) {
+            after[k] = ame_malloc(48);
+            CHECK(after[k] != kept);
+            for (int j = 0; j < k; j++)
+                CHECK(after[j] != after[k]);
+        }
+        for (int k = 0; k < 8; k++)
+            ame_free(after[k]);
+        ame_free(kept);
+    }
+}
+
+/* --- empty_range: a copy of nothing locked a granule (CPython's empty string, in all threads) ------- */
+static void empty_range(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    static _Alignas(16) char text[32];
+    ame_begin();
+    ame_write_range(text + 5, 0);
+    ame_read_range(text + 5, 0);
+    CHECK(ame_tls.marks[granule_of(text)] < ame_tls.rver);
+    ame_commit();
+}
+
+/* --- hot_counts: what several threads count a lot becomes immortal, and stays it -------------------- */
+static _Alignas(16) long hot_count[2];
+static int times_hot;
+static void make_immortal(void *field)
+{
+    CHECK(field == hot_count);
+    times_hot++;
+    hot_count[0] = 0xffffffff;
+}
+static void *count_a_lot(void *unused)
+{
+    (void)unused;
+    double end = now() + 20;
+    int more = 200;
+    while (more > 0 && now() < end) {
+        ame_begin();
+        for (int i = 0; i < 300; i++) {
+            /* As CPython: up and down, unless it is immortal; the end of a transaction may be in between. */
+            if ((int)ame_refcount_read64(hot_count) >= 0)
+                ame_refcount_add64(hot_count, 1);
+            if ((int)ame_refcount_read64(hot_count) >= 0)
+                ame_refcount_add64(hot_count, -1);
+        }
+        busy_us(20);
+        ame_commit();
+        more -= __atomic_load_n(&hot_count[0], __ATOMIC_SEQ_CST) == 0xffffffff;
+    }
+    return NULL;
+}
+static void hot_counts(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    ame_set_headers(1);
+    ame_set_hot(make_immortal);
+    hot_count[0] = 5;
+    pthread_t ids[2] = {spawn(count_a_lot, NULL), spawn(count_a_lot, NULL)};
+    for (int i = 0; i < 2; i++)
+        join(ids[i]);
+    EQUAL(times_hot, 1);
+    EQUAL(hot_count[0], 0xffffffff);
+}
+
 /* --- freed_fresh_memory_is_not_ours: its marks stayed when another thread got it ------------------ */
 static void freed_fresh_memory_is_not_ours(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    static const size_t sizes[] = {16, 200, 5000, 40000, 200000};
+    /* Smaller ones stay with the transaction: spare_blocks. */
+    static const size_t sizes[] = {600, 5000, 40000, 200000};
     ame_begin();
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char *block = ame_malloc(sizes[i]);
@@ -672,6 +761,9 @@ int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
         {"token_of_a_transaction_that_is_rolled_back", token_of_a_transaction_that_is_rolled_back},
+        {"spare_blocks", spare_blocks},
+        {"empty_range", empty_range},
+        {"hot_counts", hot_counts},
         {"before_release_of_what_stays", before_release_of_what_stays},
         {"fresh_until_commit", fresh_until_commit},
         {"inevitable_before_the_stack_is_restored", inevitable_before_the_stack_is_restored},

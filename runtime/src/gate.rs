@@ -94,8 +94,11 @@ pub fn await_change(held: u32) {
     futex_wait(gate(), held, PARK_NS);
 }
 
-/// How much longer a gate that closes waits for threads that have been asked to commit.
+/// How much longer a gate that closes spins for threads that have been asked to commit, and how often it
+/// sleeps then before it wounds them: they may be in a long call, or without a processor, and what they have
+/// done may be many times as much as the wait.
 const POLITE: u32 = 50;
+const POLITE_SLEEPS: u32 = 3;
 
 /// Closes the gate and waits until no other transaction runs. The caller is inevitable, so at most
 /// one thread is here. `grace` steps are given to the others before they are wounded.
@@ -107,7 +110,10 @@ pub fn close(me: Me, grace: u32) {
     heavy_fence();
     // Who can be asked to commit gets time to do it.
     let (grace, spins) = match ask_for_commits() {
-        true => (grace.saturating_mul(POLITE), SPINS.saturating_mul(POLITE)),
+        true => {
+            let spins = SPINS.saturating_mul(POLITE);
+            (spins.saturating_add(POLITE_SLEEPS), spins)
+        }
         false => (grace, SPINS),
     };
     for slot in 0..peer_count().load(Ordering::SeqCst) {
@@ -126,9 +132,11 @@ fn await_idle(me: Me, slot: u32, grace: u32, spins: u32) {
             return;
         }
         step += 1;
-        if step > grace {
+        // Who waits for us does not end before us.
+        let waits_for_us = peer(slot).waiting_for.load(Ordering::Relaxed) == me.slot + 1;
+        if step > grace || waits_for_us {
             #[cfg(not(loom))]
-            if step == grace + 1 {
+            if step == grace + 1 || waits_for_us {
                 crate::report::wounds_for_exclusive(me, slot, version(state));
             }
             wound(me, slot, state);

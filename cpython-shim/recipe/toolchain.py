@@ -65,7 +65,7 @@ def copied_toolchain(files, with_shim=False):
     read = [REPO / "annotations/include/ame.h", REPO / "runtime/include/ame_rt.h",
             *sorted((REPO / "annotations/sets").glob("*.toml"))]
     if with_shim:
-        for pattern in ("*.toml", "src/*", "python/*", "recipe/*.py"):
+        for pattern in ("*.toml", "src/*.[ch]", "python/*.py", "recipe/*.py"):
             read += sorted((REPO / SHIM).glob(pattern))
     key = digest(*files, *read)
     with entry(f"toolchain-{key}") as (folder, is_new):

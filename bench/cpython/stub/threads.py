@@ -1,6 +1,7 @@
 """Runs a pyperformance program in AME_BENCH_THREADS threads at once: threads.py run_benchmark.py
 
-Each thread loads the program for itself, so it has code, classes and data of its own. They start each timed value
+Each thread loads the program for itself, so it has code, classes and data of its own; with
+AME_BENCH_SHARED_CODE they have the same code objects. They start each timed value
 together; its time is that of the whole, from the start of all to the end of the last, in seconds per
 loop of one thread. One line of JSON goes to standard output, as from pyperf.py.
 """
@@ -44,13 +45,15 @@ def main(script, name, threads, loops):
     sys.path[0] = os.path.dirname(script)
     with open(script) as file:
         source = file.read()
+    shared = compile(source, script, "exec") if os.environ.get("AME_BENCH_SHARED_CODE") else None
     crew = pyperf.crew = Crew(threads)
     failed = []
 
     def work():
         crew.loading.acquire()
         try:
-            exec(compile(source, script, "exec"), {"__name__": "__main__", "__file__": script})
+            code = shared or compile(source, script, "exec")
+            exec(code, {"__name__": "__main__", "__file__": script})
         except BaseException:
             traceback.print_exc()
             failed.append(True)

@@ -36,7 +36,8 @@ extern struct _object ame_py_go_on;
 #define AME_PY_NESTED (-1)
 
 #define AME_PY_ENTERED()                                                                          \
-    const int ame_barriers = !ame_is_clone();                                                     \
+    /* The copy with barriers may begin outside of a transaction, with plain functions below. */  \
+    const int ame_barriers = !ame_is_clone() && ame_in_transaction();                             \
     unsigned ame_unspecialised = 0;                                                               \
     if (throwflag == AME_PY_NESTED) {                                                             \
         goto ame_go_on;                                                                           \

@@ -230,6 +230,9 @@ ame_py_stack_push(_PyInterpreterFrame *frame, PyObject *value)
     if (frame->owner == FRAME_OWNED_BY_GENERATOR) {
         struct ame_py_thread *self = ame_py_self;
         if (self->mode == AME_PY_PARALLEL) {
+            /* Its state has been read, and will be written: only then is the frame this thread's. Two that
+             * resume one generator would both push otherwise, and one of them take it back. */
+            ame_write_range(&_PyFrame_GetGenerator(frame)->gi_frame_state, 1);
             ame_py_cover_frame(self, frame);
         }
     }

@@ -14,7 +14,7 @@
 use super::is_call;
 use super::runtime::{Runtime, COUNT_MARKER};
 use crate::attributes::{self, CLONE, TWIN};
-use crate::callee::Callees;
+use crate::callee::{Callee, Callees};
 use crate::ffi::{attribute_kind, Module, Opcode, Value};
 use ame_abi::sym;
 use ame_annotations::Sets;
@@ -64,15 +64,13 @@ pub fn find(module: Module, sets: &Sets, callees: &mut Callees) -> Result<Clones
             let Some(callee) = callees.of(call) else {
                 continue;
             };
-            let may_change = callee.kills && !sets.balanced();
-            let unclear = may_change && call.opcode() != Some(Opcode::LLVMCall);
-            if callee.begins || callee.returns_twice || unclear {
+            if changes_mode(&callee, call, sets) {
                 return Err(format!(
                     "{name}: this hot function came to begin a transaction, or to return twice, by inlining: \
                      take it out of `hot`"
                 ));
             }
-            if may_change {
+            if may_change_mode(&callee, sets) {
                 unsure.push(call);
             }
         }
@@ -92,7 +90,20 @@ fn are_twins(body: Value, plain: Value) -> bool {
         && body.value_type() == plain.value_type()
 }
 
-fn calls(function: Value) -> impl Iterator<Item = Value> {
+/// Whether a call may return in another mode than it was made in: a clone looks after it.
+fn may_change_mode(callee: &Callee, sets: &Sets) -> bool {
+    callee.kills && !sets.balanced()
+}
+
+/// Whether no clone can go on after the call: it begins a transaction, comes back from elsewhere, or is
+/// followed by no instruction that could look.
+pub fn changes_mode(callee: &Callee, call: Value, sets: &Sets) -> bool {
+    let unclear = may_change_mode(callee, sets) && call.opcode() != Some(Opcode::LLVMCall);
+    callee.begins || callee.returns_twice || unclear
+}
+
+/// The calls that a function makes.
+pub fn calls(function: Value) -> impl Iterator<Item = Value> {
     function
         .blocks()
         .flat_map(|b| b.instructions())

@@ -4,7 +4,7 @@ pub mod choose;
 mod clones;
 mod frame;
 mod functions;
-pub use clones::is_hot;
+pub use clones::{calls, changes_mode, is_hot};
 pub use functions::replace as replace_function;
 mod hoist;
 mod module;

@@ -6,8 +6,8 @@
 
 use crate::attributes::{self, CLONE, TWIN};
 use crate::callee::Callees;
-use crate::ffi::{attribute_kind, Module, Opcode, Value};
-use crate::instrument::{is_call, is_hot};
+use crate::ffi::{attribute_kind, Module, Value};
+use crate::instrument::{calls, changes_mode, is_call, is_hot};
 use ame_annotations::{FunctionKind, Sets};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -112,13 +112,6 @@ fn is_replaced(function: Value, sets: &Sets) -> bool {
     attributes::rule(function, sets).is_some_and(|r| r.replace.is_some() && r.replace_in_clones)
 }
 
-fn calls(function: Value) -> impl Iterator<Item = Value> {
-    function
-        .blocks()
-        .flat_map(|b| b.instructions())
-        .filter(|i| is_call(*i))
-}
-
 fn is_eligible(function: Value, sets: &Sets) -> bool {
     let rule = attributes::rule(function, sets);
     !function.value_type().is_variadic()
@@ -139,10 +132,7 @@ fn unsteady(sets: &Sets, bodies: &[Value]) -> FxHashSet<Value> {
             let Some(callee) = callees.of(call) else {
                 continue;
             };
-            // Nobody looks after a call that is not followed by an instruction.
-            let may_change = callee.kills && !sets.balanced();
-            let unclear = may_change && call.opcode() != Some(Opcode::LLVMCall);
-            if callee.begins || callee.returns_twice || unclear {
+            if changes_mode(&callee, call, sets) {
                 work.push(function);
             }
             let target = call.callee();

@@ -29,7 +29,7 @@ void
 ame_py_make_immortal(void *count)
 {
     PyObject *op = count;
-    if (!_Py_IsImmortal(op) && is_lasting(op)) {
+    if (is_lasting(op)) {
         op->ob_refcnt = _Py_IMMORTAL_REFCNT;
     }
 }

@@ -347,7 +347,9 @@ pub fn merge(thread: &mut Thread) {
             }
         }
         if let Some(hot) = hot.filter(|_| d.kind == Kind::Refcount && d.changes >= HOT_CHANGES) {
-            if *thread.mark(granule(d.field)) == thread.me.ver + 1 {
+            // SAFETY: as above. Another transaction's merge may have made it immortal meanwhile.
+            let mortal = || unsafe { !is_immortal(load(d.field, d.width)) };
+            if *thread.mark(granule(d.field)) == thread.me.ver + 1 && mortal() {
                 // SAFETY: the granule is locked by a transaction that cannot fail any more.
                 unsafe { hot(d.field as *mut c_void) };
             }
@@ -362,7 +364,8 @@ pub fn merge(thread: &mut Thread) {
 pub static DEALLOC: Hook<unsafe extern "C" fn(*mut c_void)> = Hook::new();
 
 /// Gets counts that a transaction has often changed although others do so too, and may make them
-/// immortal: negative in their lower 32 bits. It is called with the count locked.
+/// immortal: negative in their lower 32 bits. It is called with the count locked, and not again for one
+/// that is immortal.
 pub static HOT: Hook<unsafe extern "C" fn(*mut c_void)> = Hook::new();
 
 /// Less is not worth the lock that the hook needs.

@@ -83,6 +83,7 @@ init_once(void)
     ame_set_fenced(1);
     ame_set_begin_hooks(ame_py_begins, ame_py_rolled_back);
     ame_py_init_host();
+    ame_py_init_specialise();
 }
 
 struct ame_py_thread *

@@ -195,6 +195,20 @@ ame_py_acquire_lock(PyThread_type_lock lock, int wait)
     return PyThread_acquire_lock(lock, wait);
 }
 
+/* C code that waits for a lock with its interpreter's GIL may wait for an interpreter that has another.
+ * Here they share the one token, so the wait gives the GIL up. */
+static int
+others_have_gils(void)
+{
+    PyInterpreterState *main = PyInterpreterState_Main();
+    for (PyInterpreterState *i = PyInterpreterState_Head(); i != NULL; i = PyInterpreterState_Next(i)) {
+        if (i != main && i->ceval.own_gil) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 PyLockStatus
 ame_py_acquire_lock_timed(PyThread_type_lock lock, PY_TIMEOUT_T microseconds, int interruptible)
 {
@@ -203,9 +217,19 @@ ame_py_acquire_lock_timed(PyThread_type_lock lock, PY_TIMEOUT_T microseconds, in
         return PY_LOCK_ACQUIRED;
     }
     ame_py_irrevocable();
+    PyThreadState *detached = NULL;
+    if (microseconds != 0 && others_have_gils() && _PyThreadState_GET() != NULL) {
+        if (PyThread_acquire_lock_timed(lock, 0, 0) == PY_LOCK_ACQUIRED) {
+            return PY_LOCK_ACQUIRED;
+        }
+        detached = PyEval_SaveThread();
+    }
     self->waits_for_ever += microseconds < 0;
     PyLockStatus status = PyThread_acquire_lock_timed(lock, microseconds, interruptible);
     self->waits_for_ever -= microseconds < 0;
+    if (detached != NULL) {
+        PyEval_RestoreThread(detached);
+    }
     return status;
 }
 

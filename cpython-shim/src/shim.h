@@ -171,6 +171,7 @@ void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *
 void ame_py_make_immortal(void *count);
 /* Makes conflict reports speak of Python (host.c). */
 void ame_py_init_host(void);
+void ame_py_init_specialise(void);
 /* The thread has waited for one that ran solo, since the time stamp counter was that. */
 void ame_py_waited_to_join(unsigned long long since);
 /* Whether the thread is in an atomic block. */

@@ -114,6 +114,31 @@ publish_all(void *pointer)
     self->n_sites = 0;
 }
 
+static getter code_adaptive;
+
+/* code._co_code_adaptive, which dis shows: with what this transaction has specialised. */
+static PyObject *
+adaptive_with_ours(PyObject *code, void *closure)
+{
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->n_sites != 0) {
+        ame_py_irrevocable();
+        publish_all(self);
+    }
+    return code_adaptive(code, closure);
+}
+
+void
+ame_py_init_specialise(void)
+{
+    for (PyGetSetDef *def = PyCode_Type.tp_getset; def->name != NULL; def++) {
+        if (strcmp(def->name, "_co_code_adaptive") == 0) {
+            code_adaptive = def->get;
+            def->get = adaptive_with_ours;
+        }
+    }
+}
+
 /* CPython has worked on the copy. */
 static void
 keep(_Py_CODEUNIT *instr, const _Py_CODEUNIT *copy)

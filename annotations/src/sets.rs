@@ -117,6 +117,7 @@ pub struct Sets {
     functions: Named<FunctionRule>,
     globals: Named<GlobalRule>,
     hot: Named<()>,
+    instrumented: Named<()>,
     balanced: bool,
     names: Vec<String>,
 }
@@ -176,6 +177,9 @@ impl Sets {
             for name in &raw.hot {
                 sets.hot.insert(name, ());
             }
+            for name in &raw.instrumented {
+                sets.instrumented.insert(name, ());
+            }
             sets.balanced |= raw.balanced;
             for (name, rule) in &raw.globals {
                 sets.globals.insert(name, rule.clone());
@@ -224,6 +228,11 @@ impl Sets {
     /// Whether a set lists the function as one that the time goes into.
     pub fn is_hot(&self, name: &str) -> bool {
         self.hot.get(name).is_some()
+    }
+
+    /// Whether a set promises that the function is compiled with the plugin wherever it is.
+    pub fn is_instrumented(&self, name: &str) -> bool {
+        self.instrumented.get(name).is_some()
     }
 
     /// Whether some set says which functions are hot: all others then are not.

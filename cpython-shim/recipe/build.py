@@ -16,6 +16,7 @@ import time
 from . import edits, extension, shim, source
 from .cache import Failure, digest, entry, say, show
 from .run import clean_env, logged, output, tail
+from .toolchain import SET
 
 CONFIGURE = ("--with-ensurepip=no", "--with-system-libmpdec=no")
 PACKAGES = ("build-essential pkg-config libssl-dev zlib1g-dev libffi-dev libsqlite3-dev libbz2-dev "
@@ -108,6 +109,8 @@ def build_in(result, compiler, jobs):
         words += shim.build(result, compiler, jobs, make)
     say(f"compiling with make -j{jobs}")
     make(tree, compiler, log, jobs, *words)
+    if compiler.home:
+        check_instrumented(result)
     say("installing")
     make(tree, compiler, log, jobs, *words, "altinstall")
     if compiler.name == "parallel":
@@ -125,6 +128,31 @@ def check_modules(result, names):
         error = found.stderr.strip().splitlines() or [f"exit code {found.returncode}"]
         raise Failure(f"the build of CPython ({result.name}) misses a module: {error[-1]}\n{REMEDY}\n"
                       f"log: {result.log}, which ends with\n{tail(result.log)}")
+
+
+# Before each function that the pass has seen (PREFIX_MAGIC of runtime/abi).
+MAGIC = (0x01f4c36e66454d41).to_bytes(8, "little") + bytes(8)
+
+
+def check_instrumented(result):
+    """The sets promise that all functions of these names have barriers: a call does not look."""
+    segments = [line.split() for line in output(["readelf", "-lW", result.python]).splitlines()
+                if line.strip().startswith("LOAD")]
+    segments = [[int(word, 16) for word in (words[1], words[2], words[4])] for words in segments]
+    image = result.python.read_bytes()
+    without = []
+    for line in output(["nm", "--defined-only", result.python]).splitlines():
+        address, kind, name = line.split()
+        # The two of the trampoline are assembly, of which CPython makes copies; nobody calls it there.
+        if kind not in "TW" or not name.startswith(("Py", "_Py")) or name.startswith("_Py_trampoline_func_"):
+            continue
+        at = next(int(address, 16) - start + offset for offset, start, size in segments
+                  if start <= int(address, 16) < start + size)
+        if image[at - len(MAGIC):at] != MAGIC:
+            without.append(name)
+    if without:
+        raise Failure(f"{len(without)} functions of {result.python} have no barriers, but {SET} says so "
+                      f"(`instrumented`): {' '.join(without[:10])}")
 
 
 def timed(compiler, folder, jobs):

@@ -47,6 +47,7 @@ def choose(rules, headers):
     groups = [{**group, "names": list(filter(is_api, group["names"]))} for group in rules["functions"]]
     return {
         "name": rules["name"], "description": rules["description"],
+        "instrumented": rules.get("instrumented", []),
         "function": {name: rule for name, rule in rules["function"].items() if is_api(name)},
         "functions": [group for group in groups if group["names"]],
         "struct": {name: rule for name, rule in rules["struct"].items()
@@ -64,7 +65,7 @@ def text(document):
     for kind, content in document.items():
         if isinstance(content, dict):
             tables = [(f"[{kind}.{json.dumps(name)}]", table) for name, table in content.items()]
-        elif isinstance(content, list):
+        elif isinstance(content, list) and kind != "instrumented":
             tables = [(f"[[{kind}]]", table) for table in content]
         else:
             lines.append(f"{kind} = {value(content)}")

@@ -175,6 +175,9 @@ impl<'a> Callees<'a> {
         if function.memory_effects() & 0b11_00_11 == 0 {
             return Callee::new(Treatment::Free, false);
         }
+        if self.sets.is_instrumented(name) {
+            return Callee::new(Treatment::Free, true);
+        }
         Callee::new(Treatment::Check, true)
     }
 }

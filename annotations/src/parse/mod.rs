@@ -26,6 +26,8 @@ pub(crate) struct RawSet {
     pub functions: Vec<(String, FunctionRule)>,
     /// Names or patterns of functions that the time goes into.
     pub hot: Vec<String>,
+    /// Names or patterns of functions that are compiled with the plugin wherever they are.
+    pub instrumented: Vec<String>,
     /// Whether all functions return in the mode, in a transaction or not, in which they were called.
     pub balanced: bool,
     pub globals: Vec<(String, GlobalRule)>,
@@ -78,11 +80,12 @@ impl RawField {
 
 pub(crate) const WHOLE: &str = "*";
 
-const TOP_KEYS: [&str; 10] = [
+const TOP_KEYS: [&str; 11] = [
     "name",
     "description",
     "balanced",
     "hot",
+    "instrumented",
     "check",
     "struct",
     "function",
@@ -131,6 +134,7 @@ impl Parser {
                 structs: Vec::new(),
                 functions: Vec::new(),
                 hot: Vec::new(),
+                instrumented: Vec::new(),
                 balanced: false,
                 globals: Vec::new(),
             },
@@ -158,9 +162,9 @@ impl Parser {
                     r.string(value, "`description`");
                 }
                 "balanced" => self.set.balanced = r.boolean(value, "`balanced`").unwrap_or(false),
-                "hot" => {
-                    let names = r.strings(value, "`hot`").into_iter();
-                    self.set.hot = names.map(|(name, _)| name).collect();
+                "hot" => self.set.hot = names(r.strings(value, "`hot`")),
+                "instrumented" => {
+                    self.set.instrumented = names(r.strings(value, "`instrumented`"));
                 }
                 "check" => self.check(r, value),
                 "struct" => self.structs(r, value),
@@ -188,6 +192,10 @@ impl Parser {
             }
         }
     }
+}
+
+fn names(strings: Vec<(String, Span<usize>)>) -> Vec<String> {
+    strings.into_iter().map(|(name, _)| name).collect()
 }
 
 /// Entries by position: problems and rules then come in the order of the file.

@@ -3,9 +3,9 @@
 //!
 //! A hot function becomes three. The *dispatcher* has its name, looks at the thread's mode, and
 //! jumps. The instrumented *body* runs in transactions and calls other instrumented bodies directly;
-//! the *plain* clone runs outside and calls other plain clones directly, in programs also those of
-//! other files: `f.plain` is a hidden symbol there, and each file that calls it has a weak definition
-//! of its own, which jumps to `f`, in case that `f` has no clone.
+//! the *plain* clone runs outside and calls other plain clones directly. In programs both also call
+//! those of other files: `f.transaction` and `f.plain` are hidden symbols there, and each file that
+//! calls them has a weak definition of its own, which jumps to `f`, in case that `f` has no clone.
 //!
 //! A plain clone may only go on when no call that it makes leaves the thread in a transaction. Where
 //! no annotation set promises that (`balanced`), the clone looks after each call that it does not
@@ -18,6 +18,11 @@ use crate::callee::{Callee, Callees};
 use crate::ffi::{attribute_kind, Module, Opcode, Value};
 use ame_abi::sym;
 use ame_annotations::Sets;
+use rustc_hash::FxHashSet;
+use std::ffi::CStr;
+
+const BODY: &CStr = c".transaction";
+const PLAIN: &CStr = c".plain";
 
 /// A hot function and its clone.
 pub struct Twin {
@@ -118,7 +123,7 @@ pub fn finish(runtime: &mut Runtime, sets: &Sets, clones: Clones) {
     }
     let mut placed = Vec::with_capacity(twins.len());
     for twin in &twins {
-        let dispatcher = twin.body.give_place(c".transaction");
+        let dispatcher = twin.body.give_place(BODY);
         dispatch(runtime, dispatcher, twin);
         placed.push(dispatcher);
     }
@@ -128,7 +133,14 @@ pub fn finish(runtime: &mut Runtime, sets: &Sets, clones: Clones) {
         }
     }
     if runtime.module.is_of_program() {
-        call_clones_elsewhere(runtime, sets);
+        for (twin, &dispatcher) in twins.iter().zip(&placed) {
+            if !dispatcher.is_internal() {
+                twin.body.set_hidden(dispatcher.may_have_copies());
+            }
+        }
+        let bodies: FxHashSet<Value> = twins.iter().map(|twin| twin.body).collect();
+        call_elsewhere(runtime, sets, BODY, |caller| bodies.contains(&caller));
+        call_elsewhere(runtime, sets, PLAIN, is_clone);
     }
     for (plain, unsure) in &all {
         // Another clone looks itself.
@@ -149,8 +161,13 @@ fn is_clone(function: Value) -> bool {
     function.is_function() && function.text_attribute(CLONE).is_some()
 }
 
-/// Lets plain clones call those that other files of the program may have.
-fn call_clones_elsewhere(runtime: &mut Runtime, sets: &Sets) {
+/// Lets bodies call bodies, and plain clones those, that other files of the program may have.
+fn call_elsewhere(
+    runtime: &mut Runtime,
+    sets: &Sets,
+    suffix: &CStr,
+    is_caller: impl Fn(Value) -> bool,
+) {
     let module = runtime.module;
     let elsewhere: Vec<Value> = module
         .functions()
@@ -158,24 +175,24 @@ fn call_clones_elsewhere(runtime: &mut Runtime, sets: &Sets) {
         .filter(|f| !f.value_type().is_variadic())
         .collect();
     for function in elsewhere {
-        let from_clones: Vec<Value> = function
+        let direct: Vec<Value> = function
             .users()
             .filter(|u| u.is_instruction() && is_call(*u) && u.callee() == function)
-            .filter(|u| is_clone(u.block().function()))
+            .filter(|u| is_caller(u.block().function()))
             .collect();
-        if from_clones.is_empty() {
+        if direct.is_empty() {
             continue;
         }
-        let name = format!("{}.plain", function.name());
-        let clone = module.add_function(&name, function.value_type());
-        clone.copy_attributes(function);
-        clone.remove_text_attribute(attributes::KEY);
-        clone.set_hidden(true);
+        let name = format!("{}{}", function.name(), suffix.to_string_lossy());
+        let other = module.add_function(&name, function.value_type());
+        other.copy_attributes(function);
+        other.remove_text_attribute(attributes::KEY);
+        other.set_hidden(true);
         runtime.builder.forget_location();
-        runtime.builder.at_end(module.append_block(clone, "entry"));
+        runtime.builder.at_end(module.append_block(other, "entry"));
         runtime.builder.tail_call(function);
-        for call in from_clones {
-            call.set_callee(clone);
+        for call in direct {
+            call.set_callee(other);
         }
     }
 }

@@ -7,7 +7,8 @@ struct Bigint *
 ame_py_bigint_new(int k)
 {
     int words = 1 << k;
-    struct Bigint *b = ame_malloc(offsetof(struct Bigint, x) + words * sizeof b->x[0]);
+    /* As Balloc: with the padding of the struct, which rv_alloc counts on. */
+    struct Bigint *b = ame_malloc(sizeof *b + (words - 1) * sizeof b->x[0]);
     if (b != NULL) {
         b->k = k;
         b->maxwds = words;

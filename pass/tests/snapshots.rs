@@ -374,6 +374,16 @@ fn clones_may_keep_what_is_replaced() {
 /// Unless the set promises balance, a plain clone looks after calls that might begin a transaction;
 /// what cannot be cloned rightly is left alone.
 #[test]
+fn calls_of_functions_said_to_be_instrumented_do_not_look() {
+    let (_folder, path) = set("instrumented = [\"there_*\"]");
+    let ir = "declare void @there_f()\ndeclare void @elsewhere()\n\
+              define void @f() { call void @there_f()\n call void @elsewhere()\n ret void }";
+    let code = opt(ir, BOTH, &[("AME_ANNOTATIONS", path.as_str())]);
+    let lookups = |name: &str| code.matches(&format!("(ptr @{name})")).count();
+    assert_eq!((lookups("there_f"), lookups("elsewhere")), (0, 1), "{code}");
+}
+
+#[test]
 fn plain_clones_look_after_calls() {
     let (_folder, path) = set("hot = [\"*\"]");
     let clones = |ir: &str| opt(ir, BOTH, &[("AME_ANNOTATIONS", path.as_str())]);

@@ -14,7 +14,7 @@
 use super::is_call;
 use super::runtime::{Runtime, COUNT_MARKER};
 use crate::attributes::{self, CLONE, TWIN};
-use crate::callee::{Callee, Callees};
+use crate::callee::{is_runtime, Callee, Callees};
 use crate::ffi::{attribute_kind, Module, Opcode, Value};
 use ame_abi::sym;
 use ame_annotations::Sets;
@@ -172,6 +172,7 @@ fn call_elsewhere(
     let elsewhere: Vec<Value> = module
         .functions()
         .filter(|f| f.is_declaration() && sets.is_hot(f.name()))
+        .filter(|f| !f.name().starts_with("llvm.") && !is_runtime(f.name()))
         .filter(|f| !f.value_type().is_variadic())
         .collect();
     for function in elsewhere {

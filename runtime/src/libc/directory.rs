@@ -57,7 +57,8 @@ directory! {
         ame_strchrnul ame_strchr ame_strrchr ame_rawmemchr ame_strstr ame_strcasestr
         ame_strcspn ame_strspn ame_strpbrk ame_strtok_r ame_strsep;
     crate::wrappers::semaphore:
-        ame_sem_wait ame_sem_trywait ame_sem_clockwait ame_sem_timedwait ame_sem_post;
+        ame_sem_wait ame_sem_trywait ame_sem_clockwait ame_sem_timedwait ame_sem_post
+        ame_sem_getvalue;
     crate::wrappers::signals:
         ame_sigaction ame_signal ame_sysv_signal ame_siginterrupt;
     crate::wrappers::sort:

@@ -90,6 +90,12 @@ impl Held {
         &mut self.entries[at]
     }
 
+    /// How often the lock will be released at commit.
+    pub fn pending(&self, lock: usize) -> u32 {
+        let entry = self.entries.iter().find(|entry| entry.lock == lock);
+        entry.map_or(0, |entry| entry.pending)
+    }
+
     pub fn contains(&self, lock: usize) -> bool {
         self.entries.iter().any(|entry| entry.lock == lock)
     }

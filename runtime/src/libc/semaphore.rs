@@ -4,6 +4,8 @@
 use super::held::Class;
 use super::lock::{self, Kind, Patience};
 use super::{set_errno, transaction};
+use crate::access;
+use crate::caller::pc;
 use libc::{clockid_t, sem_t, timespec};
 use std::ffi::c_int;
 
@@ -89,4 +91,25 @@ pub unsafe extern "C" fn ame_sem_timedwait(s: *mut sem_t, until: *const timespec
 pub unsafe extern "C" fn ame_sem_post(s: *mut sem_t) -> c_int {
     // SAFETY: as above.
     unsafe { result(lock::release(Class::Semaphore, s as usize)) }
+}
+
+/// The value with the posts of the calling transaction.
+///
+/// # Safety
+/// As sem_getvalue.
+#[no_mangle]
+pub unsafe extern "C" fn ame_sem_getvalue(s: *mut sem_t, value: *mut c_int) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        let mut real = 0;
+        if libc::sem_getvalue(s, &mut real) != 0 {
+            return -1;
+        }
+        if let Some(thread) = transaction() {
+            real += thread.effects.held.pending(s as usize) as c_int;
+            access::write_range(thread, value as usize, size_of::<c_int>(), pc());
+        }
+        *value = real;
+        0
+    }
 }

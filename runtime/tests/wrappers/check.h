@@ -104,5 +104,5 @@ AS(pthread_rwlock_timedwrlock); AS(pthread_rwlock_clockwrlock); AS(pthread_rwloc
 AS(pthread_rwlock_destroy);
 AS(pthread_cond_wait); AS(pthread_cond_timedwait); AS(pthread_cond_clockwait);
 AS(pthread_cond_signal); AS(pthread_cond_broadcast); AS(pthread_cond_destroy);
-AS(sem_wait); AS(sem_trywait); AS(sem_timedwait); AS(sem_clockwait); AS(sem_post);
+AS(sem_wait); AS(sem_trywait); AS(sem_timedwait); AS(sem_clockwait); AS(sem_post); AS(sem_getvalue);
 #endif

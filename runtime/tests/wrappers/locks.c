@@ -75,10 +75,13 @@ static void spins(void)
 
 static void semaphores(void)
 {
+    int value = -1;
     CHECK(ame_sem_post(&semaphore) == 0);
     CHECK(ame_sem_post(&semaphore) == 0);
+    CHECK(ame_sem_getvalue(&semaphore, &value) == 0 && value == 2);
     CHECK(ame_sem_wait(&semaphore) == 0);
     CHECK(ame_sem_trywait(&semaphore) == 0);
+    CHECK(ame_sem_getvalue(&semaphore, &value) == 0 && value == 0);
     CHECK(ame_sem_trywait(&semaphore) == -1 && errno == EAGAIN);
     CHECK(ame_sem_post(&semaphore) == 0);
     struct timespec until = from_now(CLOCK_REALTIME, 1000);

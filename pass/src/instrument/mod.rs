@@ -100,7 +100,8 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
                     &mut report,
                     function,
                 );
-                let checks = instrument(&mut runtime, &mut chooser, options, sets);
+                let is_twin = clones.twins.iter().any(|t| t.is_of(function));
+                let checks = instrument(&mut runtime, &mut chooser, options, sets, is_twin);
                 report.add("checks", checks);
                 function.add_function_attribute(no_red_zone);
                 // What the optimiser inferred about memory no longer holds.
@@ -166,7 +167,13 @@ fn body(function: Value, sets: &Sets) -> Body {
     }
 }
 
-fn instrument(runtime: &mut Runtime, chooser: &mut Chooser, options: &Options, sets: &Sets) -> u64 {
+fn instrument(
+    runtime: &mut Runtime,
+    chooser: &mut Chooser,
+    options: &Options,
+    sets: &Sets,
+    is_twin: bool,
+) -> u64 {
     let function = chooser.function;
     if function.function_has(attribute_kind("presplitcoroutine")) {
         if let Some(at) = function.entry().and_then(|b| b.first()) {
@@ -209,8 +216,14 @@ fn instrument(runtime: &mut Runtime, chooser: &mut Chooser, options: &Options, s
         let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls);
         chooser.report.add("polls", polls);
     }
-    let compact = on.compact && sets.tells_hot() && !clones::is_hot(function, sets);
-    rewrite::apply(runtime, function, &plan, on, compact)
+    let form = if on.compact && sets.tells_hot() && !clones::is_hot(function, sets) {
+        rewrite::Form::Compact
+    } else if is_twin {
+        rewrite::Form::Body
+    } else {
+        rewrite::Form::Mixed
+    };
+    rewrite::apply(runtime, function, &plan, on, form)
 }
 
 /// Functions with more barriers than this get no code for speed: it would be too much.

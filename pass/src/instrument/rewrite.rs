@@ -17,13 +17,23 @@ enum Item<'a> {
 
 /// Rewrites `function`; returns the number of inline checks.
 ///
-/// `compact`: each barrier is a single piece of assembly.
+/// What the code is to be good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// Each barrier is a single piece of assembly, which compiles fast.
+    Compact,
+    /// Runs inside and outside of transactions.
+    Mixed,
+    /// The body of a function with a plain clone: seldom runs outside.
+    Body,
+}
+
 pub fn apply(
     runtime: &mut Runtime,
     function: Value,
     plan: &Plan,
     options: Optimisations,
-    compact: bool,
+    form: Form,
 ) -> u64 {
     let inline_read = options.inline_read;
     let barriers = plan.barriers.iter().filter(|b| b.dropped.is_none());
@@ -46,7 +56,8 @@ pub fn apply(
         thread,
         vectors,
         inline_read,
-        compact,
+        compact: form == Form::Compact,
+        is_body: form == Form::Body,
         checks: 0,
     };
 
@@ -89,6 +100,7 @@ struct Rewriter<'a> {
     inline_read: bool,
     /// Barriers are single pieces of assembly.
     compact: bool,
+    is_body: bool,
     checks: u64,
 }
 
@@ -302,8 +314,15 @@ impl Rewriter<'_> {
             self.runtime.builder.before(at);
             return self.runtime.compact_target(&thread, target, self.vectors);
         }
-        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
-        self.runtime.check_target(target, self.vectors);
+        let (_, rest) = if self.is_body {
+            let split = self.runtime.cold_before(at, |r| r.lacks_prefix(target));
+            self.runtime.look_up(target, self.vectors);
+            split
+        } else {
+            let split = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+            self.runtime.check_target(target, self.vectors);
+            split
+        };
         self.runtime.builder.branch(rest);
     }
 }

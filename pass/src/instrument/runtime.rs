@@ -505,6 +505,25 @@ impl Runtime {
             .assembly(self.stub_with_address, &text, &constraints, &[target]);
     }
 
+    /// Condition: the function was not compiled with the pass.
+    pub fn lacks_prefix(&self, function: Value) -> Value {
+        let offset = self.i64.int((PREFIX_LEN as u64).wrapping_neg());
+        let prefix = self.builder.gep(self.i8, function, offset);
+        let word = self.builder.load(self.i64, prefix, 1);
+        self.builder
+            .compare(IntPredicate::LLVMIntNE, word, self.i64.int(PREFIX_MAGIC))
+    }
+
+    /// Has the runtime look `target` up.
+    pub fn look_up(&self, target: Value, vectors: Vectors) {
+        self.builder.assembly(
+            self.stub_with_address,
+            &look_up_text(),
+            &format!("r,{}", self.clobbers(vectors)),
+            &[target],
+        );
+    }
+
     /// Splits before `at`: control goes on to the part from `at` on, except that, when `condition`
     /// holds, a new cold block comes between, at whose end the builder is left. The caller ends it
     /// with a branch to the returned block.
@@ -559,10 +578,15 @@ fn target_text(done: &str) -> String {
     let (low, high) = (PREFIX_MAGIC as u32 as i32, (PREFIX_MAGIC >> 32) as i32);
     let (first, second) = (PREFIX_LEN, PREFIX_LEN - 4);
     format!(
-        "cmpl $${low}, -{first}($0)\n\tjne 1f\n\tcmpl $${high}, -{second}($0)\n\tje {done}\n1:\n\t\
-         xchg $0, %rdi\n\t{}\n\txchg $0, %rdi",
-        call_text(sym::CALL_SLOW)
+        "cmpl $${low}, -{first}($0)\n\tjne 1f\n\tcmpl $${high}, -{second}($0)\n\tje {done}\n1:\n\t{}",
+        look_up_text()
     )
+}
+
+/// Assembly that looks up the target in $0.
+fn look_up_text() -> String {
+    let call = call_text(sym::CALL_SLOW);
+    format!("xchg $0, %rdi\n\t{call}\n\txchg $0, %rdi")
 }
 
 /// Assembly that calls a range function for `size` bytes from the address in $0.

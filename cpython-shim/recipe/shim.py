@@ -19,7 +19,7 @@ def build(result, compiler, jobs, make):
     objects = result.folder / "shim"
     objects.mkdir(exist_ok=True)
     folders = (tree, tree / "Include", tree / "Include/internal", tree / "Include/internal/mimalloc",
-               home / "annotations/include")
+               home / "annotations/include", home / "runtime/include")
     made = []
     for path in sorted((home / SHIM / "src").glob("*.c")):
         cc = compiler.cc.split() if path.name in INSTRUMENTED else [CLANG]

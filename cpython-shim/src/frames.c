@@ -14,6 +14,7 @@
  * copies are put back, and the earliest copy wins. Plain code.
  */
 #include "shim.h"
+#include <ame_rt.h>
 #include "pycore_frame.h"
 #include "pycore_code.h"
 #include "pycore_function.h"
@@ -169,7 +170,9 @@ cover(struct ame_py_thread *self, void *frame, size_t bytes)
 {
     struct ame_py_covered *slot = covered_slot(self, frame);
     if (slot->frame != frame || slot->serial != self->serial) {
-        ame_private_range(frame, bytes);
+        if (!ame_is_fresh(frame)) {
+            ame_private_range(frame, bytes);
+        }
         slot->frame = frame;
         slot->serial = self->serial;
     }
@@ -232,7 +235,10 @@ ame_py_stack_push(_PyInterpreterFrame *frame, PyObject *value)
         if (self->mode == AME_PY_PARALLEL) {
             /* Its state has been read, and will be written: only then is the frame this thread's. Two that
              * resume one generator would both push otherwise, and one of them take it back. */
-            ame_write_range(&_PyFrame_GetGenerator(frame)->gi_frame_state, 1);
+            int8_t *state = &_PyFrame_GetGenerator(frame)->gi_frame_state;
+            if (ame_tls.marks[((uintptr_t)state >> 4) & 0xffffffff] < ame_tls.wver) {
+                ame_write_range(state, 1);
+            }
             ame_py_cover_frame(self, frame);
         }
     }

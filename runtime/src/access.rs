@@ -503,6 +503,9 @@ pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
     }
     let mut at = address & !(GRANULE - 1);
     let end = address + length;
+    if holds(thread, at, end, false) {
+        return;
+    }
     while at < end {
         let g = granule(at);
         let n = match (end - at).div_ceil(GRANULE) {
@@ -531,6 +534,30 @@ pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
             return;
         }
     }
+}
+
+/// Whether the transaction holds all granules from the one at `start` to below `end`.
+#[inline(always)]
+fn holds(thread: &mut Thread, start: usize, end: usize, for_writing: bool) -> bool {
+    let (first, n) = (granule(start), (end - start).div_ceil(GRANULE));
+    if first as usize + n > u32::MAX as usize {
+        return false;
+    }
+    // A mark is `ver` or `ver + 1`, and `ver` is even.
+    let held = thread.me.ver + 1;
+    let also = if for_writing { 0 } else { 1 };
+    // SAFETY: the table covers all granules.
+    let marks = unsafe { std::slice::from_raw_parts(thread.mark(first), n) };
+    let (fours, rest) = marks.as_chunks::<4>();
+    // Four marks at a time.
+    let word = |marks: &[u16; 4]| {
+        marks
+            .iter()
+            .rev()
+            .fold(0, |word, &m| word << 16 | u64::from(m))
+    };
+    let all = |mark: u16| word(&[mark; 4]);
+    fours.iter().all(|m| word(m) | all(also) == all(held)) && rest.iter().all(|m| m | also == held)
 }
 
 /// Memory that single accesses treat specially: fresh frames, lazily stamped blocks; or a trace
@@ -570,18 +597,10 @@ pub unsafe fn write_steps(
 ) {
     let _hold = signal::hold();
     let end = address + length;
-    let held = thread.me.ver + 1;
     let mut at = address;
     // Most often all of it is ours: new memory, or written before.
-    if step <= GRANULE && size <= GRANULE {
-        at &= !(GRANULE - 1);
-        while at < end && *thread.mark(granule(at)) == held {
-            at += GRANULE;
-        }
-        if at >= end {
-            return;
-        }
-        at = address;
+    if step <= GRANULE && size <= GRANULE && holds(thread, at & !(GRANULE - 1), end, true) {
+        return;
     }
     let mut batch = Batch {
         addresses: [0; BATCH],

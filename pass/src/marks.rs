@@ -14,6 +14,10 @@ use rustc_hash::FxHashMap;
 
 pub const KIND: &str = "ame";
 
+/// The same for the memory that pointer arguments of a call point to, by position. Not as access groups:
+/// the optimiser gives that of a copy to both the load and the store that it makes of it.
+const ARGUMENTS: [&str; 2] = ["ame.0", "ame.1"];
+
 /// Kind of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Kind {
@@ -47,6 +51,7 @@ pub struct Mark {
 pub struct Marks {
     module: Module,
     kind: u32,
+    arguments: [u32; 2],
     known: FxHashMap<Value, Mark>,
 }
 
@@ -55,6 +60,7 @@ impl Marks {
         Marks {
             module,
             kind: module.metadata_kind(KIND),
+            arguments: ARGUMENTS.map(|name| module.metadata_kind(name)),
             known: FxHashMap::default(),
         }
     }
@@ -69,6 +75,24 @@ impl Marks {
                 residue: None,
             };
         };
+        self.parse(node)
+    }
+
+    /// The mark of what an argument of a call points to.
+    pub fn of_argument(&mut self, call: Value, argument: u32) -> Mark {
+        let kind = self.arguments.get(argument as usize);
+        let node = kind.and_then(|&kind| call.metadata(kind));
+        node.map_or(Mark::default(), |node| self.parse(node))
+    }
+
+    pub fn set_argument(&self, call: Value, argument: u32, kind: Kind) {
+        let word = MARKED.iter().find(|m| m.0 == kind);
+        if let (Some((_, word)), Some(&id)) = (word, self.arguments.get(argument as usize)) {
+            call.set_metadata(id, self.module.string_node(&[word]));
+        }
+    }
+
+    fn parse(&mut self, node: Value) -> Mark {
         if let Some(&known) = self.known.get(&node) {
             return known;
         }

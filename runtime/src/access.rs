@@ -734,6 +734,9 @@ impl Batch {
 pub unsafe fn private_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
     let _hold = signal::hold();
     let end = address + length;
+    if holds(thread, address & !(GRANULE - 1), end, true) {
+        return;
+    }
     let mut at = address;
     while at < end {
         let next = ((at & !(GRANULE - 1)) + GRANULE).min(end);

@@ -208,6 +208,13 @@ impl<'a, 'b> Chooser<'a, 'b> {
     }
 
     fn range(&mut self, place: Place, pointer: Value, length: Length, mode: Mode) {
+        let mode = if mode == Mode::Immutable {
+            // One byte is enough to make the transaction exclusive, unless the memory is fresh.
+            self.barrier(place, pointer, 1, 1, mode, None);
+            Mode::Write
+        } else {
+            mode
+        };
         self.report.range(self.function, place.at, mode);
         self.step(
             place,
@@ -392,9 +399,17 @@ impl<'a, 'b> Chooser<'a, 'b> {
                     parts.insert(0, (1, Mode::Read));
                 }
                 for (argument, mode) in parts {
-                    match op(2).as_u64() {
-                        Some(n) => self.const_range(place, op(argument), n, 1, mode),
-                        None => self.value_range(place, op(argument), Length::Value(op(2)), mode),
+                    let mark = self.marks.of_argument(at, argument);
+                    let pointer = op(argument);
+                    match (self.mode(pointer, mode, mark), op(2).as_u64()) {
+                        (Ok(mode), Some(n)) => self.barrier(place, pointer, n, 1, mode, None),
+                        (Ok(mode), None) => {
+                            self.range(place, pointer, Length::Value(op(2)), mode);
+                        }
+                        (Err(skip), _) => {
+                            let word = if mode == Mode::Read { "read" } else { "write" };
+                            self.report.skip(self.function, at, word, skip);
+                        }
                     }
                 }
             }

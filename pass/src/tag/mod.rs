@@ -182,6 +182,7 @@ fn tag(
             }
             Some(Opcode::LLVMCall) => {
                 check_annotation(at)?;
+                tag_copy(resolver, marks, at, all);
                 continue;
             }
             _ => continue,
@@ -233,6 +234,29 @@ fn tag(
         }
     }
     Ok(rewrites)
+}
+
+/// Marks what a copy reads and writes, and what is filled.
+fn tag_copy(resolver: &mut Resolver, marks: &Marks, call: Value, all: Option<FieldKind>) {
+    let callee = call.callee();
+    let starts =
+        |names: &[&str]| callee.is_function() && names.iter().any(|n| callee.name().starts_with(n));
+    let arguments = if starts(&["llvm.memcpy.", "llvm.memmove."]) {
+        0..2
+    } else if starts(&["llvm.memset."]) {
+        0..1
+    } else {
+        return;
+    };
+    let size = call.operand(2).as_u64();
+    for argument in arguments {
+        let points = resolver.points(call.operand(argument));
+        // A field says nothing about what follows it.
+        let known = size.map_or(points.kind, |size| points.kind(size));
+        if let Some(kind) = all.or(known).and_then(of_field) {
+            marks.set_argument(call, argument, kind);
+        }
+    }
 }
 
 /// Finds misspelt attributes.

@@ -193,8 +193,9 @@ pub struct Allocations {
     /// Large fresh blocks.
     lazy: Vec<(usize, usize)>,
     /// Small fresh blocks that were freed again, by usable size in granules: still stamped and in `log`,
-    /// so that the transaction can use them again for next to nothing.
-    spare: [Vec<usize>; SPARE_CLASSES],
+    /// so that the transaction can use them again for next to nothing. Each begins with the address of the
+    /// next; 0 is none.
+    spare: [usize; SPARE_CLASSES],
 }
 
 const FREED: usize = 1;
@@ -215,7 +216,7 @@ impl Allocations {
             return None;
         }
         let class = GOOD_SIZES[granules].load(Ordering::Relaxed);
-        self.spare[class as usize].pop()
+        pop_spare(&mut self.spare[class as usize])
     }
 
     /// Keeps a fresh block for [`reuse`](Self::reuse), or says that it is none to keep.
@@ -224,7 +225,9 @@ impl Allocations {
         let class = usable / GRANULE;
         let is_small = class < SPARE_CLASSES && usable % GRANULE == 0;
         if is_small {
-            self.spare[class].push(address);
+            // SAFETY: the program has freed the block, which is at least a granule.
+            unsafe { (address as *mut usize).write(self.spare[class]) };
+            self.spare[class] = address;
         }
         is_small
     }
@@ -286,7 +289,7 @@ impl Allocations {
         }
         self.frees = frees;
         for spare in &mut self.spare {
-            for address in spare.drain(..) {
+            while let Some(address) = pop_spare(spare) {
                 // SAFETY: as above.
                 unsafe { mi_free(address as *mut c_void) };
             }
@@ -298,7 +301,7 @@ impl Allocations {
         self.frees.clear();
         self.lazy.clear();
         // They are in the log.
-        self.spare.iter_mut().for_each(Vec::clear);
+        self.spare.fill(0);
         self.compact();
         for &address in &self.log {
             // SAFETY: allocated by the transaction, not freed by it, and unreachable now.
@@ -316,6 +319,18 @@ impl Allocations {
     fn forget_lazy(&mut self, address: usize) {
         self.lazy.retain(|(start, _)| *start != address);
     }
+}
+
+/// Takes the first block of a list of spare ones.
+#[inline(always)]
+fn pop_spare(first: &mut usize) -> Option<usize> {
+    let address = *first;
+    if address == 0 {
+        return None;
+    }
+    // SAFETY: written by `keep`, and the block is nobody's since.
+    *first = unsafe { (address as *const usize).read() };
+    Some(address)
 }
 
 /// Marks the granules of a fresh block as the transaction's own.

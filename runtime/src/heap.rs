@@ -186,6 +186,8 @@ const LAZY_GRANULES: usize = 256;
 pub struct Allocations {
     /// Blocks allocated, and blocks of these freed again, as `address | FREED`, in order.
     log: Vec<usize>,
+    /// How many of these are of blocks freed again.
+    freed: usize,
     /// Length of `log` at which cancelled pairs are thrown out next.
     compact_at: usize,
     /// Blocks to free at commit.
@@ -233,16 +235,22 @@ impl Allocations {
     }
 
     fn push(&mut self, event: usize) {
-        if self.log.len() >= self.compact_at.max(8192) {
+        // Not when there is little to throw out.
+        if self.log.len() >= self.compact_at.max(8192) && self.freed > self.log.len() / 4 {
             self.compact();
             self.compact_at = self.log.len() * 2;
         }
+        self.freed += event & FREED;
         self.log.push(event);
     }
 
     /// Drops pairs of an allocation and its free. A block address alternates between the two, so
     /// an odd number of events means that it is allocated.
     fn compact(&mut self) {
+        if self.freed == 0 {
+            return;
+        }
+        self.freed = 0;
         self.log.sort_unstable_by_key(|event| event & !FREED);
         let mut live = Vec::new();
         for events in self.log.chunk_by(|a, b| a & !FREED == b & !FREED) {
@@ -279,6 +287,7 @@ impl Allocations {
     /// The transaction is over and its effects stand.
     pub fn commit(&mut self) {
         self.log.clear();
+        self.freed = 0;
         self.compact_at = 0;
         self.lazy.clear();
         // Taken, because freeing may run code that frees.

@@ -53,7 +53,7 @@ mutations=(
   'pin_is_no_matter'        's/Err\(now\) if now == me << 1 \| PINNED => spin\(\),/Err(now) if now == me << 1 | PINNED => return true,/'
   'taken_over_without_pin'  's/\.compare_exchange\(\s*lender,\s*lender \| PINNED,\s*Ordering::Acquire,\s*Ordering::Relaxed,?\s*\)\s*\.is_err\(\)/.load(Ordering::Acquire) != lender/'
   'taken_over_before_word'  's/(self\.word\.store\(me << 1 \| WAITERS, Ordering::Relaxed\);)\s*(self\.lent\.store\(0, Ordering::Release\);)/$2 $1/'
-  'claims_unseen'           's/(pub fn claim.*?)Ordering::Acquire/$1Ordering::Relaxed/s'
+  'claims_unseen'           's/(pub fn claim.*?)Ordering::Acquire, Ordering::Acquire/$1Ordering::Relaxed, Ordering::Relaxed/s'
   'live_marks_do_not_count' 's/mark & !1 == version\(state\)/mark == version(state) + 2/'
 )
 # Needs no notice: release and acquire of request and answer order marks and locks already, and a reader

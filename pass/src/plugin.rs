@@ -1,5 +1,6 @@
 //! The two phases as LLVM calls them.
 
+use crate::extension;
 use crate::ffi::Module;
 use crate::instrument;
 use crate::options::Options;
@@ -47,6 +48,12 @@ pub fn set_current(what: &str) {
 pub fn tag(module: Module) -> Result<bool, String> {
     let setup = setup()?;
     set_current(&String::from_utf8_lossy(module.name()));
+    if extension::is_one(module) {
+        return extension::run(module, &setup.options);
+    }
+    if setup.options.free_threaded {
+        return Ok(false);
+    }
     crate::tag::run(module, &setup.sets, &setup.options)
 }
 
@@ -54,5 +61,8 @@ pub fn tag(module: Module) -> Result<bool, String> {
 pub fn instrument(module: Module) -> Result<bool, String> {
     let setup = setup()?;
     set_current(&String::from_utf8_lossy(module.name()));
+    if extension::is_one(module) || setup.options.free_threaded {
+        return Ok(false);
+    }
     instrument::run(module, &setup.sets, &setup.options)
 }

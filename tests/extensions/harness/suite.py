@@ -1,0 +1,82 @@
+"""A package's own tests, run by pytest from a copy; without any, those that we have written (suites/)."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from . import corpus
+
+SUITES = Path(__file__).resolve().parents[1] / "suites"
+SECONDS = 1200
+
+
+def outcome(package, python, folder=None):
+    """{"passed": [...], "other": {name: what}, "end": how pytest ended}; the same for the same environment
+    when `folder` keeps it."""
+    kept = folder and Path(folder) / "suite.json"
+    if kept and kept.exists():
+        return json.loads(kept.read_text())
+    with tempfile.TemporaryDirectory(prefix="ame-suite-") as scratch:
+        result = play(package, python, Path(scratch))
+    if kept:
+        kept.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def play(package, python, scratch):
+    results = scratch / "results.xml"
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junit-xml", results, "--tb=short",
+               "-o", "python_files=test*.py *_tests.py", "-o", "junit_family=xunit1",
+               *(f"--deselect={name}" for name in package.deselect), *arguments(package, scratch)]
+    try:
+        done = subprocess.run(list(map(str, command)), cwd=scratch, stdin=subprocess.DEVNULL, timeout=SECONDS,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        end = describe(done.returncode)
+        text = done.stdout
+    except subprocess.TimeoutExpired as late:
+        end, text = f"no end within {SECONDS} s", (late.stdout or b"").decode(errors="replace")
+    passed, other = read(results)
+    return {"passed": passed, "other": other, "end": end, "output": text[-4000:]}
+
+
+def arguments(package, scratch):
+    """What pytest gets, after a copy of it was made: the source tree itself has modules without their C."""
+    if not package.tests:
+        return [SUITES / f"test_{package.name}.py"]
+    if package.tests[0] == "-m":
+        return ["--pyargs", *package.tests[1:]]
+    for name in package.tests:
+        shutil.copytree(corpus.source(package) / name, scratch / name)
+    return list(package.tests)
+
+
+def describe(code):
+    """How a process ended."""
+    if code < 0:
+        return signal.Signals(-code).name
+    return {0: "passed", 1: "failed", 5: "no tests"}.get(code, f"exit code {code}")
+
+
+def read(results):
+    """Names of the tests that passed, and what became of the others."""
+    passed, other = [], {}
+    if not results.exists():
+        return passed, other
+    for case in ElementTree.parse(results).iter("testcase"):
+        name = f"{case.get('classname')}.{case.get('name')}"
+        failure = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
+        if failure is None:
+            passed.append(name)
+        else:
+            other[name] = f"{failure.tag}: {(failure.get('message') or '')[:200]}"
+    return sorted(passed), other
+
+
+def environment():
+    """Of tests and hammers: what the caller has, less what would change their meaning."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}

@@ -15,6 +15,7 @@
 //! | `AME_PASS_OPT` | `-ame-opt` | `-name[,-name]` switches optimisations off, `-all,+name` all but one; [`options`] lists them |
 //! | `AME_PASS_STATS` | `-ame-stats` | file to which each module appends its counts, JSON lines |
 //! | `AME_PASS_REMARKS` | `-ame-remarks` | file of remarks, JSON lines: module, function, file, line, access, rule, detail |
+//! | `AME_CHECK` | | folder to which each module writes what in it relies on a GIL ([`check`]); code stays as it is |
 //! | `AME_PASS_WARN` | `-ame-warn` | `1`: compiler warnings about what is slow because it is unknown |
 //!
 //! Limits: x86-64 Linux; scalable vectors and unsplit coroutines are compile errors. Where
@@ -28,6 +29,7 @@
 mod analysis;
 mod attributes;
 mod callee;
+mod check;
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 mod ffi;
 mod instrument;

@@ -19,7 +19,7 @@ class SharedLists(Scenario):
         self.blocks = difflib.SequenceMatcher(None, self.a, self.b).get_matching_blocks()
 
     def step(self, me, random):
-        assert CSequenceMatcher(None, self.a, self.b).get_matching_blocks() == self.blocks
+        assert list(CSequenceMatcher(None, self.a, self.b).get_matching_blocks()) == self.blocks
 
 
 class SharedMatcher(Scenario):
@@ -44,4 +44,4 @@ class Separate(Scenario):
         self.blocks = difflib.SequenceMatcher(None, *self.lists[0]).get_matching_blocks()
 
     def step(self, me, random):
-        assert CSequenceMatcher(None, *self.lists[me]).get_matching_blocks() == self.blocks
+        assert list(CSequenceMatcher(None, *self.lists[me]).get_matching_blocks()) == self.blocks

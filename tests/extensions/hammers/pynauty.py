@@ -3,9 +3,21 @@ import pynauty
 from hammers.scenario import Scenario
 
 
+class Graph(pynauty.Graph):
+    """With attributes where pynauty has properties, in Python: while they run a GIL can change hands, and the
+    extension has just put its graph into a C global, for a function that nauty calls. So two threads crash it
+    with any GIL."""
+
+    adjacency_dict = vertex_coloring = None
+
+    def __init__(self, vertices):
+        super().__init__(vertices)
+        self.adjacency_dict, self.vertex_coloring = self._adjacency_dict, []
+
+
 def circulant(vertices, *steps):
     """Each vertex with those that are so many steps further on."""
-    graph = pynauty.Graph(vertices)
+    graph = Graph(vertices)
     for i in range(vertices):
         graph.connect_vertex(i, [(i + step) % vertices for step in steps])
     return graph

@@ -25,7 +25,7 @@ class Package:
     build: tuple = ()
     environment: tuple = ()
     tests: tuple = ()
-    deselect: tuple = ()
+    without: tuple = ()
     extra: tuple = ()
     pythons: tuple = ()
     dependency: bool = False
@@ -42,7 +42,7 @@ def load():
         name=name, version=table["version"], sha256=table["sha256"], module=table["import"],
         dist=table.get("dist", name), domain=table.get("domain", ""), needs=tuple(table.get("needs", ())),
         build=tuple(table.get("build", ())), environment=tuple(sorted(table.get("environment", {}).items())),
-        tests=tuple(table.get("tests", ())), deselect=tuple(table.get("deselect", ())),
+        tests=tuple(table.get("tests", ())), without=tuple(table.get("without", ())),
         extra=tuple(table.get("with", ())), pythons=tuple(table.get("pythons", ())),
         dependency=table.get("dependency", False)) for name, table in tables.items()}
 

@@ -32,7 +32,7 @@ def play(package, python, scratch):
     results = scratch / "results.xml"
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junit-xml", results, "--tb=short",
                "-o", "python_files=test*.py *_tests.py", "-o", "junit_family=xunit1",
-               *(f"--deselect={name}" for name in package.deselect), *arguments(package, scratch)]
+               *arguments(package, scratch)]
     try:
         done = subprocess.run(list(map(str, command)), cwd=scratch, stdin=subprocess.DEVNULL, timeout=SECONDS,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
@@ -52,6 +52,8 @@ def arguments(package, scratch):
         return ["--pyargs", *package.tests[1:]]
     for name in package.tests:
         shutil.copytree(corpus.source(package) / name, scratch / name)
+    for name in package.without:
+        (scratch / name).unlink()
     return list(package.tests)
 
 

@@ -76,6 +76,15 @@ void ame_set_dealloc(void (*dealloc)(void *field));
 typedef struct ame_domain ame_domain;
 ame_domain *ame_domain_open(const char *name);  /* creates or finds; NULL when there are too many */
 const char *ame_domain_name(const ame_domain *domain);
+ame_domain *ame_domain_next(const ame_domain *domain);  /* the first after NULL; NULL after the last */
+/* Entries into a domain that is held, as those of extension modules are. All since the start. */
+struct ame_domain_counts {
+    uint64_t entries;                     /* times that it was taken */
+    uint64_t contended, ns_waiting;       /* of these, after waiting; time of all waits */
+    uint64_t given_up;                    /* times that its holder gave it up in the middle: for a call
+                                             that leaves the extension, or to wait for another domain */
+};
+void ame_domain_counts(const ame_domain *domain, struct ame_domain_counts *out);
 
 /* --- statistics -------------------------------------------------------------------------------- */
 struct ame_stats {

@@ -89,10 +89,15 @@ impl Shipped {
     }
 }
 
-const SHIPPED: [Shipped; 2] = [
+const SHIPPED: [Shipped; 3] = [
     Shipped {
         name: "libc",
         text: include_str!("../sets/libc.toml"),
+        layouts: &[],
+    },
+    Shipped {
+        name: "python-extension",
+        text: include_str!("../sets/python-extension.toml"),
         layouts: &[],
     },
     Shipped {

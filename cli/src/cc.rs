@@ -25,6 +25,8 @@ Everything goes to clang 19 as it is written; these flags are taken out and acte
   -fame-opt=LIST          switches for the pass, for example -hoist or -all,+redundancy
   -fame-remarks=FILE      write which rule applied to each access, as JSON lines
   -fame-stats=FILE        write counts of the pass, as JSON
+  -fame-domain=NAME       what an extension of free-threaded CPython holds instead of the GIL;
+                          those with the same name share it [default: one per module]
   -fame-static            link the runtime statically (programs, not shared libraries)
   -fame-ccache            run clang through ccache, with plugin and sets in the hash
   -fame-print-ccache-env  print the variables to set for `ccache ame-cc`, and stop
@@ -44,7 +46,8 @@ ccache around `ame cc` sees the command, not the plugin: without the variables t
 -fame-print-ccache-env prints it may answer with objects of another plugin or set.
 
 Environment: AME_HOME (folder of libame_pass.so, libame_rt.so, ame.h), AME_CLANG and AME_CLANGXX
-(paths of clang 19), AME_ANNOTATIONS and AME_PASS_OPT (as the flags, for every file).";
+(paths of clang 19), AME_ANNOTATIONS, AME_PASS_OPT and AME_DOMAIN (as the flags, for every file),
+AME_EXTENSION=free-threaded (files without Python.h belong to an extension, too: no transactions).";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
@@ -102,6 +105,8 @@ fn tools(request: &Request, clang: OsString) -> Result<Tools> {
     }
     let install = Install::find()?;
     tools.include = Some(install.include()?.to_path_buf());
+    tools.extension = install.extension.clone();
+    tools.free_threaded = tools.extension.is_some() && is_free_threaded(request);
     if request.instruments() || request.own.print_ccache_env {
         tools.plugin = Some(install.plugin()?.to_path_buf());
     }
@@ -123,6 +128,17 @@ fn tools(request: &Request, clang: OsString) -> Result<Tools> {
         tools.ccache = Some(ccache.into());
     }
     Ok(tools)
+}
+
+/// Whether a folder that headers are searched in is that of free-threaded CPython.
+fn is_free_threaded(request: &Request) -> bool {
+    request.include_folders().any(|folder| {
+        let config = std::fs::read_to_string(folder.join("pyconfig.h"));
+        config.is_ok_and(|text| {
+            let mut words = text.lines().map(|line| line.split_whitespace());
+            words.any(|line| line.eq(["#define", "Py_GIL_DISABLED", "1"]))
+        })
+    })
 }
 
 /// Files behind the chosen annotation sets; those that come with Ame are part of the plugin.

@@ -21,6 +21,8 @@ pub const PLUGIN: &str = "libame_pass.so";
 pub const RUNTIME: &str = "libame_rt.so";
 pub const RUNTIME_STATIC: &str = "libame_rt.a";
 pub const HEADER: &str = "ame.h";
+/// Stands before CPython's header of this name.
+pub const PYTHON_HEADER: &str = "cpython-shim/extension/include/Python.h";
 /// Builds CPython.
 pub const RECIPE: &str = "cpython-shim/build";
 
@@ -34,6 +36,8 @@ pub struct Install {
     /// Folder of `ame.h`.
     pub include: Option<PathBuf>,
     pub recipe: Option<PathBuf>,
+    /// Folder of the `Python.h` that stands before CPython's.
+    pub extension: Option<PathBuf>,
     /// Folders that were searched, for the error message.
     pub searched: Vec<PathBuf>,
 }
@@ -97,6 +101,8 @@ impl Install {
             runtime_static: first(RUNTIME_STATIC, &libs),
             include: first(HEADER, &includes).and_then(|path| path.parent()?.canonicalize().ok()),
             recipe: first(RECIPE, &trees),
+            extension: first(PYTHON_HEADER, &trees)
+                .and_then(|path| path.parent()?.canonicalize().ok()),
             searched: libs,
         }
     }

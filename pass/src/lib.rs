@@ -17,6 +17,9 @@
 //! | `AME_PASS_REMARKS` | `-ame-remarks` | file of remarks, JSON lines: module, function, file, line, access, rule, detail |
 //! | `AME_CHECK` | | folder to which each module writes what in it relies on a GIL ([`check`]); code stays as it is |
 //! | `AME_PASS_WARN` | `-ame-warn` | `1`: compiler warnings about what is slow because it is unknown |
+//! | `AME_EXTENSION` | `-ame-extension` | `free-threaded`: what does not include `Python.h` belongs to such an extension, and stays as it is |
+//!
+//! A file that includes `Python.h` of free-threaded CPython goes another way: [`extension`].
 //!
 //! Limits: x86-64 Linux; scalable vectors and unsplit coroutines are compile errors. Where
 //! annotation sets name hot functions, those that are not hot jump over the slow path in place instead of
@@ -30,6 +33,7 @@ mod analysis;
 mod attributes;
 mod callee;
 mod check;
+mod extension;
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 mod ffi;
 mod instrument;

@@ -59,6 +59,8 @@ pub struct Options {
     pub stats: Option<PathBuf>,
     pub remarks: Option<PathBuf>,
     pub warn: bool,
+    /// The files belong to extensions of free-threaded CPython.
+    pub free_threaded: bool,
 }
 
 impl Options {
@@ -77,6 +79,15 @@ impl Options {
             stats: ffi::option(2).map(PathBuf::from),
             remarks: ffi::option(3).map(PathBuf::from),
             warn: ffi::option(4).is_some_and(|v| v != "0"),
+            free_threaded: match ffi::option(5).as_deref() {
+                None => false,
+                Some("free-threaded") => true,
+                Some(other) => {
+                    return Err(format!(
+                        "AME_EXTENSION={other}: what is known is free-threaded"
+                    ))
+                }
+            },
         })
     }
 }

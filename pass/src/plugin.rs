@@ -1,5 +1,6 @@
 //! The two phases as LLVM calls them.
 
+use crate::extension;
 use crate::ffi::Module;
 use crate::instrument;
 use crate::options::Options;
@@ -63,6 +64,12 @@ pub fn tag(module: Module) -> Result<bool, String> {
     }
     let setup = setup()?;
     set_current(&String::from_utf8_lossy(module.name()));
+    if extension::is_one(module) {
+        return extension::run(module, &setup.options);
+    }
+    if setup.options.free_threaded {
+        return Ok(false);
+    }
     crate::tag::run(module, &setup.sets, &setup.options)
 }
 
@@ -73,5 +80,8 @@ pub fn instrument(module: Module) -> Result<bool, String> {
     }
     let setup = setup()?;
     set_current(&String::from_utf8_lossy(module.name()));
+    if extension::is_one(module) || setup.options.free_threaded {
+        return Ok(false);
+    }
     instrument::run(module, &setup.sets, &setup.options)
 }

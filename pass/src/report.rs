@@ -107,6 +107,17 @@ impl Report {
         self.want_remarks
     }
 
+    /// About a global variable, which has no line.
+    pub fn about_variable(&mut self, variable: Value, rule: &str, detail: &str) {
+        if self.want_remarks {
+            let remark = json!({
+                "module": self.module, "function": "", "variable": variable.name(), "file": self.module,
+                "line": 0, "access": "variable", "rule": rule, "detail": detail,
+            });
+            self.remarks.push(remark.to_string());
+        }
+    }
+
     fn remark(&mut self, function: Value, at: Value, access: &str, rule: &str, detail: &str) {
         let (file, line) = at.location().unwrap_or_default();
         let remark = json!({

@@ -17,6 +17,7 @@
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/ErrorHandling.h"
 #include "llvm/Transforms/Utils/Cloning.h"
+#include "llvm/Transforms/Utils/Local.h"
 #include "llvm/Transforms/Utils/Mem2Reg.h"
 #include "llvm/Transforms/Utils/ModuleUtils.h"
 #include "llvm/Transforms/Utils/ValueMapper.h"
@@ -33,6 +34,7 @@ static cl::opt<std::string> Annotations("ame-annotations", cl::desc("Ame: annota
 static cl::opt<std::string> Opt("ame-opt", cl::desc("Ame: optimisations to switch off, -name[,-name]"));
 static cl::opt<std::string> Stats("ame-stats", cl::desc("Ame: file for statistics, JSON lines"));
 static cl::opt<std::string> Remarks("ame-remarks", cl::desc("Ame: file for remarks, JSON lines"));
+static cl::opt<std::string> Extension("ame-extension", cl::desc("Ame: free-threaded: files without Python.h stay plain"));
 static cl::opt<bool> Warn("ame-warn", cl::desc("Ame: warn about unsupported constructs"));
 
 namespace {
@@ -75,7 +77,8 @@ const char *ame_shim_option(int which) {
   case 1: return Opt.c_str();
   case 2: return Stats.c_str();
   case 3: return Remarks.c_str();
-  default: return Warn ? "1" : "";
+  case 4: return Warn ? "1" : "";
+  default: return Extension.c_str();
   }
 }
 
@@ -208,8 +211,8 @@ LLVMValueRef ame_shim_take_place(LLVMValueRef function, const char *suffix) {
   return wrap(D);
 }
 
-// Where the builder stands: a guaranteed tail call with the current function's own arguments.
-void ame_shim_tail_call(LLVMBuilderRef builder, LLVMValueRef callee) {
+// Where the builder stands: a call with the current function's own arguments, passed as they came.
+LLVMValueRef ame_shim_forward_call(LLVMBuilderRef builder, LLVMValueRef callee) {
   auto &B = *unwrap(builder);
   auto *C = unwrap<Function>(callee);
   SmallVector<Value *, 8> Arguments;
@@ -223,6 +226,13 @@ void ame_shim_tail_call(LLVMBuilderRef builder, LLVMValueRef callee) {
   Call->setAttributes(
       AttributeList::get(C->getContext(), AttributeSet(), All.getRetAttrs(), Parameters));
   Call->setCallingConv(C->getCallingConv());
+  return wrap(Call);
+}
+
+// The same as a guaranteed tail call, and its return.
+void ame_shim_tail_call(LLVMBuilderRef builder, LLVMValueRef callee) {
+  auto &B = *unwrap(builder);
+  auto *Call = unwrap<CallInst>(ame_shim_forward_call(builder, callee));
   Call->setTailCallKind(CallInst::TCK_MustTail);
   if (Call->getType()->isVoidTy())
     B.CreateRetVoid();
@@ -252,6 +262,90 @@ int ame_shim_group(LLVMValueRef access) {
 
 void ame_shim_append_constructor(LLVMModuleRef module, LLVMValueRef function, int priority) {
   appendToGlobalCtors(*unwrap(module), unwrap<Function>(function), priority);
+}
+
+// Lists of the compiler, such as llvm.used and llvm.global_ctors, and what only they refer to.
+static bool isOfCompiler(User *U) {
+  if (auto *G = dyn_cast<GlobalVariable>(U))
+    return G->getName().starts_with("llvm.");
+  return isa<Constant>(U) && !isa<GlobalValue>(U) && !U->user_empty() && all_of(U->users(), isOfCompiler);
+}
+
+// Whether a use of a function lets others call it later.
+static bool givesAddress(Use &U) {
+  User *By = U.getUser();
+  if (auto *Call = dyn_cast<CallBase>(By); Call && Call->isCallee(&U))
+    return false;
+  return !isa<BlockAddress>(By) && !isa<GlobalAlias>(By) && !isa<GlobalIFunc>(By) &&
+         !isa<Function>(By) && !isOfCompiler(By);
+}
+
+bool ame_shim_address_taken(LLVMValueRef function) {
+  return any_of(unwrap<Function>(function)->uses(), givesAddress);
+}
+
+void ame_shim_replace_addresses(LLVMValueRef function, LLVMValueRef by) {
+  unwrap<Function>(function)->replaceUsesWithIf(unwrap(by), givesAddress);
+}
+
+// All uses but those in functions whose name starts with the prefix.
+void ame_shim_replace_outside(LLVMValueRef function, LLVMValueRef by, const char *prefix) {
+  unwrap<Function>(function)->replaceUsesWithIf(unwrap(by), [&](Use &U) {
+    auto *I = dyn_cast<Instruction>(U.getUser());
+    return !I || !I->getFunction()->getName().starts_with(prefix);
+  });
+}
+
+// A constant in which structs named `type` have `by` as their field `index`, where that was `function`; with
+// a key not negative only those whose first field is the key. Others are returned as they are.
+static Constant *withField(Constant *C, StringRef Type, unsigned Index, int64_t Key, Constant *Old,
+                           Constant *By) {
+  auto *A = dyn_cast<ConstantAggregate>(C);
+  if (!A)
+    return C;
+  SmallVector<Constant *, 32> Fields;
+  bool Changed = false;
+  auto *S = dyn_cast<StructType>(A->getType());
+  bool Matches = S && !S->isLiteral() && S->getName() == Type && Index < A->getNumOperands();
+  if (Matches && Key >= 0) {
+    auto *First = dyn_cast<ConstantInt>(A->getOperand(0));
+    Matches = First && First->getSExtValue() == Key;
+  }
+  for (unsigned I = 0; I < A->getNumOperands(); I++) {
+    Constant *Was = A->getOperand(I);
+    Constant *Now = Matches && I == Index && Was == Old ? By : withField(Was, Type, Index, Key, Old, By);
+    Changed |= Now != Was;
+    Fields.push_back(Now);
+  }
+  if (!Changed)
+    return C;
+  if (S)
+    return ConstantStruct::get(S, Fields);
+  if (auto *T = dyn_cast<ArrayType>(A->getType()))
+    return ConstantArray::get(T, Fields);
+  return C;
+}
+
+bool ame_shim_replace_field(LLVMModuleRef module, const char *type, unsigned index, int64_t key,
+                            LLVMValueRef function, LLVMValueRef by) {
+  bool Changed = false;
+  for (GlobalVariable &G : unwrap(module)->globals()) {
+    if (!G.hasInitializer())
+      continue;
+    Constant *Was = G.getInitializer();
+    Constant *Now =
+        withField(Was, type, index, key, unwrap<Constant>(function), unwrap<Constant>(by));
+    if (Now != Was) {
+      G.setInitializer(Now);
+      Changed = true;
+    }
+  }
+  return Changed;
+}
+
+// For a function that does not throw.
+LLVMValueRef ame_shim_invoke_to_call(LLVMValueRef invoke) {
+  return wrap(changeToCall(unwrap<InvokeInst>(invoke)));
 }
 
 } // extern "C"

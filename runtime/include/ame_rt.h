@@ -215,6 +215,38 @@ void ame_module_register(uint32_t abi_version, const char *module,
  * are AME_PREFIX_MAGIC. Indirect and unknown external calls in a transaction compare it inline. */
 #define AME_PREFIX_MAGIC UINT64_C(0x01f4c36e66454d41)
 
+/* --- domains that are held (cpython-shim/extension) -------------------------------------------------- */
+/* Of the calling thread; initial-exec TLS. The glue's, more of it is the runtime's. */
+struct ame_domain;
+struct ame_domain_thread {
+    struct ame_domain *inside;  /* whose code runs; NULL: nobody's */
+    void *kept;                 /* from malloc; freed when the thread ends */
+    uint64_t n_kept;
+    uint32_t entries;
+};
+extern __thread struct ame_domain_thread ame_domain_thread __attribute__((tls_model("initial-exec")));
+
+/* try_acquire makes the thread hold a domain, if that needs no waiting, and says how it came to. acquire gives
+ * up all that the thread holds, and waits, so that domains cannot lock up. release: what it holds. A thread
+ * that ends gives up what it has; the child of a fork has what the forking thread had.
+ *
+ * lend: what it holds, others may take over, until the thread calls try_acquire again. Who waits asks may() of
+ * each lender, the two pointers that it gave; waited: whether it has waited for a millisecond. The lender
+ * waits while it is looked at. */
+enum ame_domain_taken { AME_DOMAIN_NO, AME_DOMAIN_FREE, AME_DOMAIN_HELD, AME_DOMAIN_LENT };
+enum ame_domain_taken ame_domain_try_acquire(struct ame_domain *domain);
+void ame_domain_acquire(struct ame_domain *domain, int (*may)(void *lender, void *place, int waited));
+void ame_domain_release(struct ame_domain *domain);
+void ame_domain_release_all(void);
+void ame_domain_lend(struct ame_domain *domain, void *lender, void *place);
+void ame_domain_lend_all(void *lender, void *place);
+
+/* The domain of an extension module that nobody has named: that of the shared object that holds the address,
+ * by its name as a module (package.module). */
+struct ame_domain *ame_domain_of_module(const void *address);
+/* Whether the function belongs to the C library, which never calls an interpreter by itself. */
+int ame_domain_is_libc(const void *function);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,6 @@
 //! fork: the child has one thread, and memory as it was between two transactions of the others.
 
+use crate::domain::{self, Domain};
 use crate::signal::{self, Hold};
 use crate::thread::{self, Thread};
 use crate::{entry, fatal, host};
@@ -12,6 +13,7 @@ struct Locks {
     _registry: MutexGuard<'static, ()>,
     _actions: MutexGuard<'static, ()>,
     _reports: host::Locks,
+    domains: MutexGuard<'static, Vec<&'static Domain>>,
     _hold: Hold,
 }
 
@@ -46,6 +48,7 @@ unsafe extern "C" fn prepare() {
         _registry: thread::registry_lock(),
         _actions: signal::changes(),
         _reports: host::locks(),
+        domains: domain::all(),
         _hold: hold,
     };
     LOCKS.with(|slot| *slot.borrow_mut() = Some(locks));
@@ -59,7 +62,9 @@ unsafe extern "C" fn parent() {
 unsafe extern "C" fn child() {
     thread::forget_others();
     signal::start_child();
-    LOCKS.with(|slot| slot.borrow_mut().take());
+    if let Some(locks) = LOCKS.with(|slot| slot.borrow_mut().take()) {
+        locks.domains.iter().for_each(|d| d.forget_others());
+    }
     debug_assert!(!Thread::current().is_null());
     // SAFETY: the thread's own state, and a plain query.
     unsafe { (*Thread::current()).os_id = libc::gettid() };

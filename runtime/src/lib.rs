@@ -25,6 +25,7 @@ pub mod foreign;
 #[cfg(not(loom))]
 pub mod fork;
 pub mod gate;
+pub mod handoff;
 #[cfg(not(loom))]
 pub mod heap;
 pub mod hook;

@@ -135,6 +135,15 @@ pub fn futex_wait(word: &AtomicU32, value: u32, timeout_ns: i64) {
 
 /// Wakes every sleeper on `word`.
 pub fn futex_wake(word: &AtomicU32) {
+    wake(word, i32::MAX);
+}
+
+/// Wakes one of them.
+pub fn futex_wake_one(word: &AtomicU32) {
+    wake(word, 1);
+}
+
+fn wake(word: &AtomicU32, sleepers: i32) {
     #[cfg(not(loom))]
     // SAFETY: the kernel only uses the address as a key.
     unsafe {
@@ -142,11 +151,11 @@ pub fn futex_wake(word: &AtomicU32) {
             libc::SYS_futex,
             word as *const AtomicU32,
             libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-            i32::MAX,
+            sleepers,
         )
     };
     #[cfg(loom)]
-    let _ = word;
+    let _ = (word, sleepers);
 }
 
 /// One step of a spin loop.

@@ -146,4 +146,7 @@ pub fn print_totals() {
         s.log_bytes_max.get(),
         crate::turns::total(),
     );
+    for domain in crate::domain::all().iter() {
+        domain.print();
+    }
 }

@@ -1,4 +1,4 @@
-//! The lock protocol under the model checker: `src/protocol.rs` and `src/gate.rs`, as they ship, in every interleaving
+//! The lock protocol under the model checker: `src/protocol.rs`, `src/gate.rs` and `src/handoff.rs`, as they ship, in every interleaving
 //! (with a bound on preemptions) and with every reordering that its orderings allow.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p ame-rt --test loom
@@ -10,6 +10,7 @@
 #![cfg(loom)]
 
 use ame_rt::gate;
+use ame_rt::handoff::Lock;
 use ame_rt::peer::*;
 use ame_rt::primitive::Ordering;
 use ame_rt::protocol::{self, Doomed, Me, Want};
@@ -827,5 +828,116 @@ fn turn_against_close() {
             },
         );
         assert_eq!(memory.get(0), 2 + done);
+    });
+}
+
+/// Two threads and the first take a lock that is handed over, each twice; whether they lose patience at once.
+fn handoff(impatient: [bool; 2]) {
+    model(3, move || {
+        let shared = Arc::new((Lock::new(), Memory::new()));
+        let work = move |me: u32, shared: &(Lock, Arc<Memory>), impatient: bool| {
+            for _ in 0..2 {
+                if !shared.0.try_acquire(me) {
+                    shared.0.acquire(me, || impatient, |_| true);
+                }
+                assert_eq!(shared.0.owner(), me);
+                shared.1.set(0, shared.1.get(0) + 1);
+                shared.0.release(me);
+            }
+        };
+        let theirs = shared.clone();
+        let other = thread::spawn(move || work(2, &theirs, impatient[1]));
+        work(1, &shared, impatient[0]);
+        other.join().unwrap();
+        assert_eq!(shared.0.owner(), 0);
+        assert_eq!(shared.1.get(0), 4);
+    });
+}
+
+#[test]
+fn handoff_of_the_patient() {
+    handoff([false, false]);
+}
+
+#[test]
+fn handoff_to_an_heir() {
+    handoff([false, true]);
+}
+
+#[test]
+fn handoff_between_heirs() {
+    handoff([true, true]);
+}
+
+/// A third thread comes by, and does not wait, while one of two is the heir.
+#[test]
+fn handoff_of_three() {
+    model(2, || {
+        let shared = Arc::new((Lock::new(), Memory::new()));
+        let work = |me: u32, waits: bool, shared: &(Lock, Arc<Memory>)| {
+            if !shared.0.try_acquire(me) {
+                if !waits {
+                    return 0;
+                }
+                shared.0.acquire(me, || true, |_| true);
+            }
+            shared.1.set(0, shared.1.get(0) + 1);
+            shared.0.release(me);
+            1
+        };
+        let others: Vec<_> = [(2, true), (3, false)]
+            .map(|(me, waits)| {
+                let theirs = shared.clone();
+                thread::spawn(move || work(me, waits, &theirs))
+            })
+            .into();
+        let mut done = work(1, true, &shared);
+        for other in others {
+            done += other.join().unwrap();
+        }
+        assert_eq!(shared.0.owner(), 0);
+        assert_eq!(shared.1.get(0), done);
+    });
+}
+
+/// One lends the lock and claims it back, twice; another, which may have a look at it first, takes it over.
+#[test]
+fn handoff_of_what_is_lent() {
+    model(3, || {
+        let shared = Arc::new((Lock::new(), Memory::new()));
+        let add = |shared: &(Lock, Arc<Memory>)| shared.1.set(0, shared.1.get(0) + 1);
+        let theirs = shared.clone();
+        let other = thread::spawn(move || {
+            let (lock, mut looks) = (&theirs.0, 0);
+            if !lock.try_acquire(2) {
+                let may = |_| {
+                    looks += 1;
+                    looks > 1
+                };
+                lock.acquire(2, || false, may);
+            }
+            add(&theirs);
+            lock.release(2);
+        });
+        let lock = &shared.0;
+        let take = || {
+            if !lock.try_acquire(1) {
+                lock.acquire(1, || true, |_| true);
+            }
+        };
+        take();
+        for _ in 0..2 {
+            add(&shared);
+            lock.lend(1);
+            if !lock.claim(1) {
+                take();
+            }
+            assert!(lock.owner() == 1 && !lock.lent_by(1));
+        }
+        add(&shared);
+        lock.release(1);
+        other.join().unwrap();
+        assert_eq!(lock.owner(), 0);
+        assert_eq!(shared.1.get(0), 4);
     });
 }

@@ -12,6 +12,10 @@ pub struct Tools {
     pub clang: OsString,
     pub ccache: Option<OsString>,
     pub include: Option<PathBuf>,
+    /// Folder of the `Python.h` that stands before CPython's.
+    pub extension: Option<PathBuf>,
+    /// The headers of free-threaded CPython are among the user's folders.
+    pub free_threaded: bool,
     pub plugin: Option<PathBuf>,
     /// Annotation sets that are files, with their layouts; only wanted for ccache.
     pub set_files: Vec<PathBuf>,
@@ -72,6 +76,14 @@ pub fn build(
     let args = &mut invocation.args;
     // -Werror must not trip over our flags where they have nothing to do (assembler, objects).
     args.push("--start-no-unused-arguments".into());
+    if let Some(extension) = tools.extension.as_ref().filter(|_| !own.plain) {
+        // Before every folder of the user.
+        args.push(prefixed("-I", extension.as_os_str()));
+        let domain = own.domain.clone().or_else(|| env("AME_DOMAIN"));
+        if let Some(domain) = domain.filter(|name| !name.is_empty()) {
+            args.push(prefixed("-DAME_EXTENSION_DOMAIN=", &c_string(&domain)?));
+        }
+    }
     if request.instruments() {
         let plugin = tools.plugin.as_ref().context("no plugin was given")?;
         args.push(prefixed("-fpass-plugin=", plugin.as_os_str()));
@@ -103,6 +115,11 @@ pub fn build(
             optimisations
                 .as_deref()
                 .filter(|_| !own.optimisations.is_empty()),
+        );
+        // What is compiled for an extension, and does not include its header itself.
+        set(
+            "AME_EXTENSION",
+            Some(OsStr::new("free-threaded")).filter(|_| tools.free_threaded),
         );
         set("AME_PASS_REMARKS", own.remarks.as_deref());
         set("AME_PASS_STATS", own.stats.as_deref());
@@ -194,6 +211,15 @@ fn prefixed(prefix: &str, value: &OsStr) -> OsString {
     let mut word = OsString::from(prefix);
     word.push(value);
     word
+}
+
+/// A literal of C.
+fn c_string(text: &OsStr) -> Result<OsString> {
+    let text = text
+        .to_str()
+        .filter(|t| !t.contains(['"', '\\', '\n', '\0']));
+    let text = text.context("the name of a domain has no quotes, backslashes or line ends")?;
+    Ok(format!("\"{text}\"").into())
 }
 
 /// A word for a POSIX shell.

@@ -5,6 +5,7 @@ use super::response;
 use anyhow::{bail, Result};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 /// How far this run of clang goes; later stages include earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +27,8 @@ pub struct Own {
     pub optimisations: Vec<OsString>,
     pub remarks: Option<OsString>,
     pub stats: Option<OsString>,
+    /// Name of an extension's domain.
+    pub domain: Option<OsString>,
     /// `-fno-ame`: plain clang.
     pub plain: bool,
     pub static_runtime: bool,
@@ -156,6 +159,21 @@ impl Request {
         self.stage == Stage::Link && !self.own.plain && !self.bare
     }
 
+    /// Folders of `-I` and `-isystem`, but those in response files.
+    pub fn include_folders(&self) -> impl Iterator<Item = &Path> {
+        let separate = |word: &OsStr| word == "-I" || word == "-isystem";
+        let mut before: Option<&OsString> = None;
+        self.forwarded.iter().filter_map(move |word| {
+            let value = before.is_some_and(|option| separate(option));
+            before = Some(word);
+            match word.as_bytes().strip_prefix(b"-I") {
+                _ if value => Some(Path::new(word)),
+                Some(folder) if !folder.is_empty() => Some(Path::new(OsStr::from_bytes(folder))),
+                _ => None,
+            }
+        })
+    }
+
     pub fn static_runtime(&self) -> bool {
         self.own.static_runtime || self.fully_static
     }
@@ -257,13 +275,14 @@ impl<'a> Reader<'a> {
         let name = String::from_utf8_lossy(name).into_owned();
         let takes_value = matches!(
             name.as_str(),
-            "-fame-annotations" | "-fame-opt" | "-fame-remarks" | "-fame-stats"
+            "-fame-annotations" | "-fame-opt" | "-fame-remarks" | "-fame-stats" | "-fame-domain"
         );
         match (name.as_str(), value) {
             (_, Some(value)) if takes_value && !value.is_empty() => match name.as_str() {
                 "-fame-annotations" => own.annotations.push(value),
                 "-fame-opt" => own.optimisations.push(value),
                 "-fame-remarks" => own.remarks = Some(value),
+                "-fame-domain" => own.domain = Some(value),
                 _ => own.stats = Some(value),
             },
             (_, _) if takes_value => bail!("{name} needs a value: {name}=..."),
@@ -274,7 +293,7 @@ impl<'a> Reader<'a> {
             ("-fame-print-ccache-env", None) => own.print_ccache_env = true,
             _ if name.starts_with("-fame-") || name.starts_with("-fno-ame") => bail!(
                 "unknown flag {}; ours are -fame-annotations=SET, -fame-opt=LIST, \
-                 -fame-remarks=FILE, -fame-stats=FILE, -fame-static, -fame-ccache, \
+                 -fame-remarks=FILE, -fame-stats=FILE, -fame-domain=NAME, -fame-static, -fame-ccache, \
                  -fame-print-ccache-env, -fame and -fno-ame",
                 arg.to_string_lossy()
             ),

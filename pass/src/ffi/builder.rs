@@ -124,6 +124,13 @@ impl Builder {
     pub fn tail_call(&self, callee: Value) {
         unsafe { super::ame_shim_tail_call(self.0, callee.0) }
     }
+    /// A call with the arguments of the current function, which has the same type.
+    pub fn forward_call(&self, callee: Value) -> Value {
+        Value(unsafe { super::ame_shim_forward_call(self.0, callee.0) })
+    }
+    pub fn ret(&self, value: Value) {
+        unsafe { LLVMBuildRet(self.0, value.0) };
+    }
     pub fn return_void(&self) {
         unsafe { LLVMBuildRetVoid(self.0) };
     }

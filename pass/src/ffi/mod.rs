@@ -54,6 +54,19 @@ extern "C" {
     fn ame_shim_keep(function: LLVMValueRef);
     fn ame_shim_take_place(function: LLVMValueRef, suffix: *const c_char) -> LLVMValueRef;
     fn ame_shim_tail_call(builder: LLVMBuilderRef, callee: LLVMValueRef);
+    fn ame_shim_forward_call(builder: LLVMBuilderRef, callee: LLVMValueRef) -> LLVMValueRef;
+    fn ame_shim_address_taken(function: LLVMValueRef) -> bool;
+    fn ame_shim_replace_addresses(function: LLVMValueRef, by: LLVMValueRef);
+    fn ame_shim_replace_outside(function: LLVMValueRef, by: LLVMValueRef, prefix: *const c_char);
+    fn ame_shim_replace_field(
+        module: LLVMModuleRef,
+        type_name: *const c_char,
+        index: c_uint,
+        key: i64,
+        function: LLVMValueRef,
+        by: LLVMValueRef,
+    ) -> bool;
+    fn ame_shim_invoke_to_call(invoke: LLVMValueRef) -> LLVMValueRef;
     fn ame_shim_append_constructor(module: LLVMModuleRef, function: LLVMValueRef, priority: c_int);
 }
 

@@ -185,6 +185,21 @@ impl Module {
         let Ok(name) = CString::new(name) else { return };
         unsafe { LLVMAddNamedMetadataOperand(self.0, name.as_ptr(), node.0) }
     }
+    /// In all initial values: where a struct of this name has `function` as its field `index` (and `key` as
+    /// its first field), it gets `by` instead.
+    pub fn replace_field(
+        self,
+        (struct_name, index): (&str, u32),
+        key: Option<u32>,
+        function: Value,
+        by: Value,
+    ) {
+        let name = CString::new(struct_name).unwrap_or_default();
+        let key = key.map_or(-1, i64::from);
+        unsafe {
+            super::ame_shim_replace_field(self.0, name.as_ptr(), index, key, function.0, by.0);
+        }
+    }
     /// Keeps a function, with its arguments, through all optimisations.
     pub fn keep(self, function: Value) {
         unsafe { ame_shim_keep(function.0) }

@@ -91,12 +91,13 @@ pub fn fatal(message: &str) -> ! {
 }
 
 /// Environment variables in the order of the shim's options.
-pub const OPTION_NAMES: [&str; 5] = [
+pub const OPTION_NAMES: [&str; 6] = [
     "AME_ANNOTATIONS",
     "AME_PASS_OPT",
     "AME_PASS_STATS",
     "AME_PASS_REMARKS",
     "AME_PASS_WARN",
+    "AME_EXTENSION",
 ];
 
 /// An option: from `-mllvm -ame-...` if given, else from the environment.

@@ -442,6 +442,32 @@ impl Value {
     pub fn give_place(self, suffix: &CStr) -> Value {
         Value(unsafe { ame_shim_take_place(self.0, suffix.as_ptr()) })
     }
+    /// Whether anybody but direct callers knows the function's address.
+    pub fn is_address_taken(self) -> bool {
+        unsafe { super::ame_shim_address_taken(self.0) }
+    }
+    /// Puts another function where this one's address is given away; direct calls stay.
+    pub fn replace_addresses(self, by: Value) {
+        unsafe { super::ame_shim_replace_addresses(self.0, by.0) }
+    }
+    /// Puts another function in this one's place, but in functions whose name starts with `prefix`.
+    pub fn replace_outside(self, by: Value, prefix: &CStr) {
+        unsafe { super::ame_shim_replace_outside(self.0, by.0, prefix.as_ptr()) }
+    }
+    /// Makes a call of an invoke, whose callee does not throw.
+    pub fn invoke_to_call(self) -> Value {
+        Value(unsafe { super::ame_shim_invoke_to_call(self.0) })
+    }
+    pub fn copy_calling_convention(self, other: Value) {
+        unsafe { LLVMSetFunctionCallConv(self.0, LLVMGetFunctionCallConv(other.0)) }
+    }
+    /// One in all files that are linked together, and known to them only.
+    pub fn set_linkonce_hidden(self) {
+        unsafe {
+            LLVMSetLinkage(self.0, LLVMLinkage::LLVMLinkOnceODRLinkage);
+            LLVMSetVisibility(self.0, LLVMVisibility::LLVMHiddenVisibility);
+        }
+    }
     pub fn set_name(self, name: &str) {
         unsafe { LLVMSetValueName2(self.0, name.as_ptr().cast(), name.len()) }
     }

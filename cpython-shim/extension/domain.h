@@ -1,0 +1,640 @@
+/* An extension's own GIL on free-threaded CPython: what pass/src/extension puts calls of into its code.
+ *
+ * A thread that comes from outside takes the domain, unless it is not attached to the interpreter (it
+ * started in the extension, or is between Py_BEGIN_ALLOW_THREADS and Py_END_ALLOW_THREADS). Calls that leave
+ * the extension lend all domains of the thread: others may take them over when the call runs Python code or
+ * waits, which is where it would give up a GIL. Waiting for a domain gives all up, and detaches the thread.
+ *
+ * Functions that are not inline are weak and hidden: one of each in a shared object. */
+#ifndef AME_EXTENSION_DOMAIN_H
+#define AME_EXTENSION_DOMAIN_H
+#pragma GCC system_header
+#include "../../runtime/include/ame_rt.h"
+
+#define AME_EXTENSION_ONE __attribute__((weak, visibility("hidden"), used))
+#define AME_EXTENSION_SLOW AME_EXTENSION_ONE __attribute__((noinline))
+#define AME_EXTENSION_FAST static inline __attribute__((always_inline, used))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- the domain ---------------------------------------------------------------------------------- */
+
+AME_EXTENSION_ONE struct ame_domain *ame_extension_domain;
+
+/* AME_EXTENSION_DOMAIN is what -fame-domain=NAME defines. */
+static __attribute__((constructor, used)) void
+ame_extension_start(void)
+{
+    if (ame_extension_domain == NULL) {
+#ifdef AME_EXTENSION_DOMAIN
+        extern struct ame_domain *ame_domain_open(const char *);
+        ame_extension_domain = ame_domain_open(AME_EXTENSION_DOMAIN);
+#else
+        ame_extension_domain = ame_domain_of_module(&ame_extension_domain);
+#endif
+        if (ame_extension_domain == NULL) {
+            Py_FatalError("ame: too many domains: build extensions with one name, -fame-domain=NAME");
+        }
+    }
+}
+
+/* Inside: the collector, while all other threads are stopped, perhaps one that has the domain. */
+#define AME_EXTENSION_STOPPED ((struct ame_domain *)1)
+
+/* Whether a domain may be taken from the thread that has lent it: it runs Python code, which it did not when it
+ * made the call, or it waits for something. Short waits are for the interpreter's own locks, where a GIL would
+ * have stayed. */
+#define AME_EXTENSION_NO_FRAME ((void *)1)
+
+AME_EXTENSION_SLOW int
+ame_extension_may(void *lender, void *place, int waited)
+{
+    PyThreadState *thread = (PyThreadState *)lender;
+    if (__atomic_load_n(&thread->current_frame, __ATOMIC_RELAXED) != place) {
+        return 1;
+    }
+    /* _Py_THREAD_DETACHED */
+    return waited && __atomic_load_n(&thread->state, __ATOMIC_RELAXED) == 0;
+}
+
+AME_EXTENSION_SLOW enum ame_domain_taken
+ame_extension_wait(struct ame_domain *domain)
+{
+    /* Most are held for less than it takes to sleep. */
+    for (int i = 1; i <= 100; i++) {
+        __builtin_ia32_pause();
+        if (i % 10 == 0 && ame_domain_try_acquire(domain) != AME_DOMAIN_NO) {
+            return AME_DOMAIN_FREE;
+        }
+    }
+    PyThreadState *thread = PyEval_SaveThread();
+    ame_domain_acquire(domain, ame_extension_may);
+    PyEval_RestoreThread(thread);
+    return AME_DOMAIN_FREE;
+}
+
+/* Makes the thread hold the domain. */
+AME_EXTENSION_FAST enum ame_domain_taken
+ame_extension_take(struct ame_domain *domain)
+{
+    enum ame_domain_taken taken = ame_domain_try_acquire(domain);
+    return taken != AME_DOMAIN_NO ? taken : ame_extension_wait(domain);
+}
+
+/* --- references that were borrowed --------------------------------------------------------------- */
+
+/* Objects that functions lend out could be freed by other threads. The thread has a reference to each until
+ * it leaves the extension. A stack, and a table of the same objects: open addressing, of places on the stack
+ * from 1. What comes last goes first, so that no search ever passes an emptied place. */
+struct ame_extension_kept {
+    size_t room;        /* a power of two; the table has twice as many */
+    PyObject *list[];
+};
+
+AME_EXTENSION_FAST uint32_t *
+ame_extension_table(struct ame_extension_kept *kept)
+{
+    return (uint32_t *)(kept->list + kept->room);
+}
+
+/* Where the object is in the table, or belongs. */
+AME_EXTENSION_FAST uint32_t *
+ame_extension_find(struct ame_extension_kept *kept, PyObject *object)
+{
+    uint32_t *table = ame_extension_table(kept);
+    size_t mask = 2 * kept->room - 1;
+    size_t at = ((uintptr_t)object >> 4) * 0x9e3779b97f4a7c15u >> 20 & mask;
+    while (table[at] != 0 && kept->list[table[at] - 1] != object) {
+        at = (at + 1) & mask;
+    }
+    return &table[at];
+}
+
+AME_EXTENSION_SLOW int
+ame_extension_grow(void)
+{
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    struct ame_extension_kept *old = (struct ame_extension_kept *)thread->kept;
+    size_t room = old != NULL ? 2 * old->room : 64;
+    size_t size = sizeof *old + room * sizeof(PyObject *) + 2 * room * sizeof(uint32_t);
+    struct ame_extension_kept *kept =
+        room > UINT32_MAX / 2 ? NULL : (struct ame_extension_kept *)calloc(1, size);
+    if (kept == NULL) {
+        return 0;
+    }
+    kept->room = room;
+    for (size_t i = 0; i < thread->n_kept; i++) {
+        kept->list[i] = old->list[i];
+        *ame_extension_find(kept, kept->list[i]) = (uint32_t)i + 1;
+    }
+    free(old);
+    thread->kept = kept;
+    return 1;
+}
+
+/* Takes a reference over (or NULL), until the thread leaves. */
+AME_EXTENSION_SLOW PyObject *
+ame_extension_keep(PyObject *object)
+{
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    if (object == NULL || _Py_IsImmortal(object)) {
+        return object;
+    }
+    struct ame_extension_kept *kept = (struct ame_extension_kept *)thread->kept;
+    if (kept == NULL || thread->n_kept == kept->room) {
+        if (!ame_extension_grow()) {
+            /* No memory: it lives forever. */
+            return object;
+        }
+        kept = (struct ame_extension_kept *)thread->kept;
+    }
+    uint32_t *place = ame_extension_find(kept, object);
+    if (*place != 0) {
+        Py_DECREF(object);
+    }
+    else {
+        kept->list[thread->n_kept] = object;
+        *place = (uint32_t)++thread->n_kept;
+    }
+    return object;
+}
+
+/* Gives references up, down to so many. The thread is outside of the extension. */
+AME_EXTENSION_SLOW void
+ame_extension_let_go(uint64_t down_to)
+{
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    PyObject *raised = PyErr_GetRaisedException();
+    while (thread->n_kept > down_to) {
+        struct ame_extension_kept *kept = (struct ame_extension_kept *)thread->kept;
+        PyObject *last = kept->list[thread->n_kept - 1];
+        *ame_extension_find(kept, last) = 0;
+        thread->n_kept--;
+        Py_DECREF(last);
+    }
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+}
+
+/* --- entries ------------------------------------------------------------------------------------- */
+
+struct ame_extension_frame {
+    struct ame_domain *outer;   /* what the thread was in */
+    uint64_t kept;              /* how many references it had */
+    uint64_t taken;             /* enum ame_domain_taken */
+};
+
+AME_EXTENSION_SLOW void
+ame_extension_come_in(struct ame_extension_frame *frame)
+{
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    if (frame->outer == AME_EXTENSION_STOPPED ||
+        (frame->outer == NULL && PyThreadState_GetUnchecked() == NULL)) {
+        return;
+    }
+    frame->kept = thread->n_kept;
+    frame->taken = ame_extension_take(ame_extension_domain);
+    thread->entries++;
+    thread->inside = ame_extension_domain;
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_go_out(struct ame_extension_frame *frame)
+{
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    thread->entries--;
+    if (frame->taken == AME_DOMAIN_FREE) {
+        ame_domain_release(ame_extension_domain);
+    }
+    else if (frame->taken == AME_DOMAIN_LENT) {
+        /* The call further out goes on, and has run other code since. */
+        ame_domain_lend(ame_extension_domain, PyThreadState_GetUnchecked(), AME_EXTENSION_NO_FRAME);
+    }
+    thread->inside = NULL;
+    if (thread->n_kept > frame->kept) {
+        if (frame->outer != NULL) {
+            ame_domain_release_all();
+        }
+        ame_extension_let_go(frame->kept);
+    }
+    if (frame->outer != NULL) {
+        /* It goes on in a domain that it may have lent, or lost. */
+        ame_extension_take(frame->outer);
+        thread->inside = frame->outer;
+    }
+}
+
+AME_EXTENSION_FAST void
+ame_extension_enter(struct ame_extension_frame *frame)
+{
+    frame->outer = ame_domain_thread.inside;
+    if (frame->outer != ame_extension_domain) {
+        ame_extension_come_in(frame);
+    }
+}
+
+AME_EXTENSION_FAST void
+ame_extension_leave(struct ame_extension_frame *frame)
+{
+    /* Equal where the extension called itself, and where the thread was not let in. */
+    if (ame_domain_thread.inside != frame->outer) {
+        ame_extension_go_out(frame);
+    }
+}
+
+AME_EXTENSION_FAST void
+ame_extension_stop(struct ame_extension_frame *frame)
+{
+    frame->outer = ame_domain_thread.inside;
+    ame_domain_thread.inside = AME_EXTENSION_STOPPED;
+}
+
+AME_EXTENSION_FAST void
+ame_extension_go_on(struct ame_extension_frame *frame)
+{
+    ame_domain_thread.inside = frame->outer;
+}
+
+/* What PyInit_NAME returns: the module, or its definition, which gets a slot. */
+AME_EXTENSION_SLOW PyObject *
+ame_extension_module(PyObject *module)
+{
+    if (module == NULL) {
+        return NULL;
+    }
+    if (!PyObject_TypeCheck(module, &PyModuleDef_Type)) {
+        return PyUnstable_Module_SetGIL(module, Py_MOD_GIL_NOT_USED) < 0 ? NULL : module;
+    }
+    PyModuleDef *definition = (PyModuleDef *)module;
+    size_t n = 0;
+    if (definition->m_slots != NULL) {
+        for (; definition->m_slots[n].slot != 0; n++) {
+            if (definition->m_slots[n].slot == Py_mod_gil) {
+                definition->m_slots[n].value = Py_MOD_GIL_NOT_USED;
+                return module;
+            }
+        }
+    }
+    PyModuleDef_Slot *slots = (PyModuleDef_Slot *)calloc(n + 2, sizeof *slots);
+    if (slots == NULL) {
+        return PyErr_NoMemory();
+    }
+    for (size_t i = 0; i < n; i++) {
+        slots[i] = definition->m_slots[i];
+    }
+    slots[n].slot = Py_mod_gil;
+    slots[n].value = Py_MOD_GIL_NOT_USED;
+    /* For good: the definition is static. */
+    definition->m_slots = slots;
+    return module;
+}
+
+/* --- calls that leave ---------------------------------------------------------------------------- */
+
+AME_EXTENSION_SLOW void
+ame_extension_lend(void)
+{
+    PyThreadState *thread = PyThreadState_GetUnchecked();
+    ame_domain_lend_all(thread, thread->current_frame);
+    ame_domain_thread.inside = NULL;
+}
+
+/* What to go on in afterwards; NULL: nothing has changed. */
+AME_EXTENSION_FAST struct ame_domain *
+ame_extension_out(void)
+{
+    struct ame_domain *inside = ame_domain_thread.inside;
+    if (inside == NULL || inside == AME_EXTENSION_STOPPED) {
+        return NULL;
+    }
+    ame_extension_lend();
+    return inside;
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_take_again(struct ame_domain *inside)
+{
+    ame_extension_take(inside);
+    ame_domain_thread.inside = inside;
+}
+
+AME_EXTENSION_FAST void
+ame_extension_back(struct ame_domain *inside)
+{
+    if (inside != NULL) {
+        ame_extension_take_again(inside);
+    }
+}
+
+/* The linker's: where this shared object begins and ends. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _end[] __attribute__((visibility("hidden")));
+
+AME_EXTENSION_SLOW struct ame_domain *
+ame_extension_out_to_foreign(const void *target)
+{
+    /* In type slots; they allocate and free memory, and run nothing. */
+    if (target == (const void *)PyType_GenericAlloc || target == (const void *)PyObject_Free ||
+        target == (const void *)PyObject_GC_Del || ame_domain_is_libc(target)) {
+        return NULL;
+    }
+    return ame_extension_out();
+}
+
+/* By pointer: the extension's own functions stay in. */
+AME_EXTENSION_FAST struct ame_domain *
+ame_extension_out_to(const void *target)
+{
+    if ((const char *)target >= __ehdr_start && (const char *)target < _end) {
+        return NULL;
+    }
+    return ame_extension_out_to_foreign(target);
+}
+
+/* --- reference counts: most changes free nothing ------------------------------------------------- */
+
+AME_EXTENSION_SLOW void
+ame_extension_decref_shared(PyObject *object)
+{
+    Py_ssize_t shared = _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared);
+    while ((shared >> _Py_REF_SHARED_SHIFT) > 1) {
+        /* It neither reaches zero nor has to be told to the thread that owns the object. */
+        Py_ssize_t less = shared - ((Py_ssize_t)1 << _Py_REF_SHARED_SHIFT);
+        if (_Py_atomic_compare_exchange_ssize(&object->ob_ref_shared, &shared, less)) {
+            return;
+        }
+    }
+    struct ame_domain *inside = ame_extension_out();
+    _Py_DecRefShared(object);
+    ame_extension_back(inside);
+}
+
+/* Whether the object is hashed, compared, converted and freed by code of CPython's alone. */
+AME_EXTENSION_FAST int
+ame_extension_is_simple(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    return type == &PyUnicode_Type || type == &PyLong_Type || type == &PyBytes_Type ||
+           type == &PyFloat_Type || type == &PyBool_Type || object == Py_None;
+}
+
+/* For calls that run code of the objects' types. */
+AME_EXTENSION_FAST struct ame_domain *
+ame_extension_out_for(PyObject *one, PyObject *other)
+{
+    if (one == NULL || other == NULL ||
+        (ame_extension_is_simple(one) && ame_extension_is_simple(other))) {
+        return NULL;
+    }
+    return ame_extension_out();
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_decref_last(PyObject *object)
+{
+    struct ame_domain *inside = ame_extension_is_simple(object) ? NULL : ame_extension_out();
+    _Py_MergeZeroLocalRefcount(object);
+    ame_extension_back(inside);
+}
+
+/* --- threads ------------------------------------------------------------------------------------- */
+
+/* Attached: in the extension, if it was a call of the extension that attached it. */
+AME_EXTENSION_SLOW void
+ame_extension_attached(void)
+{
+    ame_extension_take(ame_extension_domain);
+    ame_domain_thread.inside = ame_extension_domain;
+}
+
+/* About to be detached. */
+AME_EXTENSION_SLOW void
+ame_extension_detach(void)
+{
+    ame_domain_release_all();
+    ame_domain_thread.inside = NULL;
+}
+
+AME_EXTENSION_SLOW PyThreadState *
+ame_extension_save_thread(void)
+{
+    ame_extension_detach();
+    return PyEval_SaveThread();
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_restore_thread(PyThreadState *thread)
+{
+    PyEval_RestoreThread(thread);
+    ame_extension_attached();
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_acquire_thread(PyThreadState *thread)
+{
+    PyEval_AcquireThread(thread);
+    ame_extension_attached();
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_release_thread(PyThreadState *thread)
+{
+    ame_extension_detach();
+    PyEval_ReleaseThread(thread);
+}
+
+AME_EXTENSION_SLOW PyThreadState *
+ame_extension_swap_thread(PyThreadState *thread)
+{
+    ame_extension_detach();
+    PyThreadState *old = PyThreadState_Swap(thread);
+    if (thread != NULL) {
+        ame_extension_attached();
+    }
+    return old;
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_delete_thread(void)
+{
+    ame_extension_detach();
+    PyThreadState_DeleteCurrent();
+}
+
+/* Beside the two states that PyGILState_Ensure returns. */
+#define AME_EXTENSION_ENTERED 2
+
+AME_EXTENSION_SLOW PyGILState_STATE
+ame_extension_ensure(void)
+{
+    if (ame_domain_thread.inside != NULL) {
+        return PyGILState_Ensure();
+    }
+    int state = PyGILState_Ensure();
+    ame_extension_attached();
+    return (PyGILState_STATE)(state | AME_EXTENSION_ENTERED);
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_release(PyGILState_STATE state)
+{
+    if (state & AME_EXTENSION_ENTERED) {
+        ame_extension_detach();
+        if (ame_domain_thread.entries == 0) {
+            ame_extension_let_go(0);
+        }
+    }
+    PyGILState_Release((PyGILState_STATE)(state & ~AME_EXTENSION_ENTERED));
+}
+
+/* --- functions that lend references out ---------------------------------------------------------- */
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_list_get_item(PyObject *list, Py_ssize_t index)
+{
+    return ame_extension_keep(PyList_GetItemRef(list, index));
+}
+
+/* The macro asks for nothing. Where another thread has made the list shorter since, there is None. */
+AME_EXTENSION_SLOW PyObject *
+ame_extension_list_item(PyObject *list, Py_ssize_t index)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *item = PyList_GetItemRef(list, index);
+    PyErr_SetRaisedException(raised);
+    return item != NULL ? ame_extension_keep(item) : Py_None;
+}
+
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_dict_get_item_with_error(PyObject *dict, PyObject *key)
+{
+    PyObject *value = NULL;
+    if (!PyDict_Check(dict)) {
+        PyErr_BadInternalCall();
+        return NULL;
+    }
+    struct ame_domain *inside = ame_extension_out_for(key, key);
+    PyDict_GetItemRef(dict, key, &value);
+    ame_extension_back(inside);
+    return ame_extension_keep(value);
+}
+
+/* Those that hide errors. */
+AME_EXTENSION_SLOW PyObject *
+ame_extension_dict_get_item(PyObject *dict, PyObject *key)
+{
+    if (dict == NULL || !PyDict_Check(dict)) {
+        return NULL;
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *value = ame_extension_dict_get_item_with_error(dict, key);
+    PyErr_Clear();
+    PyErr_SetRaisedException(raised);
+    return value;
+}
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_dict_get_item_string(PyObject *dict, const char *key)
+{
+    PyObject *value = NULL;
+    PyObject *raised = PyErr_GetRaisedException();
+    PyDict_GetItemStringRef(dict, key, &value);
+    PyErr_Clear();
+    PyErr_SetRaisedException(raised);
+    return ame_extension_keep(value);
+}
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_dict_get_item_string_with_error(PyObject *dict, const char *key)
+{
+    PyObject *value = NULL;
+    PyDict_GetItemStringRef(dict, key, &value);
+    return ame_extension_keep(value);
+}
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_dict_get_item_known_hash(PyObject *dict, PyObject *key, Py_hash_t hash)
+{
+    (void)hash;
+    return ame_extension_dict_get_item_with_error(dict, key);
+}
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_dict_set_default(PyObject *dict, PyObject *key, PyObject *value)
+{
+    PyObject *result = NULL;
+    struct ame_domain *inside = ame_extension_out_for(key, key);
+    PyDict_SetDefaultRef(dict, key, value, &result);
+    ame_extension_back(inside);
+    return ame_extension_keep(result);
+}
+
+AME_EXTENSION_SLOW int
+ame_extension_dict_next(PyObject *dict, Py_ssize_t *place, PyObject **key, PyObject **value)
+{
+    PyObject *k = NULL, *v = NULL;
+    int more;
+    Py_BEGIN_CRITICAL_SECTION(dict);
+    more = PyDict_Next(dict, place, &k, &v);
+    if (more) {
+        Py_INCREF(k);
+        Py_INCREF(v);
+    }
+    Py_END_CRITICAL_SECTION();
+    if (more) {
+        ame_extension_keep(k);
+        ame_extension_keep(v);
+        if (key != NULL) {
+            *key = k;
+        }
+        if (value != NULL) {
+            *value = v;
+        }
+    }
+    return more;
+}
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_weakref_get_object(PyObject *reference)
+{
+    PyObject *object = NULL;
+    int found = PyWeakref_GetRef(reference, &object);
+    return found > 0 ? ame_extension_keep(object) : found == 0 ? Py_None : NULL;
+}
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_cell_item(PyObject *cell)
+{
+    return ame_extension_keep(PyCell_Get(cell));
+}
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_add_module(const char *name)
+{
+    struct ame_domain *inside = ame_extension_out();
+    PyObject *module = PyImport_AddModuleRef(name);
+    ame_extension_back(inside);
+    return ame_extension_keep(module);
+}
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_sys_get_object(const char *name)
+{
+    return ame_extension_keep(Py_XNewRef(PySys_GetObject(name)));
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#undef PyList_GET_ITEM
+#define PyList_GET_ITEM(list, index) ame_extension_list_item(_PyObject_CAST(list), (index))
+#undef PyWeakref_GET_OBJECT
+#define PyWeakref_GET_OBJECT(reference) ame_extension_weakref_get_object(_PyObject_CAST(reference))
+#undef PyCell_GET
+#define PyCell_GET(cell) ame_extension_cell_item(_PyObject_CAST(cell))
+#endif

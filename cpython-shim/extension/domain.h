@@ -46,8 +46,6 @@ ame_extension_start(void)
 /* Whether a domain may be taken from the thread that has lent it: it runs Python code, which it did not when it
  * made the call, or it waits for something. Short waits are for the interpreter's own locks, where a GIL would
  * have stayed. */
-#define AME_EXTENSION_NO_FRAME ((void *)1)
-
 AME_EXTENSION_SLOW int
 ame_extension_may(void *lender, void *place, int waited)
 {
@@ -185,6 +183,7 @@ struct ame_extension_frame {
     struct ame_domain *outer;   /* what the thread was in */
     uint64_t kept;              /* how many references it had */
     uint64_t taken;             /* enum ame_domain_taken */
+    void *place;                /* where it had lent the domain */
 };
 
 AME_EXTENSION_SLOW void
@@ -197,6 +196,7 @@ ame_extension_come_in(struct ame_extension_frame *frame)
     }
     frame->kept = thread->n_kept;
     frame->taken = ame_extension_take(ame_extension_domain);
+    frame->place = thread->place;
     thread->entries++;
     thread->inside = ame_extension_domain;
 }
@@ -210,8 +210,8 @@ ame_extension_go_out(struct ame_extension_frame *frame)
         ame_domain_release(ame_extension_domain);
     }
     else if (frame->taken == AME_DOMAIN_LENT) {
-        /* The call further out goes on, and has run other code since. */
-        ame_domain_lend(ame_extension_domain, PyThreadState_GetUnchecked(), AME_EXTENSION_NO_FRAME);
+        /* The call further out goes on. */
+        ame_domain_lend(ame_extension_domain, PyThreadState_GetUnchecked(), frame->place);
     }
     thread->inside = NULL;
     if (thread->n_kept > frame->kept) {

@@ -222,6 +222,7 @@ struct ame_domain_thread {
     struct ame_domain *inside;  /* whose code runs; NULL: nobody's */
     void *kept;                 /* from malloc; freed when the thread ends */
     uint64_t n_kept;
+    void *place;                /* after AME_DOMAIN_LENT: the place that was given then */
     uint32_t entries;
 };
 extern __thread struct ame_domain_thread ame_domain_thread __attribute__((tls_model("initial-exec")));

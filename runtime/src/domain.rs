@@ -69,6 +69,8 @@ pub struct ThreadState {
     /// References that the glue keeps, and how many; from malloc.
     kept: AtomicPtr<c_void>,
     n_kept: AtomicU64,
+    /// Where it was when it lent what it has last claimed back.
+    place: AtomicPtr<c_void>,
     /// Entries from outside that have not ended; the glue's.
     entries: AtomicU32,
     /// From 1; 0 before it first takes a domain.
@@ -86,6 +88,7 @@ pub static ame_domain_thread: ThreadState = ThreadState {
     inside: AtomicPtr::new(null_mut()),
     kept: AtomicPtr::new(null_mut()),
     n_kept: AtomicU64::new(0),
+    place: AtomicPtr::new(null_mut()),
     entries: AtomicU32::new(0),
     number: AtomicU32::new(0),
     held: AtomicPtr::new(null_mut()),
@@ -211,6 +214,8 @@ impl Domain {
         let me = number();
         if self.lock.lent_by(me) {
             if self.claim(me) {
+                let place = self.place.load(Ordering::Relaxed);
+                this_thread().place.store(place, Ordering::Relaxed);
                 return Taken::Lent;
             }
         } else if self.lock.owner() == me {
@@ -531,7 +536,8 @@ pub unsafe extern "C" fn ame_domain_is_libc(function: *const c_void) -> c_int {
 const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(ThreadState, inside) == 0 && offset_of!(ThreadState, kept) == 8);
-    assert!(offset_of!(ThreadState, n_kept) == 16 && offset_of!(ThreadState, entries) == 24);
+    assert!(offset_of!(ThreadState, n_kept) == 16 && offset_of!(ThreadState, place) == 24);
+    assert!(offset_of!(ThreadState, entries) == 32);
 };
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ fn body(
     builder.at_end(module.append_block(thunk, ""));
     builder.forget_location();
     // `struct ame_extension_frame`.
-    let frame = builder.alloca(module.int(64).array(3));
+    let frame = builder.alloca(module.int(64).array(4));
     builder.call(before.value_type(), before, &[frame]);
     let result = builder.forward_call(function);
     let returns = function.value_type().return_type() != module.void();

@@ -91,6 +91,9 @@ pub fn prepare(language: Language, args: &[OsString]) -> Result<command::Invocat
     let request = Request::parse(args, &response::read)?;
     let clang = locate::clang(language == Language::Cxx)?;
     let tools = tools(&request, clang.into())?;
+    if std::env::var_os("AME_CHECK").is_some_and(|folder| !folder.is_empty()) {
+        return command::check(&request, &tools);
+    }
     command::build(&request, &tools, &|name| std::env::var_os(name))
 }
 

@@ -98,7 +98,9 @@ fn kind(python: &Interpreter) -> Vec<(&'static str, OsString)> {
 fn check_domain(name: &str) -> Result<()> {
     let is_good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(is_good) {
-        bail!("--domain {name:?}: a name has up to 64 letters, digits, dots, dashes and underscores");
+        bail!(
+            "--domain {name:?}: a name has up to 64 letters, digits, dots, dashes and underscores"
+        );
     }
     Ok(())
 }
@@ -106,8 +108,8 @@ fn check_domain(name: &str) -> Result<()> {
 /// A build may have its own mind about the compiler; the result would import, and turn the GIL on.
 fn check_compiler(package: &Package, wheel: &Wheel) -> Result<()> {
     for module in &wheel.modules {
-        let content = std::fs::read(module)
-            .with_context(|| format!("cannot read {}", module.display()))?;
+        let content =
+            std::fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
         if !package::contains(&content, locate::RUNTIME.as_bytes()) {
             bail!(
                 "the build of {} did not compile {} with CC, which names `ame cc`: see above what it \
@@ -124,8 +126,7 @@ fn keep(wheel: &Path, folder: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let target = folder.join(wheel.file_name().unwrap_or_default());
-    std::fs::copy(wheel, &target)
-        .with_context(|| format!("cannot write {}", target.display()))?;
+    std::fs::copy(wheel, &target).with_context(|| format!("cannot write {}", target.display()))?;
     Ok(target)
 }
 

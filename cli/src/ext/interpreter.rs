@@ -55,7 +55,10 @@ impl Interpreter {
             .args(["-c", ASK])
             .output()
             .with_context(|| {
-                format!("cannot run {}: --python takes an interpreter", path.display())
+                format!(
+                    "cannot run {}: --python takes an interpreter",
+                    path.display()
+                )
             })?;
         if !output.status.success() {
             bail!(
@@ -78,7 +81,10 @@ impl Interpreter {
         let path = self.path.display();
         let (major, minor) = self.version;
         if self.implementation != "cpython" {
-            bail!("{path} is {}: only CPython is supported", self.implementation);
+            bail!(
+                "{path} is {}: only CPython is supported",
+                self.implementation
+            );
         }
         if self.ame {
             bail!("{path} is AME CPython, whose extensions run inside its transactions: use `ame pip install`");

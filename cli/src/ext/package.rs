@@ -63,7 +63,9 @@ impl Package {
     fn for_pip(&self, scratch: &Path) -> Result<Vec<OsString>> {
         Ok(match self {
             Package::Folder(path) => {
-                let copy = scratch.join("source").join(path.file_name().unwrap_or_default());
+                let copy = scratch
+                    .join("source")
+                    .join(path.file_name().unwrap_or_default());
                 copy_tree(path, &copy)
                     .with_context(|| format!("cannot copy {} to build it", path.display()))?;
                 vec![copy.into()]
@@ -142,7 +144,10 @@ pub fn wheel(
         .with_context(|| format!("pip left no wheel of {}", package.shown()))?;
     let content = scratch.join("content");
     let mut unzip = Command::new(&python.path);
-    unzip.args(["-m", "zipfile", "-e"]).arg(&built).arg(&content);
+    unzip
+        .args(["-m", "zipfile", "-e"])
+        .arg(&built)
+        .arg(&content);
     if !runs(&mut unzip)? {
         bail!("cannot unpack {}", built.display());
     }
@@ -229,11 +234,16 @@ mod tests {
 
         let wheel = folder.path().join("x-1-py3-none-any.whl");
         fs::write(&wheel, "").unwrap();
-        let built = Package::parse(wheel.to_str().unwrap()).unwrap_err().to_string();
+        let built = Package::parse(wheel.to_str().unwrap())
+            .unwrap_err()
+            .to_string();
         assert!(built.contains("built already"), "{built}");
 
         let name = |text: &str| Package::parse(text).unwrap();
-        assert_eq!(name("lru-dict==1.4.1"), Package::Name("lru-dict==1.4.1".into()));
+        assert_eq!(
+            name("lru-dict==1.4.1"),
+            Package::Name("lru-dict==1.4.1".into())
+        );
         assert_eq!(name("zope.proxy"), Package::Name("zope.proxy".into()));
         for bad in ["./nowhere", "a b", "--index-url", "x==", ""] {
             let error = Package::parse(bad).unwrap_err().to_string();
@@ -245,7 +255,13 @@ mod tests {
     fn a_copy_leaves_out_what_builds_leave_behind() {
         let folder = tempfile::tempdir().unwrap();
         let from = folder.path().join("from");
-        for file in ["setup.py", "src/a.c", "src/a.o", "build/temp/a.o", "src/data.txt"] {
+        for file in [
+            "setup.py",
+            "src/a.c",
+            "src/a.o",
+            "build/temp/a.o",
+            "src/data.txt",
+        ] {
             let path = from.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();

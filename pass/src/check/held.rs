@@ -95,7 +95,7 @@ fn is_slot(module: Module, callee: Value) -> bool {
 /// What matters here of an instruction.
 enum Event {
     Read(Memory, Value),
-    Write(Memory, Value),
+    Write(Memory),
     Call(Call),
     /// A reference is dropped.
     Drop(Value, Call),
@@ -156,7 +156,7 @@ pub fn find(context: &Context, function: Value, found: &mut Vec<Held>) {
     for (at, event) in all() {
         match event {
             Event::Read(memory, _) => reads.entry(*memory).or_default().push(*at),
-            Event::Write(memory, _) => {
+            Event::Write(memory) => {
                 written.insert(*memory);
             }
             _ => {}
@@ -197,7 +197,7 @@ fn event(context: &Context, at: Value) -> Option<(Value, Event)> {
             None => Event::Follow(at.operand(0)),
         },
         Opcode::LLVMStore => match memory(context, at.operand(1)) {
-            Some(memory) => Event::Write(memory, at.operand(0)),
+            Some(memory) => Event::Write(memory),
             None => Event::Follow(at.operand(1)),
         },
         Opcode::LLVMCall | Opcode::LLVMInvoke => call_event(context, at)?,
@@ -254,7 +254,7 @@ fn updates(
     walk(cfg, events, |state, at, event| {
         match event {
             Event::Read(read, load) if *read == memory => *state = State::Read(*load),
-            Event::Write(write, _) if *write == memory => {
+            Event::Write(write) if *write == memory => {
                 let before = std::mem::replace(state, State::Unread);
                 if let State::Called(read, call) = before {
                     let dropped = super::api::effect(&call.name) == Effect::Drops;
@@ -292,7 +292,7 @@ fn followed(
                 return None;
             }
             Event::Read(Memory::Field { base, .. }, _)
-            | Event::Write(Memory::Field { base, .. }, _) => *base,
+            | Event::Write(Memory::Field { base, .. }) => *base,
             Event::Follow(pointer) => origin(*pointer),
             Event::Call(call) => {
                 state.call(call);

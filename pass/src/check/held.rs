@@ -1,9 +1,10 @@
 //! State that a function holds across calls out to Python: it reads a global or a field, makes a call that may
 //! run Python code or release the GIL, and goes on as if nothing had changed.
 //!
-//! Three ways to do so are found: the same place is written after the call (an update that others' updates get
+//! Four ways to do so are found: the same place is written after the call (an update that others' updates get
 //! lost in); a pointer that was read before the call is followed after it; an object is dropped that the place
-//! still refers to, and the place is changed afterwards. What is read again after the call is not held.
+//! still refers to, and the place is changed afterwards; a variable is set for a callback, and the call is made before the callback
+//! comes. What is read again after the call is not held.
 
 use super::api::{effect, is_python, Effect};
 use super::places::{memory, plain_name, shown, Memory};
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 #[derive(Serialize)]
 pub struct Held {
-    /// `update`, `pointer` or `drop`: see the module.
+    /// `update`, `pointer`, `drop` or `callback`: see the module.
     way: &'static str,
     /// `variable`, `variable.field` or `Struct.field`.
     memory: String,
@@ -190,6 +191,115 @@ pub fn find(context: &Context, function: Value, found: &mut Vec<Held>) {
     }
 }
 
+/// Variables that only callbacks read, so that they stand for an argument: where they are set, and a call out is
+/// made afterwards.
+pub fn find_callbacks(context: &Context, found: &mut Vec<Held>) {
+    for variable in context.module.globals() {
+        if variable.is_thread_local()
+            || variable.is_constant_global()
+            || variable.declaration().is_none()
+        {
+            continue;
+        }
+        let accesses = || variable.users().filter(|user| user.is_instruction());
+        let is_load = |user: &Value| user.opcode() == Some(Opcode::LLVMLoad);
+        let is_store =
+            |user: &Value| user.opcode() == Some(Opcode::LLVMStore) && user.operand(1) == variable;
+        let Some(read) = accesses().find(is_load) else {
+            continue;
+        };
+        let writers: FxHashSet<Value> = accesses()
+            .filter(is_store)
+            .map(|store| store.block().function())
+            .filter(|f| !context.init.contains(f))
+            .collect();
+        let by_callbacks = accesses().all(|user| {
+            is_store(&user) || (is_load(&user) && is_callback(user.block().function()))
+        });
+        if writers.is_empty() || !by_callbacks || writers.iter().any(|f| is_callback(*f)) {
+            continue;
+        }
+        let set = callers(context, writers);
+        let held = set
+            .iter()
+            .find_map(|f| set_before_call(context, *f, variable, &set));
+        if let Some((write, call)) = held {
+            found.push(Held {
+                way: "callback",
+                memory: variable.declaration().map(|d| d.name).unwrap_or_default(),
+                read: write,
+                call,
+                then: place(read.block().function(), read),
+            });
+        }
+    }
+}
+
+/// Whether others than callers in this file get to know the function.
+fn is_callback(function: Value) -> bool {
+    function.users().any(|user| {
+        !(matches!(user.opcode(), Some(Opcode::LLVMCall | Opcode::LLVMInvoke))
+            && user.callee() == function)
+    })
+}
+
+/// These functions, and those that call them.
+fn callers(context: &Context, mut these: FxHashSet<Value>) -> Vec<Value> {
+    loop {
+        let more: Vec<Value> = context
+            .bodies()
+            .filter(|f| !these.contains(f))
+            .filter(|f| calls(*f).any(|call| these.contains(&target(call.callee()))))
+            .collect();
+        if more.is_empty() {
+            let mut all: Vec<Value> = these.into_iter().collect();
+            all.sort_by_key(|f| f.definition());
+            return all;
+        }
+        these.extend(more);
+    }
+}
+
+/// Where a function sets the variable, itself or by one of these, and what it calls out to then.
+fn set_before_call(
+    context: &Context,
+    function: Value,
+    variable: Value,
+    setters: &[Value],
+) -> Option<(Place, Call)> {
+    let cfg = Cfg::new(function);
+    let events: Vec<Vec<(Value, Event)>> = cfg
+        .blocks
+        .iter()
+        .map(|b| {
+            let sets = |at: Value| match at.opcode() {
+                Some(Opcode::LLVMStore) => at.operand(1) == variable,
+                Some(Opcode::LLVMCall) => setters.contains(&target(at.callee())),
+                _ => false,
+            };
+            b.instructions()
+                .filter_map(|at| match sets(at) {
+                    true => Some((at, Event::Write(Memory::Global(variable, None)))),
+                    false => event(context, at),
+                })
+                .collect()
+        })
+        .collect();
+    let report = walk(&cfg, &events, |state, at, event| {
+        match (event, &state) {
+            (Event::Write(Memory::Global(which, None)), _) if *which == variable => {
+                *state = State::Read(at)
+            }
+            (Event::Call(call), State::Read(write)) if call.runs.is_some() => {
+                return Some(("callback", *write, call.clone(), at));
+            }
+            _ => {}
+        }
+        None
+    })?;
+    Some((place(function, report.1), report.2))
+}
+
 fn event(context: &Context, at: Value) -> Option<(Value, Event)> {
     let event = match at.opcode()? {
         Opcode::LLVMLoad => match memory(context, at.operand(0)) {
@@ -293,7 +403,7 @@ fn followed(
             }
             Event::Read(Memory::Field { base, .. }, _)
             | Event::Write(Memory::Field { base, .. }) => *base,
-            Event::Follow(pointer) => origin(*pointer),
+            Event::Follow(pointer) => *pointer,
             Event::Call(call) => {
                 state.call(call);
                 return None;
@@ -301,7 +411,7 @@ fn followed(
             _ => return None,
         };
         match state {
-            State::Called(read, call) if origin(base) == load => {
+            State::Called(read, call) if comes_from(base, load) => {
                 Some(("pointer", *read, call.clone(), at))
             }
             _ => None,
@@ -309,28 +419,45 @@ fn followed(
     })
 }
 
-/// What a pointer was computed from.
-fn origin(mut pointer: Value) -> Value {
-    while pointer.opcode() == Some(Opcode::LLVMGetElementPtr) {
-        pointer = pointer.operand(0);
+/// Whether a pointer may be computed from what was loaded.
+fn comes_from(pointer: Value, load: Value) -> bool {
+    let mut seen = vec![pointer];
+    let mut next = 0;
+    while next < seen.len() {
+        let value = seen[next];
+        next += 1;
+        let from: Vec<Value> = match value.opcode() {
+            _ if value == load => return true,
+            Some(Opcode::LLVMGetElementPtr) => vec![value.operand(0)],
+            Some(Opcode::LLVMSelect) => vec![value.operand(1), value.operand(2)],
+            Some(Opcode::LLVMPHI) => value.incoming().map(|(value, _)| value).collect(),
+            _ => continue,
+        };
+        for value in from {
+            if !seen.contains(&value) {
+                seen.push(value);
+            }
+        }
     }
-    pointer
+    false
 }
 
 /// Whether the function takes a reference to what it has read.
 fn is_owned(load: Value) -> bool {
-    load.users().any(|user| {
-        user.opcode() == Some(Opcode::LLVMCall)
-            && matches!(
-                user.callee().name(),
-                "Py_INCREF"
-                    | "Py_XINCREF"
-                    | "Py_NewRef"
-                    | "Py_XNewRef"
-                    | "Py_IncRef"
-                    | "_Py_NewRef"
-                    | "_Py_XNewRef"
-            )
+    const TAKES: [&str; 7] = [
+        "Py_INCREF",
+        "Py_XINCREF",
+        "Py_NewRef",
+        "Py_XNewRef",
+        "Py_IncRef",
+        "_Py_NewRef",
+        "_Py_XNewRef",
+    ];
+    load.users().any(|user| match user.opcode() {
+        Some(Opcode::LLVMCall) => TAKES.contains(&user.callee().name()),
+        // Its head, by which it is an object.
+        Some(Opcode::LLVMGetElementPtr) if user.users().count() == 1 => is_owned(user),
+        _ => false,
     })
 }
 

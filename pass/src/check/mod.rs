@@ -122,6 +122,7 @@ pub fn run(module: Module, folder: &Path) -> Result<(), String> {
         unsupported::find(function, &mut unit.unsupported);
         notes(function, &mut unit);
     }
+    held::find_callbacks(&context, &mut unit.held);
     unsupported::find_members(module, &mut unit.unsupported);
     let text = serde_json::to_string(&unit).map_err(|e| format!("AME_CHECK: {e}"))?;
     let path = folder.join(file_name(&unit));

@@ -26,6 +26,7 @@ class Package:
     environment: tuple = ()
     tests: tuple = ()
     without: tuple = ()
+    skip: dict = dataclasses.field(default_factory=dict, hash=False)
     extra: tuple = ()
     pythons: tuple = ()
     dependency: bool = False
@@ -42,7 +43,7 @@ def load():
         name=name, version=table["version"], sha256=table["sha256"], module=table["import"],
         dist=table.get("dist", name), domain=table.get("domain", ""), needs=tuple(table.get("needs", ())),
         build=tuple(table.get("build", ())), environment=tuple(sorted(table.get("environment", {}).items())),
-        tests=tuple(table.get("tests", ())), without=tuple(table.get("without", ())),
+        tests=tuple(table.get("tests", ())), without=tuple(table.get("without", ())), skip=table.get("skip", {}),
         extra=tuple(table.get("with", ())), pythons=tuple(table.get("pythons", ())),
         dependency=table.get("dependency", False)) for name, table in tables.items()}
 

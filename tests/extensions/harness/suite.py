@@ -15,23 +15,24 @@ SUITES = Path(__file__).resolve().parents[1] / "suites"
 SECONDS = 1200
 
 
-def outcome(package, python, folder=None):
-    """{"passed": [...], "other": {name: what}, "end": how pytest ended}; the same for the same environment
-    when `folder` keeps it."""
+def outcome(package, which, python, folder=None):
+    """{"passed": [...], "other": {name: what}, "end": how pytest ended}, by the interpreter `python`, which is
+    `which` of the Pythons; the same for the same environment when `folder` keeps it."""
     kept = folder and Path(folder) / "suite.json"
     if kept and kept.exists():
         return json.loads(kept.read_text())
     with tempfile.TemporaryDirectory(prefix="ame-suite-") as scratch:
-        result = play(package, python, Path(scratch))
+        result = play(package, which, python, Path(scratch))
     if kept:
         kept.write_text(json.dumps(result, indent=1))
     return result
 
 
-def play(package, python, scratch):
+def play(package, which, python, scratch):
     results = scratch / "results.xml"
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junit-xml", results, "--tb=short",
                "-o", "python_files=test*.py *_tests.py", "-o", "junit_family=xunit1",
+               *(["-k", f"not ({package.skip[which]})"] if which in package.skip else []),
                *arguments(package, scratch)]
     try:
         done = subprocess.run(list(map(str, command)), cwd=scratch, stdin=subprocess.DEVNULL, timeout=SECONDS,

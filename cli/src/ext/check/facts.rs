@@ -3,7 +3,7 @@
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
@@ -121,27 +121,54 @@ pub fn read(folder: &Path, package: &str) -> Result<Vec<Unit>> {
             .with_context(|| format!("{} is not what the pass writes: `ame` and libame_pass.so are of different versions", path.display()))?;
         // What a configure script compiles to try something.
         if !unit.file.contains("conftest") {
-            units.push(unit.relative());
+            units.push(unit);
         }
     }
     if units.is_empty() {
         bail!("the build of {package} compiled nothing with CC, which names `ame cc`: see above what it ran");
     }
+    let root = common(&units);
+    for unit in &mut units {
+        unit.make_relative(&root);
+    }
     units.sort_by(|a, b| a.file.cmp(&b.file));
     Ok(units)
 }
 
+/// The folder that all were compiled in, or below: builds run in one with a name of no interest.
+fn common(units: &[Unit]) -> PathBuf {
+    let mut root = PathBuf::from(&units[0].folder);
+    while !units
+        .iter()
+        .all(|unit| Path::new(&unit.folder).starts_with(&root))
+    {
+        if !root.pop() {
+            break;
+        }
+    }
+    root
+}
+
 impl Unit {
-    /// Builds run in a folder with a name of no interest.
-    fn relative(mut self) -> Unit {
-        let prefix = format!("{}/", self.folder);
+    /// Names of files get to be relative to the root.
+    fn make_relative(&mut self, root: &Path) {
+        let folder = PathBuf::from(&self.folder);
         let cut = |file: &mut String| {
-            if let Some(rest) = file.strip_prefix(&prefix) {
-                *file = rest.to_owned();
+            let mut path = PathBuf::new();
+            for part in folder.join(&*file).components() {
+                match part {
+                    Component::CurDir => {}
+                    Component::ParentDir => {
+                        path.pop();
+                    }
+                    other => path.push(other),
+                }
             }
-            while let Some(rest) = file.strip_prefix("./") {
-                *file = rest.to_owned();
-            }
+            *file = path
+                .strip_prefix(root)
+                .unwrap_or(&path)
+                .display()
+                .to_string();
         };
         cut(&mut self.file);
         for global in &mut self.globals {
@@ -170,6 +197,5 @@ impl Unit {
             .iter_mut()
             .for_each(|n| cut(&mut n.place.file));
         self.releases.iter_mut().for_each(|p| cut(&mut p.file));
-        self
     }
 }

@@ -77,7 +77,7 @@ pub struct Carried {
     pub file: String,
     pub line: u32,
     pub function: String,
-    /// `update`, `pointer` or `drop`.
+    /// `update`, `pointer`, `drop` or `callback`.
     pub way: String,
     /// A variable, or `Struct.field`.
     pub memory: String,
@@ -399,7 +399,7 @@ fn variable(global: Global) -> Option<State> {
 
 /// Whether a function that gets an address may write there.
 fn may_write(name: &str) -> bool {
-    const READERS: [&str; 16] = [
+    const READERS: [&str; 18] = [
         "printf",
         "fprintf",
         "puts",
@@ -414,6 +414,8 @@ fn may_write(name: &str) -> bool {
         "strcasecmp",
         "fwrite",
         "PyErr_",
+        "PyArg_",
+        "_PyArg_",
         "PyType_IsSubtype",
         "Py_IS_TYPE",
     ];

@@ -146,6 +146,12 @@ pub fn sentence(held: &Carried) -> String {
     };
     let (read, at, then) = (held.read, held.call.line, held.then);
     let memory = &held.memory;
+    if held.way == "callback" {
+        return format!(
+            "{}: {memory} set at {read} for a callback, which reads it at {then}; {call} at {at} comes in between",
+            held.function
+        );
+    }
     let rest = match held.way.as_str() {
         "pointer" => format!("followed at {then}"),
         "drop" => format!("changed at {then}: others can see what was dropped"),

@@ -43,18 +43,25 @@ ame_extension_start(void)
 /* Inside: the collector, while all other threads are stopped, perhaps one that has the domain. */
 #define AME_EXTENSION_STOPPED ((struct ame_domain *)1)
 
-/* Whether a domain may be taken from the thread that has lent it: it runs Python code, which it did not when it
- * made the call, or it waits for something. Short waits are for the interpreter's own locks, where a GIL would
- * have stayed. */
+/* Whether a domain may be taken from the thread that has lent it: it waits for something, or it runs Python code
+ * which it did not run when it made the call. A GIL would be asked for after the switch interval; and short waits
+ * are for the interpreter's own locks, where it would have stayed. */
+#define AME_EXTENSION_SWITCH 5000000
+#define AME_EXTENSION_BLOCKED 1000000
+
 AME_EXTENSION_SLOW int
-ame_extension_may(void *lender, void *place, int waited)
+ame_extension_may(void *lender, void *place, uint64_t waited)
 {
     PyThreadState *thread = (PyThreadState *)lender;
-    if (__atomic_load_n(&thread->current_frame, __ATOMIC_RELAXED) != place) {
-        return 1;
+    if (waited < AME_EXTENSION_BLOCKED) {
+        return 0;
     }
     /* _Py_THREAD_DETACHED */
-    return waited && __atomic_load_n(&thread->state, __ATOMIC_RELAXED) == 0;
+    if (__atomic_load_n(&thread->state, __ATOMIC_RELAXED) == 0) {
+        return 1;
+    }
+    return waited >= AME_EXTENSION_SWITCH &&
+           __atomic_load_n(&thread->current_frame, __ATOMIC_RELAXED) != place;
 }
 
 AME_EXTENSION_SLOW enum ame_domain_taken
@@ -132,13 +139,27 @@ ame_extension_grow(void)
     return 1;
 }
 
-/* Takes a reference over (or NULL), until the thread leaves. */
+/* An object that tp_dealloc is freeing. */
+struct ame_extension_dying {
+    PyObject *object;
+    struct ame_extension_dying *outer;
+};
+
+/* Takes a reference over (or NULL), until the thread leaves. To what is being freed, which a table of all objects may
+ * still lend, none is kept. */
 AME_EXTENSION_SLOW PyObject *
 ame_extension_keep(PyObject *object)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
     if (object == NULL || _Py_IsImmortal(object)) {
         return object;
+    }
+    struct ame_extension_dying *dying = (struct ame_extension_dying *)thread->dying;
+    for (; dying != NULL; dying = dying->outer) {
+        if (dying->object == object) {
+            Py_DECREF(object);
+            return object;
+        }
     }
     struct ame_extension_kept *kept = (struct ame_extension_kept *)thread->kept;
     if (kept == NULL || thread->n_kept == kept->room) {
@@ -243,6 +264,27 @@ ame_extension_leave(struct ame_extension_frame *frame)
     if (ame_domain_thread.inside != frame->outer) {
         ame_extension_go_out(frame);
     }
+}
+
+struct ame_extension_dealloc_frame {
+    struct ame_extension_frame frame;
+    struct ame_extension_dying dying;
+};
+
+AME_EXTENSION_FAST void
+ame_extension_enter_dealloc(struct ame_extension_dealloc_frame *frame, PyObject *object)
+{
+    ame_extension_enter(&frame->frame);
+    frame->dying.object = object;
+    frame->dying.outer = (struct ame_extension_dying *)ame_domain_thread.dying;
+    ame_domain_thread.dying = &frame->dying;
+}
+
+AME_EXTENSION_FAST void
+ame_extension_leave_dealloc(struct ame_extension_dealloc_frame *frame)
+{
+    ame_domain_thread.dying = frame->dying.outer;
+    ame_extension_leave(&frame->frame);
 }
 
 AME_EXTENSION_FAST void

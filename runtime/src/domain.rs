@@ -71,6 +71,8 @@ pub struct ThreadState {
     n_kept: AtomicU64,
     /// Where it was when it lent what it has last claimed back.
     place: AtomicPtr<c_void>,
+    /// List of objects that it is freeing; the glue's.
+    dying: AtomicPtr<c_void>,
     /// Entries from outside that have not ended; the glue's.
     entries: AtomicU32,
     /// From 1; 0 before it first takes a domain.
@@ -89,6 +91,7 @@ pub static ame_domain_thread: ThreadState = ThreadState {
     kept: AtomicPtr::new(null_mut()),
     n_kept: AtomicU64::new(0),
     place: AtomicPtr::new(null_mut()),
+    dying: AtomicPtr::new(null_mut()),
     entries: AtomicU32::new(0),
     number: AtomicU32::new(0),
     held: AtomicPtr::new(null_mut()),
@@ -374,9 +377,9 @@ pub unsafe extern "C" fn ame_domain_try_acquire(domain: *const Domain) -> Taken 
     unsafe { &*domain }.try_take()
 }
 
-/// Whether a waiter may take a domain over: of its lender, where that was in its program then, and whether the
-/// waiter has waited long.
-type May = unsafe extern "C" fn(*mut c_void, *mut c_void, c_int) -> c_int;
+/// Whether a waiter may take a domain over: of its lender, where that was in its program then, and how many
+/// nanoseconds the waiter has waited.
+type May = unsafe extern "C" fn(*mut c_void, *mut c_void, u64) -> c_int;
 
 /// Gives up all that the thread holds, and waits for the domain with nothing.
 ///
@@ -399,11 +402,11 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     domain.lock.acquire(
         me,
         || waited() > PATIENCE_NS,
-        |long| {
+        || {
             let lender = domain.lender.load(Ordering::Relaxed);
             let place = domain.place.load(Ordering::Relaxed);
             // SAFETY: the lender waits while it is looked at.
-            let may = unsafe { may(lender, place, long.into()) } != 0;
+            let may = unsafe { may(lender, place, waited()) } != 0;
             if may {
                 add(&domain.counts.given_up, 1);
             }
@@ -537,7 +540,7 @@ const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(ThreadState, inside) == 0 && offset_of!(ThreadState, kept) == 8);
     assert!(offset_of!(ThreadState, n_kept) == 16 && offset_of!(ThreadState, place) == 24);
-    assert!(offset_of!(ThreadState, entries) == 32);
+    assert!(offset_of!(ThreadState, entries) == 40);
 };
 
 #[cfg(test)]

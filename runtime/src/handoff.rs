@@ -121,7 +121,7 @@ impl Lock {
         &self,
         me: u32,
         mut impatient: impl FnMut() -> bool,
-        mut may: impl FnMut(bool) -> bool,
+        mut may: impl FnMut() -> bool,
     ) {
         let mut registered = false;
         let mut sleep = SLEEP_NS.0;
@@ -144,11 +144,10 @@ impl Lock {
                 }
                 continue;
             }
-            let long = impatient();
-            if self.take_over(me, || may(long)) {
+            if self.take_over(me, &mut may) {
                 return self.withdraw(me, registered);
             }
-            if !registered && long {
+            if !registered && impatient() {
                 registered = self
                     .heir
                     .compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed)

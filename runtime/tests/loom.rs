@@ -838,7 +838,7 @@ fn handoff(impatient: [bool; 2]) {
         let work = move |me: u32, shared: &(Lock, Arc<Memory>), impatient: bool| {
             for _ in 0..2 {
                 if !shared.0.try_acquire(me) {
-                    shared.0.acquire(me, || impatient, |_| true);
+                    shared.0.acquire(me, || impatient, || true);
                 }
                 assert_eq!(shared.0.owner(), me);
                 shared.1.set(0, shared.1.get(0) + 1);
@@ -879,7 +879,7 @@ fn handoff_of_three() {
                 if !waits {
                     return 0;
                 }
-                shared.0.acquire(me, || true, |_| true);
+                shared.0.acquire(me, || true, || true);
             }
             shared.1.set(0, shared.1.get(0) + 1);
             shared.0.release(me);
@@ -910,7 +910,7 @@ fn handoff_of_what_is_lent() {
         let other = thread::spawn(move || {
             let (lock, mut looks) = (&theirs.0, 0);
             if !lock.try_acquire(2) {
-                let may = |_| {
+                let may = || {
                     looks += 1;
                     looks > 1
                 };
@@ -922,7 +922,7 @@ fn handoff_of_what_is_lent() {
         let lock = &shared.0;
         let take = || {
             if !lock.try_acquire(1) {
-                lock.acquire(1, || true, |_| true);
+                lock.acquire(1, || true, || true);
             }
         };
         take();

@@ -4,12 +4,50 @@ use super::{is_api, is_glue, Extension};
 use crate::ffi::{attribute_kind, Opcode, Value};
 use crate::report::Report;
 
-/// Where the collector's callbacks stand: struct, field, and the number of the slot in its first field. It
-/// calls them while all other threads are stopped, of which one may be in the domain.
-const TRAVERSE: [(&str, u32, Option<u32>); 3] = [
-    ("struct._typeobject", 21, None),
-    ("struct.PyModuleDef", 6, None),
-    ("struct.PyType_Slot", 1, Some(71)),
+/// A way to enter: suffix of the thunk's name, what it calls before and after, and where its functions stand if
+/// they are special.
+struct Way {
+    suffix: &'static str,
+    before: &'static str,
+    after: &'static str,
+    places: &'static [Place],
+    count: &'static str,
+}
+
+/// Struct, field, and the number of the slot in its first field.
+type Place = (&'static str, u32, Option<u32>);
+
+const WAYS: [Way; 3] = [
+    // The collector calls them while all other threads are stopped, of which one may be in the domain.
+    Way {
+        suffix: ".ame_traverse",
+        before: "ame_extension_stop",
+        after: "ame_extension_go_on",
+        places: &[
+            ("struct._typeobject", 21, None),
+            ("struct.PyModuleDef", 6, None),
+            ("struct.PyType_Slot", 1, Some(71)),
+        ],
+        count: "traverse_entries",
+    },
+    // Nobody may keep a reference to what they free.
+    Way {
+        suffix: ".ame_dealloc",
+        before: "ame_extension_enter_dealloc",
+        after: "ame_extension_leave_dealloc",
+        places: &[
+            ("struct._typeobject", 4, None),
+            ("struct.PyType_Slot", 1, Some(52)),
+        ],
+        count: "dealloc_entries",
+    },
+    Way {
+        suffix: ".ame_entry",
+        before: "ame_extension_enter",
+        after: "ame_extension_leave",
+        places: &[],
+        count: "entries",
+    },
 ];
 
 /// Attributes that are about the body of a function, or about memory.
@@ -22,6 +60,9 @@ const OF_THE_BODY: [&str; 7] = [
     "returns_twice",
     "nosync",
 ];
+
+/// Of `struct ame_extension_dealloc_frame`, the larger one.
+const FRAME_WORDS: u64 = 6;
 
 pub fn make(extension: &Extension, report: &mut Report) -> Result<(), String> {
     let module = extension.module;
@@ -50,31 +91,21 @@ pub fn make(extension: &Extension, report: &mut Report) -> Result<(), String> {
             }
             continue;
         }
-        let stopped = thunk(extension, function, ".ame_traverse")?;
-        replace_traverse(extension, function, stopped);
-        if stopped.has_uses() {
-            fill(
-                extension,
-                function,
-                stopped,
-                "ame_extension_stop",
-                "ame_extension_go_on",
-            )?;
-            report.count("traverse_entries");
-        } else {
-            stopped.delete_function();
-        }
-        if function.is_address_taken() {
-            let entry = thunk(extension, function, ".ame_entry")?;
-            function.replace_addresses(entry);
-            fill(
-                extension,
-                function,
-                entry,
-                "ame_extension_enter",
-                "ame_extension_leave",
-            )?;
-            report.count("entries");
+        for way in &WAYS {
+            if !function.is_address_taken() {
+                break;
+            }
+            let thunk = thunk(extension, function, way.suffix)?;
+            match way.places {
+                [] => function.replace_addresses(thunk),
+                places => replace_in(extension, function, thunk, places),
+            }
+            if thunk.has_uses() {
+                fill(extension, function, thunk, way, |_, result| Ok(result))?;
+                report.count(way.count);
+            } else {
+                thunk.delete_function();
+            }
         }
     }
     Ok(())
@@ -108,34 +139,23 @@ fn thunk(extension: &Extension, function: Value, suffix: &str) -> Result<Value, 
     Ok(thunk)
 }
 
-/// `before(&frame)`, the call, `after(&frame)`.
+/// `before(&frame, first argument)`, the call, `after(&frame)`.
 fn fill(
     extension: &Extension,
     function: Value,
     thunk: Value,
-    before: &str,
-    after: &str,
-) -> Result<(), String> {
-    body(extension, function, thunk, before, after, |_, result| {
-        Ok(result)
-    })
-}
-
-fn body(
-    extension: &Extension,
-    function: Value,
-    thunk: Value,
-    before: &str,
-    after: &str,
+    way: &Way,
     change: impl Fn(&Extension, Value) -> Result<Value, String>,
 ) -> Result<(), String> {
     let (module, builder) = (extension.module, &extension.builder);
-    let (before, after) = (extension.function(before)?, extension.function(after)?);
+    let before = extension.function(way.before)?;
+    let after = extension.function(way.after)?;
     builder.at_end(module.append_block(thunk, ""));
     builder.forget_location();
-    // `struct ame_extension_frame`.
-    let frame = builder.alloca(module.int(64).array(4));
-    builder.call(before.value_type(), before, &[frame]);
+    let frame = builder.alloca(module.int(64).array(FRAME_WORDS));
+    let arguments = [&[frame], &thunk.parameters()[..]].concat();
+    let n = before.parameters().len();
+    builder.call(before.value_type(), before, &arguments[..n]);
     let result = builder.forward_call(function);
     let returns = function.value_type().return_type() != module.void();
     let result = if returns {
@@ -156,23 +176,17 @@ fn body(
 /// the module does without the GIL.
 fn initialise(extension: &Extension, function: Value) -> Result<(), String> {
     let thunk = function.give_place(c".ame_body");
-    let (enter, leave) = ("ame_extension_enter", "ame_extension_leave");
-    body(
-        extension,
-        function,
-        thunk,
-        enter,
-        leave,
-        |extension, result| {
-            let glue = extension.function("ame_extension_module")?;
-            Ok(extension.builder.call(glue.value_type(), glue, &[result]))
-        },
-    )
+    let way = &WAYS[WAYS.len() - 1];
+    fill(extension, function, thunk, way, |extension, result| {
+        let glue = extension.function("ame_extension_module")?;
+        Ok(extension.builder.call(glue.value_type(), glue, &[result]))
+    })
 }
 
-fn replace_traverse(extension: &Extension, function: Value, by: Value) {
+/// Puts the thunk where these fields have the function: in initial values, and where it is stored.
+fn replace_in(extension: &Extension, function: Value, by: Value, places: &[Place]) {
     let module = extension.module;
-    for (structure, field, key) in TRAVERSE {
+    for &(structure, field, key) in places {
         module.replace_field((structure, field), key, function, by);
     }
     // `type.tp_traverse = f`.
@@ -187,13 +201,13 @@ fn replace_traverse(extension: &Extension, function: Value, by: Value) {
         }
         let source = place.gep_source();
         let offset = module.gep_offset(place);
-        let is_traverse = TRAVERSE.iter().any(|(structure, field, key)| {
+        let is_one = places.iter().any(|(structure, field, key)| {
             key.is_none()
                 && source.struct_name() == Some(structure)
                 && *field < source.struct_fields()
                 && offset == Some(module.field_offset(source, *field) as i64)
         });
-        if is_traverse {
+        if is_one {
             store.set_operand(0, by);
         }
     }

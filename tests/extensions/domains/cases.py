@@ -1,0 +1,377 @@
+"""What runs in the interpreter under test: cases.py NAME...; without names all.
+
+The modules probe_multi, probe_single, ring_a, ring_b and ring_c are compiled from probe.c and ring.c. Each case
+hammers them with several threads, and compares their counters, which nothing but a GIL makes exact.
+"""
+
+import ctypes
+import gc
+import os
+import sys
+import threading
+import time
+import weakref
+
+THREADS = 4
+#: Rounds of each thread.
+ROUNDS = int(os.environ.get("ROUNDS", 10000))
+
+sys.setswitchinterval(1e-4)
+
+
+def together(*functions, threads=THREADS):
+    """Runs each function in turn in so many threads; an exception of any is raised."""
+    failed = []
+    start = threading.Barrier(threads)
+
+    def run(i):
+        try:
+            start.wait()
+            functions[i % len(functions)](i)
+        except BaseException as error:
+            failed.append(error)
+
+    all_threads = [threading.Thread(target=run, args=(i,)) for i in range(threads)]
+    for thread in all_threads:
+        thread.start()
+    for thread in all_threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+class Exact:
+    """The counter of a module grows by so much."""
+
+    def __init__(self, module, by):
+        self.module, self.by = module, by
+
+    def __enter__(self):
+        self.before = self.module.counts()
+
+    def __exit__(self, *error):
+        gc.collect()
+        after = self.module.counts()
+        if error[0] is None:
+            grown = after[0] - self.before[0]
+            assert grown == self.by, f"{grown} entries were counted, {self.by} were made"
+            assert after[1:] == self.before[1:], f"objects and exports: {self.before[1:]}, now {after[1:]}"
+
+
+def modules():
+    import probe_multi
+    import probe_single
+    return probe_multi, probe_single
+
+
+def case_imports_keep_the_gil_away():
+    """No warning either: python -W error."""
+    before = getattr(sys, "_is_gil_enabled", lambda: True)()
+    import ring_a, ring_b, ring_c  # noqa: E401, F401
+    modules()
+    assert getattr(sys, "_is_gil_enabled", lambda: True)() == before
+
+
+def case_functions():
+    for module in modules():
+        with Exact(module, THREADS * ROUNDS * 20):
+            together(lambda i: [module.bump(20) for _ in range(ROUNDS)])
+
+
+def case_calls_out_and_back():
+    for module in modules():
+        with Exact(module, THREADS * ROUNDS * 5):
+            together(lambda i: [module.call(lambda: module.call(lambda: module.bump(1))) for _ in range(ROUNDS)])
+
+
+def case_steps_around_a_dictionary():
+    """In both: one of its own and one that all threads change."""
+    for module in modules():
+        shared = {}
+        together(lambda i: [module.step({}, f"key{i}") for _ in range(ROUNDS)])
+        together(lambda i: [module.step(shared, f"key{i}") for _ in range(ROUNDS)])
+
+
+def case_callbacks_and_capsules():
+    one, other = modules()
+    capsule = other.export()
+    before = one.counts()[0]
+    with Exact(other, THREADS * ROUNDS * 7):
+        together(lambda i: [one.use(capsule, 7) for _ in range(ROUNDS)])
+    assert one.counts()[0] - before == THREADS * ROUNDS * 2
+    before = one.counts()[0]
+    assert one.sorted_sum() == 123
+    each = one.counts()[0] - before
+    with Exact(one, THREADS * ROUNDS * each):
+        together(lambda i: [one.sorted_sum() for _ in range(ROUNDS)])
+
+
+def case_slots_of_static_types():
+    for module in modules():
+        def work(i):
+            for _ in range(ROUNDS):
+                one, other = module.Item(i), module.Item(i + 1)
+                hash(one)
+                assert one != other
+                assert one + other == 2 * i + 1
+                assert len(one) == 3
+                assert one["key"] == "key"
+                assert list(one) == [1, 2, 3]   # and asks for the length
+                one()
+        with Exact(module, THREADS * ROUNDS * 11):
+            together(work)
+
+
+def case_heap_types_buffers_and_finalizers():
+    for module in modules():
+        class Final:
+            def __del__(self):
+                module.bump(1)
+
+        box = module.Box()
+
+        def work(i):
+            for _ in range(ROUNDS):
+                box.content = Final()       # one, and one when it dies
+                box.content                 # one
+                with memoryview(box):       # one
+                    pass
+                inner = module.Box(module.Box(Final()))     # one, in its dealloc
+                del inner
+        with Exact(module, THREADS * ROUNDS * 5 + 1):
+            together(work)
+            box.content = None
+        del box
+
+
+def case_collections():
+    """The collector traverses boxes while threads are in the domain, and waits to get into it."""
+    for module in modules():
+        stop = threading.Event()
+
+        def collect(i):
+            while not stop.is_set():
+                gc.collect()
+
+        def work(i):
+            try:
+                for _ in range(ROUNDS // 5):
+                    one, other = module.Box(), module.Box()
+                    one.content, other.content = other, one
+                    module.bump(20)
+            finally:
+                done.append(i)
+                if len(done) == THREADS - 1:
+                    stop.set()
+        done = []
+        keep = [module.Box([module.Box()]) for _ in range(1000)]
+        with Exact(module, (THREADS - 1) * (ROUNDS // 5) * 22):
+            together(collect, *[work] * (THREADS - 1))
+        del keep
+
+
+def case_allow_threads():
+    for module in modules():
+        start = time.monotonic()
+        with Exact(module, THREADS * 2):
+            together(lambda i: module.doze(300))
+        assert time.monotonic() - start < 0.3 * THREADS * 0.8, "threads slept one after the other"
+
+        start = time.monotonic()
+        together(lambda i: module.work(50))
+        assert time.monotonic() - start >= 0.05 * THREADS, "threads worked at the same time"
+
+
+def case_own_threads():
+    for module in modules():
+        # Thread states are made and freed in each round.
+        rounds = ROUNDS // 20
+        with Exact(module, THREADS * rounds * 42):
+            together(lambda i: (module.thread(rounds), [module.bump(40) for _ in range(rounds)]))
+
+
+def case_blocked_in_a_call():
+    """A thread waits in Python code that it has called; others get in."""
+    for module in modules():
+        inside, leave = threading.Event(), threading.Event()
+
+        def waits(i):
+            module.call(lambda: (inside.set(), leave.wait(20)))
+
+        def comes(i):
+            inside.wait()
+            start = time.monotonic()
+            module.bump(1)
+            assert time.monotonic() - start < 5, "it waited for a thread that waits in Python code"
+            leave.set()
+        with Exact(module, 3):
+            together(waits, comes, threads=2)
+
+
+def case_busy_in_a_call():
+    """The same where that thread does not wait, but computes."""
+    for module in modules():
+        inside, leave = threading.Event(), []
+
+        def computes(i):
+            def loop():
+                inside.set()
+                end = time.monotonic() + 20
+                while not leave and time.monotonic() < end:
+                    pass
+            module.call(loop)
+
+        def comes(i):
+            inside.wait()
+            start = time.monotonic()
+            module.bump(1)
+            assert time.monotonic() - start < 5, "it waited for a thread that runs Python code"
+            leave.append(1)
+        with Exact(module, 3):
+            together(computes, comes, threads=2)
+
+
+def case_borrowed_references():
+    for module in modules():
+        box = [(i,) for i in range(8)]
+        table = {i: (i,) for i in range(8)}
+        stop = []
+
+        def change(i):
+            n = 0
+            while not stop:
+                n += 1
+                box[n % 8] = (n + 1000,)
+                table[n % 8] = (n + 1000,)
+
+        def read(i):
+            try:
+                for _ in range(ROUNDS):
+                    assert module.items(box) == 16
+                    assert module.values(table) == 16
+            finally:
+                stop.append(1)
+        together(change, read, threads=4)
+
+
+def case_weak_references():
+    for module in modules():
+        place = [weakref.ref(set())]
+        stop = []
+
+        class Target:
+            pass
+
+        def change(i):
+            while not stop:
+                target = Target()
+                place[0] = weakref.ref(target)
+                del target
+
+        def read(i):
+            try:
+                for _ in range(ROUNDS * 5):
+                    assert module.referent(place[0]) == 0
+            finally:
+                stop.append(1)
+        together(change, read, threads=4)
+
+
+def case_circles():
+    """Three extensions call each other, beginning at different ones; by way of Python, and by pointer."""
+    import ring_a
+    import ring_b
+    import ring_c
+    rings = [ring_a, ring_b, ring_c]
+    capsules = [ring.export() for ring in rings]
+    depth = 8
+
+    def visits(i):
+        turned = [rings[(i + j) % 3] for j in range(3)]
+        functions = tuple(ring.visit for ring in turned)
+        for _ in range(ROUNDS):
+            functions[0](functions, depth)
+
+    def descends(i):
+        turned = [capsules[(i + j) % 3] for j in range(3)]
+        for _ in range(ROUNDS):
+            rings[i % 3].descend(*turned, depth)
+    for function in (visits, descends):
+        before = sum(ring.count() for ring in rings)
+        together(function)
+        grown = sum(ring.count() for ring in rings) - before
+        assert grown == THREADS * ROUNDS * 2 * (depth + 1), grown
+
+
+def case_fork():
+    """The child does not inherit what other threads hold."""
+    module = modules()[0]
+    stop = []
+
+    def work(i):
+        while not stop:
+            module.bump(200)
+
+    def fork(i):
+        try:
+            for _ in range(10):
+                child = os.fork()
+                if child == 0:
+                    module.bump(1)
+                    os._exit(0)
+                end = time.monotonic() + 20
+                while os.waitpid(child, os.WNOHANG) == (0, 0):
+                    if time.monotonic() > end:
+                        os.kill(child, 9)
+                        raise AssertionError("the child hangs")
+                    time.sleep(0.001)
+        finally:
+            stop.append(1)
+    import warnings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        together(fork, work)
+
+
+def case_counts_of_the_domain():
+    """By name, as the module's; only where it has one."""
+    module = modules()[0]
+    if getattr(sys, "_is_gil_enabled", lambda: True)():
+        return
+    runtime = ctypes.CDLL("libame_rt.so")
+    runtime.ame_domain_next.restype = ctypes.c_void_p
+    runtime.ame_domain_next.argtypes = [ctypes.c_void_p]
+    runtime.ame_domain_name.restype = ctypes.c_char_p
+    runtime.ame_domain_name.argtypes = [ctypes.c_void_p]
+    runtime.ame_domain_counts.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+
+    def entries():
+        domain = None
+        while domain := runtime.ame_domain_next(domain):
+            if runtime.ame_domain_name(domain) == b"probe_multi":
+                counts = (ctypes.c_uint64 * 4)()
+                runtime.ame_domain_counts(domain, counts)
+                return counts[0]
+        raise AssertionError("there is no domain probe_multi")
+    before = entries()
+    for _ in range(100):
+        module.bump(1)
+    assert entries() - before == 100
+
+
+CASES = {name.removeprefix("case_"): function for name, function in list(globals().items())
+         if name.startswith("case_")}
+
+
+def main(names):
+    import faulthandler
+    for name in names or CASES:
+        faulthandler.dump_traceback_later(120, exit=True)
+        start = time.monotonic()
+        CASES[name]()
+        print(f"{name} ok ({time.monotonic() - start:.1f} s)", flush=True)
+    faulthandler.cancel_dump_traceback_later()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -9,6 +9,8 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from recipe.cache import digest
+
 from . import corpus
 
 SUITES = Path(__file__).resolve().parents[1] / "suites"
@@ -18,7 +20,9 @@ SECONDS = 1200
 def outcome(package, which, python, folder=None):
     """{"passed": [...], "other": {name: what}, "end": how pytest ended}, by the interpreter `python`, which is
     `which` of the Pythons; the same for the same environment when `folder` keeps it."""
-    kept = folder and Path(folder) / "suite.json"
+    own = [SUITES / f"test_{package.name}.py"] if not package.tests else []
+    rules = digest(str(package.tests), str(package.without), package.skip.get(which, ""), *own)
+    kept = folder and Path(folder) / f"suite-{rules}.json"
     if kept and kept.exists():
         return json.loads(kept.read_text())
     with tempfile.TemporaryDirectory(prefix="ame-suite-") as scratch:
@@ -42,7 +46,8 @@ def play(package, which, python, scratch):
     except subprocess.TimeoutExpired as late:
         end, text = f"no end within {SECONDS} s", (late.stdout or b"").decode(errors="replace")
     passed, other = read(results)
-    return {"passed": passed, "other": other, "end": end, "output": text[-4000:]}
+    lines = [line for line in text.splitlines() if "/_pytest/" not in line and "/pluggy/" not in line]
+    return {"passed": passed, "other": other, "end": end, "output": "\n".join(lines[-40:])}
 
 
 def arguments(package, scratch):

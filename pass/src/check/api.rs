@@ -74,6 +74,8 @@ const KEEPS: &[&str] = &[
     "PyIter_Check",
     "PyList_Append",
     "PyList_AsTuple",
+    "PyList_GET_",
+    "PyList_SET_",
     "PyList_GetItem",
     "PyList_GetSlice",
     "PyList_Insert",
@@ -247,6 +249,19 @@ pub fn borrows(name: &str) -> Option<Borrows> {
             container: "sys",
             argument: None,
         }),
+        _ => None,
+    }
+}
+
+/// Arguments from this one on are where `PyArg_...` puts what it has read.
+pub fn outputs(name: &str) -> Option<u32> {
+    match name {
+        "PyArg_ParseTupleAndKeywords"
+        | "_PyArg_ParseTupleAndKeywords_SizeT"
+        | "PyArg_UnpackTuple" => Some(4),
+        "PyArg_ParseTuple" | "_PyArg_ParseTuple_SizeT" | "PyArg_Parse" | "_PyArg_Parse_SizeT" => {
+            Some(2)
+        }
         _ => None,
     }
 }

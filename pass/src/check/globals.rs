@@ -43,12 +43,14 @@ struct Write {
 #[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
 struct Passed {
     to: String,
+    argument: u32,
     #[serde(flatten)]
     place: Place,
     init: bool,
 }
 
-/// `PyInit_` functions, those that the module's definition names to be executed, and what only they call.
+/// `PyInit_` functions, those that the module's definition names to be executed or to free it, and what only
+/// they call.
 pub fn init_functions(module: Module) -> FxHashSet<Value> {
     let mut init: FxHashSet<Value> = module
         .functions()
@@ -69,6 +71,22 @@ pub fn init_functions(module: Module) -> FxHashSet<Value> {
             }
         }
     }
+    // m_clear and m_free: the last two of nine.
+    for definition in module.globals() {
+        let is_one = definition
+            .value_type()
+            .struct_name()
+            .is_some_and(|n| super::places::plain_name(n) == "PyModuleDef");
+        let content = definition
+            .initializer()
+            .filter(|c| is_one && c.operands() == 9);
+        init.extend(
+            content
+                .iter()
+                .flat_map(|c| [target(c.operand(7)), target(c.operand(8))]),
+        );
+    }
+    init.retain(|f| f.is_function() && !f.is_declaration());
     loop {
         let more: Vec<Value> = module
             .functions()
@@ -88,6 +106,19 @@ fn is_call_in(user: Value, function: Value, these: &FxHashSet<Value>) -> bool {
         && matches!(user.opcode(), Some(Opcode::LLVMCall | Opcode::LLVMInvoke))
         && user.callee() == function
         && these.contains(&user.block().function())
+}
+
+/// Arguments that are pointers to what the function may write, as far as this file tells.
+pub fn written_arguments(context: &Context, function: Value) -> Vec<u32> {
+    let mut found = Vec::new();
+    for (index, parameter) in function.parameters().into_iter().enumerate() {
+        let mut uses = Uses::default();
+        uses.follow(context, parameter);
+        if !uses.writes.is_empty() || !uses.passed.is_empty() {
+            found.push(index as u32);
+        }
+    }
+    found
 }
 
 pub fn find(context: &Context) -> Vec<Global> {
@@ -151,7 +182,7 @@ fn role(variable: Value) -> Option<&'static str> {
         ty = element;
     }
     let name = ty.struct_name()?;
-    const TABLES: [&str; 13] = [
+    const TABLES: [&str; 14] = [
         "struct.PyModuleDef",
         "struct.PyMethodDef",
         "struct.PyMemberDef",
@@ -164,6 +195,7 @@ fn role(variable: Value) -> Option<&'static str> {
         "struct.PyType_S",
         "struct.PyModuleDef_Slot",
         "struct._PyArg_Parser",
+        "struct._Py_Identifier",
         "struct.PyStructSequence",
     ];
     if name == "struct._typeobject" {
@@ -257,10 +289,27 @@ impl Uses {
             return;
         }
         let function = call.block().function();
-        self.passed.push(Passed {
-            to: name.to_owned(),
-            place: place(function, call),
-            init: context.init.contains(&function),
-        });
+        for argument in (0..call.arguments()).filter(|&n| call.operand(n) == pointer) {
+            if let Some(first) = super::api::outputs(name) {
+                if argument >= first {
+                    self.write(context, call);
+                }
+            } else if callee.is_function()
+                && !callee.is_declaration()
+                && !super::is_of_header(callee)
+            {
+                // Not among the variadic ones.
+                if let Some(&parameter) = callee.parameters().get(argument as usize) {
+                    self.follow(context, parameter);
+                }
+            } else {
+                self.passed.push(Passed {
+                    to: name.to_owned(),
+                    argument,
+                    place: place(function, call),
+                    init: context.init.contains(&function),
+                });
+            }
+        }
     }
 }

@@ -236,7 +236,7 @@ pub fn find_callbacks(context: &Context, found: &mut Vec<Held>) {
 }
 
 /// Whether others than callers in this file get to know the function.
-fn is_callback(function: Value) -> bool {
+pub fn is_callback(function: Value) -> bool {
     function.users().any(|user| {
         !(matches!(user.opcode(), Some(Opcode::LLVMCall | Opcode::LLVMInvoke))
             && user.callee() == function)

@@ -53,6 +53,12 @@ struct Unit {
 struct Function {
     /// Others in the program may call it.
     external: bool,
+    /// Its address is known to more than its callers.
+    given_away: bool,
+    /// It runs when the module is imported or freed, and only then, says this file.
+    init: bool,
+    /// Arguments that point to what it may write.
+    writes: Vec<u32>,
     /// A call of Python's API in it that may run Python code or release the GIL.
     #[serde(skip_serializing_if = "Option::is_none")]
     runs: Option<String>,
@@ -152,6 +158,9 @@ fn describe(context: &Context, function: Value) -> Function {
     calls.dedup();
     Function {
         external: !function.is_internal(),
+        given_away: held::is_callback(function),
+        init: context.init.contains(&function),
+        writes: globals::written_arguments(context, function),
         runs: context.runs.get(&function).cloned(),
         calls,
     }

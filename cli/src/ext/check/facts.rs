@@ -56,6 +56,7 @@ pub struct Write {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Passed {
     pub to: String,
+    pub argument: u32,
     #[serde(flatten)]
     pub place: Place,
     pub init: bool,
@@ -99,6 +100,9 @@ pub struct Unsupported {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Function {
     pub external: bool,
+    pub given_away: bool,
+    pub init: bool,
+    pub writes: Vec<u32>,
     pub runs: Option<String>,
     pub calls: Vec<String>,
 }

@@ -128,7 +128,9 @@ pub struct Note {
 }
 
 impl Report {
-    pub fn new(package: &str, python: &str, units: Vec<Unit>) -> Report {
+    pub fn new(package: &str, python: &str, mut units: Vec<Unit>) -> Report {
+        follow_imports(&mut units);
+        follow_addresses(&mut units);
         let calls = Calls::new(&units);
         let mut modules: Vec<Module> = units
             .iter()
@@ -183,6 +185,89 @@ impl Report {
             ("unsupported", self.unsupported.len()),
             ("attention", attention),
         ])
+    }
+}
+
+/// Functions that other files call only while the module is imported: what they write is written then.
+fn follow_imports(units: &mut [Unit]) {
+    let mut init: BTreeSet<String> = BTreeSet::new();
+    let is_init = |init: &BTreeSet<String>, name: &str, f: &super::facts::Function| {
+        f.init || (f.external && init.contains(name))
+    };
+    loop {
+        let mut callers: BTreeMap<&str, bool> = BTreeMap::new();
+        for (name, function) in units.iter().flat_map(|unit| &unit.functions) {
+            let only_init = is_init(&init, name, function);
+            for callee in &function.calls {
+                *callers.entry(callee).or_insert(true) &= only_init;
+            }
+        }
+        let more: Vec<String> = units
+            .iter()
+            .flat_map(|unit| &unit.functions)
+            .filter(|(name, f)| f.external && !f.given_away && !is_init(&init, name, f))
+            .filter(|(name, _)| callers.get(name.as_str()) == Some(&true))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        init.extend(more);
+    }
+    for unit in units {
+        // Static functions that only those call.
+        let mut own: BTreeSet<String> = unit
+            .functions
+            .iter()
+            .filter(|(name, f)| is_init(&init, name, f))
+            .map(|(name, _)| name.clone())
+            .collect();
+        loop {
+            let is_own = |name: &String| {
+                let mut callers = unit
+                    .functions
+                    .iter()
+                    .filter(|(_, f)| f.calls.contains(name))
+                    .peekable();
+                callers.peek().is_some() && callers.all(|(caller, _)| own.contains(caller))
+            };
+            let more: Vec<String> = unit
+                .functions
+                .iter()
+                .filter(|(name, f)| {
+                    !f.external && !f.given_away && !own.contains(*name) && is_own(name)
+                })
+                .map(|(name, _)| name.clone())
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            own.extend(more);
+        }
+        for global in &mut unit.globals {
+            for write in &mut global.writes {
+                write.init |= own.contains(&write.place.function);
+            }
+            for passed in &mut global.passed {
+                passed.init |= own.contains(&passed.place.function);
+            }
+        }
+    }
+}
+
+/// An address that is given to a function of another file, which only reads there, is no write.
+fn follow_addresses(units: &mut [Unit]) {
+    let mut writes: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for (name, function) in units.iter().flat_map(|unit| &unit.functions) {
+        if function.external {
+            writes.insert(name.clone(), function.writes.clone());
+        }
+    }
+    for global in units.iter_mut().flat_map(|unit| &mut unit.globals) {
+        global.passed.retain(|passed| {
+            let known = writes.get(&passed.to);
+            known.is_none_or(|arguments| arguments.contains(&passed.argument))
+        });
     }
 }
 
@@ -397,9 +482,10 @@ fn variable(global: Global) -> Option<State> {
     })
 }
 
-/// Whether a function that gets an address may write there.
+/// Whether a function that gets an address may write there. Python's API has its outputs elsewhere
+/// (`PyArg_...`, which the pass knows).
 fn may_write(name: &str) -> bool {
-    const READERS: [&str; 18] = [
+    const READERS: [&str; 15] = [
         "printf",
         "fprintf",
         "puts",
@@ -413,11 +499,8 @@ fn may_write(name: &str) -> bool {
         "strstr",
         "strcasecmp",
         "fwrite",
-        "PyErr_",
-        "PyArg_",
-        "_PyArg_",
-        "PyType_IsSubtype",
-        "Py_IS_TYPE",
+        "Py",
+        "_Py",
     ];
     !READERS.iter().any(|reader| name.starts_with(reader))
 }
@@ -425,7 +508,17 @@ fn may_write(name: &str) -> bool {
 fn notes(units: &[Unit]) -> Vec<Note> {
     let mut notes = BTreeSet::new();
     for unit in units {
-        for capsule in &unit.capsules {
+        // Those of the standard library take care of themselves.
+        let is_foreign = |name: &str| {
+            !["datetime.", "_ctypes.", "pyexpat.", "_socket.", "_decimal."]
+                .iter()
+                .any(|own| name.starts_with(own))
+        };
+        for capsule in unit
+            .capsules
+            .iter()
+            .filter(|capsule| is_foreign(&capsule.name))
+        {
             notes.insert(Note {
                 text: format!(
                     "uses the C interface {}: build both packages with one --domain NAME",

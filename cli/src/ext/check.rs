@@ -6,6 +6,8 @@
 mod facts;
 mod html;
 mod report;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use super::interpreter::Interpreter;

@@ -18,7 +18,8 @@ install -m 644 "$built/libame_pass.so" "$built/libame_rt.so" "$built/libame_rt.a
 install -m 644 annotations/include/ame.h "$prefix/include"
 # What `ame python build` needs, laid out as here.
 for file in annotations/include/*.h annotations/sets/*.toml runtime/include/ame_rt.h \
-  cpython-shim/*.toml cpython-shim/src/* cpython-shim/python/*.py cpython-shim/recipe/*.py; do
+  cpython-shim/*.toml cpython-shim/src/* cpython-shim/python/*.py cpython-shim/recipe/*.py \
+  cpython-shim/extension/*.h cpython-shim/extension/include/*.h; do
   install -D -m 644 "$file" "$prefix/share/ame/$file"
 done
 install -m 755 cpython-shim/build "$prefix/share/ame/cpython-shim"

@@ -2,7 +2,7 @@
 # Sets up, builds, and runs all tests; ends with one line `N passed, N failed`.
 #
 #   ci/test.sh              everything: the workspace, the loom models, CPython
-#   ci/test.sh workspace    only this stage (or: loom, cpython, ame_cpython), several if you like
+#   ci/test.sh workspace    only this stage (or: loom, cpython, ame_cpython, domains), several if you like
 #
 # Each test of the workspace and each loom model counts as one; CPython's regression tests, which
 # compare two builds test by test, count as one together, and so do those of AME CPython.
@@ -84,12 +84,17 @@ ame_cpython() {
     done
 }
 
+domains() {
+    stage "extensions with a GIL of their own, on free-threaded CPython and with the GIL"
+    whole tests/extensions/domains/run
+}
+
 stages=("$@")
-[ $# -gt 0 ] || stages=(workspace loom cpython ame_cpython)
+[ $# -gt 0 ] || stages=(workspace loom cpython ame_cpython domains)
 for name in "${stages[@]}"; do
   case "$name" in
-    workspace | loom | cpython | ame_cpython) ;;
-    *) echo "usage: ci/test.sh [workspace] [loom] [cpython] [ame_cpython]" >&2; exit 2 ;;
+    workspace | loom | cpython | ame_cpython | domains) ;;
+    *) echo "usage: ci/test.sh [workspace] [loom] [cpython] [ame_cpython] [domains]" >&2; exit 2 ;;
   esac
 done
 

@@ -375,6 +375,12 @@ ame_extension_back(struct ame_domain *inside)
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char _end[] __attribute__((visibility("hidden")));
 
+AME_EXTENSION_FAST int
+ame_extension_is_own(const void *function)
+{
+    return (const char *)function >= __ehdr_start && (const char *)function < _end;
+}
+
 AME_EXTENSION_SLOW struct ame_domain *
 ame_extension_out_to_foreign(const void *target)
 {
@@ -390,10 +396,7 @@ ame_extension_out_to_foreign(const void *target)
 AME_EXTENSION_FAST struct ame_domain *
 ame_extension_out_to(const void *target)
 {
-    if ((const char *)target >= __ehdr_start && (const char *)target < _end) {
-        return NULL;
-    }
-    return ame_extension_out_to_foreign(target);
+    return ame_extension_is_own(target) ? NULL : ame_extension_out_to_foreign(target);
 }
 
 /* --- reference counts: most changes free nothing ------------------------------------------------- */
@@ -437,7 +440,10 @@ ame_extension_out_for(PyObject *one, PyObject *other)
 AME_EXTENSION_SLOW void
 ame_extension_decref_last(PyObject *object)
 {
-    struct ame_domain *inside = ame_extension_is_simple(object) ? NULL : ame_extension_out();
+    /* A deallocator of the extension lends the domain itself where it has to. */
+    int stays = ame_extension_is_simple(object) ||
+                ame_extension_is_own((const void *)Py_TYPE(object)->tp_dealloc);
+    struct ame_domain *inside = stays ? NULL : ame_extension_out();
     _Py_MergeZeroLocalRefcount(object);
     ame_extension_back(inside);
 }

@@ -281,7 +281,10 @@ static bool givesAddress(Use &U) {
 }
 
 bool ame_shim_address_taken(LLVMValueRef function) {
-  return any_of(unwrap<Function>(function)->uses(), givesAddress);
+  auto *F = unwrap<Function>(function);
+  // Initial values that have been replaced live on as constants that nobody uses.
+  F->removeDeadConstantUsers();
+  return any_of(F->uses(), givesAddress);
 }
 
 void ame_shim_replace_addresses(LLVMValueRef function, LLVMValueRef by) {

@@ -56,6 +56,11 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
 
 /// The IR of the functions after the given passes, verified; without attributes and metadata.
 pub fn opt(ir: &str, passes: &str, options: &[(&str, &str)]) -> String {
+    functions(&module(ir, passes, options))
+}
+
+/// The IR after the given passes, verified.
+pub fn module(ir: &str, passes: &str, options: &[(&str, &str)]) -> String {
     let mut command = command("opt-19");
     command
         .arg(format!("-load-pass-plugin={}", plugin().display()))
@@ -68,10 +73,10 @@ pub fn opt(ir: &str, passes: &str, options: &[(&str, &str)]) -> String {
         "{}",
         String::from_utf8_lossy(&out.stderr)
     );
-    functions(&String::from_utf8(out.stdout).unwrap())
+    String::from_utf8(out.stdout).unwrap()
 }
 
-fn functions(module: &str) -> String {
+pub fn functions(module: &str) -> String {
     let mut text = String::new();
     let mut inside = false;
     for line in module.lines() {

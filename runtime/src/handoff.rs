@@ -78,7 +78,8 @@ impl Lock {
         loop {
             match self
                 .lent
-                .compare_exchange(me << 1, 0, Ordering::Acquire, Ordering::Relaxed)
+                // Whoever has looked is done with that, and whoever has taken it over.
+                .compare_exchange(me << 1, 0, Ordering::Acquire, Ordering::Acquire)
             {
                 Ok(_) => return true,
                 Err(now) if now == me << 1 | PINNED => spin(),

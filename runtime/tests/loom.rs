@@ -912,7 +912,8 @@ fn handoff_of_what_is_lent() {
             if !lock.try_acquire(2) {
                 let may = || {
                     looks += 1;
-                    looks > 1
+                    // What the lender is doing: it changes that as soon as it has the lock again.
+                    theirs.1.get(1) == 1 && looks > 1
                 };
                 lock.acquire(2, || false, may);
             }
@@ -928,8 +929,11 @@ fn handoff_of_what_is_lent() {
         take();
         for _ in 0..2 {
             add(&shared);
+            shared.1.set(1, 1);
             lock.lend(1);
-            if !lock.claim(1) {
+            let has = lock.claim(1);
+            shared.1.set(1, 2);
+            if !has {
                 take();
             }
             assert!(lock.owner() == 1 && !lock.lent_by(1));

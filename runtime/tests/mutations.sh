@@ -15,7 +15,7 @@ cp -r "$root/runtime/include" "$copy/runtime"
 # Only the runtime: the other members need LLVM.
 sed -i 's/^members = .*/members = ["runtime", "runtime\/abi"]/; /ame-annotations = /d' "$copy/Cargo.toml"
 export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutations
-files=(protocol gate)
+files=(protocol gate handoff)
 mkdir "$copy/original"
 for file in "${files[@]}"; do cp "$copy/runtime/src/$file.rs" "$copy/original"; done
 
@@ -47,6 +47,13 @@ mutations=(
   'region_is_no_matter'     's/region\(g\)\.load\(Ordering::SeqCst\) == 0 && lock/lock/; s/while region\(g\).*? != 0 /while false /'
   'overwritten_unnoticed'   's/ && lock\(g\)\.load\(Ordering::Acquire\) == me\.lock_word\(\)//'
   'together_without_fence'  's/(in `try_lock` does\.\n\s*)fence\(Ordering::SeqCst\);/$1/'
+  'heir_after_release'      's/(let heir = self\.heir\.swap.*?;\n)/$1        self.word.store(0, Ordering::Release);\n/'
+  'heir_stays'              's/self\.heir\.swap\(0, Ordering::AcqRel\)/self.heir.load(Ordering::Acquire)/'
+  'handoff_without_release' 's/self\.word\.store\(heir << 1 \| WAITERS, Ordering::Release\)/self.word.store(heir << 1 | WAITERS, Ordering::Relaxed)/'
+  'pin_is_no_matter'        's/Err\(now\) if now == me << 1 \| PINNED => spin\(\),/Err(now) if now == me << 1 | PINNED => return true,/'
+  'taken_over_without_pin'  's/\.compare_exchange\(\s*lender,\s*lender \| PINNED,\s*Ordering::Acquire,\s*Ordering::Relaxed,?\s*\)\s*\.is_err\(\)/.load(Ordering::Acquire) != lender/'
+  'taken_over_before_word'  's/(self\.word\.store\(me << 1 \| WAITERS, Ordering::Relaxed\);)\s*(self\.lent\.store\(0, Ordering::Release\);)/$2 $1/'
+  'claims_unseen'           's/(pub fn claim.*?)Ordering::Acquire, Ordering::Acquire/$1Ordering::Relaxed, Ordering::Relaxed/s'
   'live_marks_do_not_count' 's/mark & !1 == version\(state\)/mark == version(state) + 2/'
 )
 # Needs no notice: release and acquire of request and answer order marks and locks already, and a reader

@@ -11,6 +11,9 @@ struct World {
     files: HashMap<&'static str, &'static str>,
     env: HashMap<&'static str, &'static str>,
     ccache: bool,
+    /// The folder of our Python.h is there; so is free-threaded CPython's.
+    extension: bool,
+    free_threaded: bool,
     sets: &'static [&'static str],
 }
 
@@ -31,6 +34,8 @@ impl World {
             clang: "clang-19".into(),
             ccache: self.ccache.then(|| "ccache".into()),
             include: Some("/inc".into()),
+            extension: self.extension.then(|| "/ext".into()),
+            free_threaded: self.free_threaded,
             plugin: Some("/lib/libame_pass.so".into()),
             set_files: self.sets.iter().map(PathBuf::from).collect(),
             runtime: Some(PathBuf::from("/lib").join(runtime)),
@@ -482,4 +487,55 @@ fn paths_that_are_not_utf8_survive() {
     let request = Request::parse(&args, &|_| None).unwrap();
     assert_eq!(request.forwarded, args);
     assert_eq!(request.stage, Stage::Compile);
+}
+
+#[test]
+fn extensions() {
+    let world = World {
+        extension: true,
+        free_threaded: true,
+        ..World::default()
+    };
+    let before = format!("--start-no-unused-arguments -I/ext {PLUGIN} -isystem /inc");
+    let after = "--end-no-unused-arguments";
+    assert_eq!(
+        world.line("-c a.c -Iown"),
+        format!("{before} {after} -c a.c -Iown")
+    );
+    assert_eq!(
+        world.environment("-c a.c"),
+        [("AME_EXTENSION".to_owned(), "free-threaded".to_owned())]
+    );
+    let named = format!(
+        "--start-no-unused-arguments -I/ext -DAME_EXTENSION_DOMAIN=\"one\" {PLUGIN} -isystem /inc"
+    );
+    assert_eq!(
+        world.line("-fame-domain=one -c a.c"),
+        format!("{named} {after} -c a.c")
+    );
+    let by_environment = World {
+        extension: true,
+        env: HashMap::from([("AME_DOMAIN", "one")]),
+        ..World::default()
+    };
+    assert_eq!(
+        by_environment.line("-c a.c"),
+        format!("{named} {after} -c a.c")
+    );
+    assert!(by_environment.environment("-c a.c").is_empty());
+    // Plain clang sees CPython's header first, and preprocessing ours.
+    assert!(!world.line("-fno-ame -c a.c").contains("/ext"));
+    assert!(world.line("-E a.c").contains("-I/ext"));
+    let error = world.build("-fame-domain=a\"b -c a.c").unwrap_err();
+    assert!(error.to_string().contains("no quotes"), "{error}");
+}
+
+#[test]
+fn folders_of_headers() {
+    let line = "-I one -Itwo -isystem three -o -Ifour a.c";
+    let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+    let request = Request::parse(&words, &|_| None).unwrap();
+    let folders: Vec<_> = request.include_folders().collect();
+    let expected = ["one", "two", "three"].map(std::path::Path::new);
+    assert_eq!(folders[..3], expected);
 }

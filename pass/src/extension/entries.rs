@@ -96,11 +96,10 @@ pub fn make(extension: &Extension, report: &mut Report) -> Result<(), String> {
                 break;
             }
             let thunk = thunk(extension, function, way.suffix)?;
-            match way.places {
-                [] => function.replace_addresses(thunk),
-                places => replace_in(extension, function, thunk, places),
-            }
-            if thunk.has_uses() {
+            replace_in(extension, function, thunk, way.places);
+            if thunk.has_uses() || way.places.is_empty() {
+                // One thunk for all, so that its address can be compared.
+                function.replace_addresses(thunk);
                 fill(extension, function, thunk, way, |_, result| Ok(result))?;
                 report.count(way.count);
             } else {

@@ -74,8 +74,8 @@ def case_imports_keep_the_gil_away():
 
 def case_functions():
     for module in modules():
-        with Exact(module, THREADS * ROUNDS * 20):
-            together(lambda i: [module.bump(20) for _ in range(ROUNDS)])
+        with Exact(module, THREADS * ROUNDS * 200):
+            together(lambda i: [module.bump(200) for _ in range(ROUNDS)])
 
 
 def case_calls_out_and_back():
@@ -186,7 +186,7 @@ def case_own_threads():
     for module in modules():
         # Thread states are made and freed in each round.
         rounds = ROUNDS // 20
-        with Exact(module, THREADS * rounds * 42):
+        with Exact(module, THREADS * rounds * 80):
             together(lambda i: (module.thread(rounds), [module.bump(40) for _ in range(rounds)]))
 
 
@@ -246,7 +246,7 @@ def case_borrowed_references():
 
         def read(i):
             try:
-                for _ in range(ROUNDS):
+                for _ in range(ROUNDS // 2):
                     assert module.items(box) == 16
                     assert module.values(table) == 16
             finally:

@@ -371,7 +371,9 @@ own_thread(void *rounds)
 {
     for (long i = 0; i < (long)rounds; i++) {
         PyGILState_STATE state = PyGILState_Ensure();
-        add(&counter, 1);
+        for (int j = 0; j < 39; j++) {
+            add(&counter, 1);
+        }
         PyGILState_STATE inner = PyGILState_Ensure();
         PyObject *list = PyList_New(10);
         Py_XDECREF(list);
@@ -403,6 +405,15 @@ thread(PyObject *module, PyObject *n)
 
 /* --- references that are borrowed from what other threads change ------------------------------------------- */
 
+/* Size of a tuple, some time after it was lent out; minus a lot if it has been freed since. */
+static long
+size_later(PyObject *tuple)
+{
+    for (volatile int i = 0; i < 200; i++) {
+    }
+    return Py_REFCNT(tuple) > 0 && PyTuple_CheckExact(tuple) ? PyTuple_GET_SIZE(tuple) : -1000;
+}
+
 static PyObject *
 items(PyObject *module, PyObject *list)
 {
@@ -412,7 +423,7 @@ items(PyObject *module, PyObject *list)
         if (item == NULL || same == NULL) {
             return NULL;
         }
-        sum += PyTuple_GET_SIZE(item) + PyTuple_GET_SIZE(same);
+        sum += size_later(item) + size_later(same);
     }
     return PyLong_FromLong(sum);
 }
@@ -424,9 +435,8 @@ values(PyObject *module, PyObject *dict)
     Py_ssize_t place = 0;
     long sum = 0;
     while (PyDict_Next(dict, &place, &key, &value)) {
-        sum += PyTuple_GET_SIZE(value);
         PyObject *same = PyDict_GetItem(dict, key);
-        sum += same != NULL ? PyTuple_GET_SIZE(same) : 1;
+        sum += size_later(value) + (same != NULL ? size_later(same) : 1);
     }
     return PyLong_FromLong(sum);
 }

@@ -1,6 +1,7 @@
 /* Three of these call each other in circles, by way of Python and by pointer. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdlib.h>
 
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
@@ -13,7 +14,7 @@ static void
 add(void)
 {
     long old = counter;
-    for (volatile int i = 0; i < 5; i++) {
+    for (volatile int i = 0; i < 30; i++) {
     }
     counter = old + 1;
 }
@@ -46,22 +47,46 @@ visit(PyObject *module, PyObject *args)
     return result;
 }
 
-/* The same by pointer: all three are entered without Python in between. */
+/* The same by pointer: all three are entered without Python in between; at every second step by way of the C
+ * library, which no call leaves the extension for. */
+struct api;
+
+struct task {
+    struct api **apis;
+    int n, depth;
+};
+
 struct api {
-    void (*go)(struct api **apis, int n, int depth);
+    void (*go)(const struct task *task);
+    int (*go_for_library)(const void *task, const void *unused);
 };
 
 static void
-go(struct api **apis, int n, int depth)
+go(const struct task *task)
 {
     add();
-    if (depth > 0) {
-        apis[depth % n]->go(apis, n, depth - 1);
+    if (task->depth > 0) {
+        struct task next = {task->apis, task->n, task->depth - 1};
+        struct api *api = task->apis[task->depth % task->n];
+        if (task->depth % 2 == 0) {
+            api->go(&next);
+        }
+        else {
+            char array[1] = {0};
+            bsearch(&next, array, 1, 1, api->go_for_library);
+        }
     }
     add();
 }
 
-static struct api api = {go};
+static int
+go_for_library(const void *task, const void *unused)
+{
+    go(task);
+    return 0;
+}
+
+static struct api api = {go, go_for_library};
 
 static PyObject *
 export(PyObject *module, PyObject *unused)
@@ -83,7 +108,7 @@ descend(PyObject *module, PyObject *args)
             return NULL;
         }
     }
-    go(apis, 3, (int)depth);
+    go(&(struct task){apis, 3, (int)depth});
     Py_RETURN_NONE;
 }
 

@@ -1,0 +1,107 @@
+//! What the pass makes of extension modules: who takes the domain, and when it is lent.
+
+mod common;
+
+use common::{functions, module, opt};
+
+/// What `cpython-shim/extension/domain.h` defines.
+const HEADER: &str = "
+@ame_extension_domain = weak hidden global ptr null
+declare void @ame_extension_enter(ptr)
+declare void @ame_extension_leave(ptr)
+declare void @ame_extension_enter_dealloc(ptr, ptr)
+declare void @ame_extension_leave_dealloc(ptr)
+declare void @ame_extension_stop(ptr)
+declare void @ame_extension_go_on(ptr)
+declare ptr @ame_extension_module(ptr)
+declare ptr @ame_extension_out()
+declare ptr @ame_extension_out_to(ptr)
+declare ptr @ame_extension_out_for(ptr, ptr)
+declare void @ame_extension_back(ptr)
+declare ptr @ame_extension_list_get_item(ptr, i64)
+";
+
+/// Variables and functions, but those of the header.
+fn extension(ir: &str) -> String {
+    let module = module(&format!("{HEADER}{ir}"), "ame-tag,ame-instrument", &[]);
+    let variables = module
+        .lines()
+        .filter(|line| line.starts_with('@') && !line.starts_with("@ame_"));
+    let mut text = variables.collect::<Vec<_>>().join("\n");
+    text.push('\n');
+    text + &functions(&module)
+}
+
+macro_rules! snapshot {
+    ($($name:ident: $ir:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(extension($ir));
+        }
+    )* };
+}
+
+snapshot! {
+    table_of_methods: "@table = internal global [1 x { ptr, ptr }] [{ ptr, ptr } { ptr null, ptr @f }]\ndefine internal ptr @f(ptr %self, ptr %argument) { ret ptr %argument }\ndefine ptr @direct(ptr %x) { %r = call ptr @f(ptr %x, ptr %x)\n ret ptr %r }";
+    entries_known_to_other_files: "declare i32 @elsewhere(ptr)\ndefine i32 @here(ptr %p) { ret i32 0 }\ndefine ptr @g(i1 %c) { %p = select i1 %c, ptr @elsewhere, ptr @here\n ret ptr %p }";
+    functions_of_python_and_the_c_library_have_no_thunk: "declare void @free(ptr)\ndeclare void @PyObject_Free(ptr)\n@t = global [2 x ptr] [ptr @free, ptr @PyObject_Free]";
+    arguments_are_passed_as_they_came: "%s = type { i64, i64, i64 }\n@t = global ptr @f\ndefine internal void @f(ptr sret(%s) %out, i8 signext %c, ptr byval(%s) %in) { ret void }";
+    collector_and_deallocator: "%struct.PyType_Slot = type { i32, ptr }\n@slots = internal global [3 x %struct.PyType_Slot] [%struct.PyType_Slot { i32 71, ptr @t }, %struct.PyType_Slot { i32 52, ptr @d }, %struct.PyType_Slot { i32 51, ptr @c }]\ndefine internal i32 @t(ptr %self, ptr %visit, ptr %arg) { ret i32 0 }\ndefine internal void @d(ptr %self) { ret void }\ndefine internal i32 @c(ptr %self) { ret i32 0 }";
+    collector_that_is_stored: "%struct.PyModuleDef = type { i64, ptr, ptr, i64, ptr, ptr, ptr, ptr, ptr }\ndefine internal i32 @t(ptr %self, ptr %visit, ptr %arg) { ret i32 0 }\ndefine void @f(ptr %d) { %p = getelementptr inbounds %struct.PyModuleDef, ptr %d, i32 0, i32 6\n store ptr @t, ptr %p\n ret void }";
+    initialisation: "declare ptr @PyModule_Create2(ptr, i32)\n@d = internal global i64 0\ndefine ptr @PyInit_m() { %m = call ptr @PyModule_Create2(ptr @d, i32 1013)\n ret ptr %m }";
+    calls: "declare ptr @PyObject_CallNoArgs(ptr)\ndeclare ptr @PyTuple_New(i64)\ndeclare i64 @PyLong_AsLong(ptr)\ndeclare i64 @strlen(ptr)\ndeclare ptr @PyList_GetItem(ptr, i64)\ndefine void @f(ptr %o) { call ptr @PyObject_CallNoArgs(ptr %o)\n call ptr @PyTuple_New(i64 2)\n call i64 @PyLong_AsLong(ptr %o)\n call i64 @strlen(ptr %o)\n call ptr @PyList_GetItem(ptr %o, i64 0)\n call void %o()\n ret void }";
+    formats: "declare i32 @PyArg_ParseTuple(ptr, ptr, ...)\n@simple = private constant [5 x i8] c\"OU:f\\00\"\n@runs = private constant [3 x i8] c\"Oi\\00\"\ndefine void @f(ptr %a, ptr %p) { call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @simple, ptr %p, ptr %p)\n call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @runs, ptr %p, ptr %p)\n ret void }";
+    invoke: "declare void @PyErr_Clear()\ndeclare i32 @personality(...)\ndefine i32 @f() personality ptr @personality { invoke void @PyErr_Clear() to label %ok unwind label %bad\nok: ret i32 0\nbad: %x = landingpad { ptr, i32 } cleanup\n ret i32 1 }";
+    functions_with_variable_arguments: "@t = global ptr @f\ndefine internal i32 @f(i32 %n, ...) { ret i32 %n }";
+}
+
+/// No barriers, and no change at all where the header is not.
+#[test]
+fn other_files_of_an_extension_stay_plain() {
+    let ir = "define void @f(ptr %p) { store i64 1, ptr %p\n ret void }";
+    let plain = opt(
+        ir,
+        "ame-tag,ame-instrument",
+        &[("AME_EXTENSION", "free-threaded")],
+    );
+    assert!(!plain.contains("ame"), "{plain}");
+    let with_barriers = opt(ir, "ame-tag,ame-instrument", &[]);
+    assert!(with_barriers.contains("ame_write_slow"), "{with_barriers}");
+}
+
+/// JSON lines for `ame ext check`.
+#[test]
+fn what_cannot_be_made_safe_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let remarks = folder.path().join("remarks");
+    let ir = "%struct.PyListObject = type { i64, ptr, i64 }\n\
+        %struct.PyMemberDef = type { ptr, i32, i64, i32, ptr }\n\
+        @members = global [2 x %struct.PyMemberDef] [%struct.PyMemberDef { ptr null, i32 16, i64 16, i32 0, ptr null }, \
+        %struct.PyMemberDef { ptr null, i32 1, i64 24, i32 0, ptr null }]\n\
+        @readonly = global [1 x %struct.PyMemberDef] [%struct.PyMemberDef { ptr null, i32 16, i64 16, i32 1, ptr null }]\n\
+        define ptr @f(ptr %l) { %p = getelementptr inbounds %struct.PyListObject, ptr %l, i32 0, i32 1\n \
+        %v = load ptr, ptr %p\n ret ptr %v }";
+    let path = remarks.to_str().unwrap();
+    opt(
+        &format!("{HEADER}{ir}"),
+        "ame-tag",
+        &[("AME_PASS_REMARKS", path)],
+    );
+    let text = std::fs::read_to_string(&remarks).unwrap();
+    let rules: Vec<(String, String)> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|r| {
+            (
+                r["rule"].as_str().unwrap().into(),
+                r["function"].as_str().unwrap().into(),
+            )
+        })
+        .collect();
+    let expected = [("list_items", "f"), ("object_member", "")];
+    assert_eq!(
+        rules,
+        expected.map(|(rule, f)| (rule.to_owned(), f.to_owned()))
+    );
+    assert!(text.contains("\"variable\":\"members\""), "{text}");
+}

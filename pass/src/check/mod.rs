@@ -15,6 +15,7 @@ mod unsupported;
 use crate::ffi::{Module, Opcode, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
@@ -73,6 +74,9 @@ struct Named {
     place: Place,
 }
 
+/// File of the declaration and name of the field at a byte of a struct, as far as they were asked for.
+type Fields = FxHashMap<(String, u64), Option<(String, String)>>;
+
 /// What all parts of the check ask.
 pub struct Context {
     pub module: Module,
@@ -80,7 +84,7 @@ pub struct Context {
     pub init: FxHashSet<Value>,
     /// Those that may run Python code, directly or through others of this file: what they call for that.
     pub runs: FxHashMap<Value, String>,
-    fields: std::cell::RefCell<FxHashMap<(String, u64), Option<(String, String)>>>,
+    fields: RefCell<Fields>,
 }
 
 impl Context {

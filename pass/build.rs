@@ -8,6 +8,7 @@ const MAJOR: &str = "19";
 
 fn main() {
     println!("cargo:rerun-if-changed=src/shim.cpp");
+    println!("cargo:rerun-if-changed=src/debug.cpp");
     println!("cargo:rerun-if-env-changed={PREFIX_VARIABLE}");
     let config = llvm_config();
     let version = ask(&config, "--version");
@@ -22,6 +23,7 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .file("src/shim.cpp")
+        .file("src/debug.cpp")
         .flag("-fno-rtti")
         .flag("-fno-exceptions")
         // LLVM's own headers are not free of warnings.

@@ -30,7 +30,8 @@ Everything goes to clang 19 as it is written; these flags are taken out and acte
   -fame-static            link the runtime statically (programs, not shared libraries)
   -fame-ccache            run clang through ccache, with plugin and sets in the hash
   -fame-print-ccache-env  print the variables to set for `ccache ame-cc`, and stop
-  -fno-ame                plain clang: no plugin, no runtime (-fame undoes it)
+  -fno-ame                plain clang: no plugin, no runtime (-fame undoes it); so are extensions of a
+                          Python with a GIL compiled, unless -fame is given
 
 With -nostdlib, -nodefaultlibs or -r the runtime is not linked: add -lame_rt where it belongs.
 
@@ -88,9 +89,16 @@ pub fn run(language: Language, args: &[OsString]) -> Result<Infallible> {
 
 /// What `ame cc ARGS` would run, with our files and clang found.
 pub fn prepare(language: Language, args: &[OsString]) -> Result<command::Invocation> {
-    let request = Request::parse(args, &response::read)?;
+    let mut request = Request::parse(args, &response::read)?;
+    let checks = std::env::var_os("AME_CHECK").is_some_and(|folder| !folder.is_empty());
+    if !checks && !request.own.asked && has_gil(&request) && !has_annotations(&request) {
+        request.own.plain = true;
+    }
     let clang = locate::clang(language == Language::Cxx)?;
     let tools = tools(&request, clang.into())?;
+    if checks {
+        return command::check(&request, &tools);
+    }
     command::build(&request, &tools, &|name| std::env::var_os(name))
 }
 
@@ -128,6 +136,22 @@ fn tools(request: &Request, clang: OsString) -> Result<Tools> {
         tools.ccache = Some(ccache.into());
     }
     Ok(tools)
+}
+
+/// Whether an extension is compiled for an interpreter with a GIL: it stays plain code. The interpreter frees with
+/// the C library's allocator what it gets from extensions, and the other way round.
+fn has_gil(request: &Request) -> bool {
+    // In CPython's own tree the two lie in different folders.
+    let mut installed = request
+        .include_folders()
+        .filter(|folder| folder.join("Python.h").exists() && folder.join("pyconfig.h").exists());
+    installed.next().is_some() && !is_free_threaded(request)
+}
+
+/// AME CPython names its sets to the compiler of its extensions.
+fn has_annotations(request: &Request) -> bool {
+    !request.own.annotations.is_empty()
+        || std::env::var_os("AME_ANNOTATIONS").is_some_and(|sets| !sets.is_empty())
 }
 
 /// Whether a folder that headers are searched in is that of free-threaded CPython.

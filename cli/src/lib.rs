@@ -9,6 +9,7 @@ mod annotations;
 mod cc;
 mod completions;
 mod doctor;
+mod ext;
 mod locate;
 mod output;
 mod pip;
@@ -34,6 +35,9 @@ A first program:
 
 A Python program whose threads run in parallel:
   ame python run app.py                   with packages: ame pip install NAME
+
+A C extension with a lock of its own on free-threaded Python:
+  ame ext build NAME                      and what in it relies on the GIL: ame ext check NAME
 
 A whole project:
   CC='ame cc' ./configure && make         or: make CC='ame cc'
@@ -77,6 +81,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Build C extensions with a GIL of their own, and see what in them relies on one
+    Ext(ext::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -98,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Python(args) => python::run(&args),
         Command::Pip { arguments } => pip::run(&arguments),
+        Command::Ext(args) => ext::run(&args),
         Command::Completions(args) => completions::run::<Cli>(&args).map(|()| ExitCode::SUCCESS),
     };
     exit_code(result)

@@ -99,6 +99,15 @@ pub fn with_ame_cpython(then: impl FnOnce(PathBuf) -> Result<ExitCode>) -> Resul
     with_interpreter(&which, None, then)
 }
 
+/// Goes on with plain CPython that has no GIL.
+pub fn with_free_threaded(then: impl FnOnce(PathBuf) -> Result<ExitCode>) -> Result<ExitCode> {
+    let which = Which {
+        gil: false,
+        free_threaded: true,
+    };
+    with_interpreter(&which, None, then)
+}
+
 /// Has the recipe make the interpreter, or find it, and goes on with it. The recipe says itself what
 /// goes wrong.
 fn with_interpreter(

@@ -1,7 +1,7 @@
 //! `ame report FILE`: who was in whose way, where, and what it cost.
 
 mod format;
-mod html;
+pub mod html;
 mod summary;
 mod symbols;
 mod text;

@@ -15,6 +15,7 @@
 //! | `AME_PASS_OPT` | `-ame-opt` | `-name[,-name]` switches optimisations off, `-all,+name` all but one; [`options`] lists them |
 //! | `AME_PASS_STATS` | `-ame-stats` | file to which each module appends its counts, JSON lines |
 //! | `AME_PASS_REMARKS` | `-ame-remarks` | file of remarks, JSON lines: module, function, file, line, access, rule, detail |
+//! | `AME_CHECK` | | folder to which each module writes what in it relies on a GIL ([`check`]); code stays as it is |
 //! | `AME_PASS_WARN` | `-ame-warn` | `1`: compiler warnings about what is slow because it is unknown |
 //! | `AME_EXTENSION` | `-ame-extension` | `free-threaded`: what does not include `Python.h` belongs to such an extension, and stays as it is |
 //!
@@ -31,6 +32,7 @@
 mod analysis;
 mod attributes;
 mod callee;
+mod check;
 mod extension;
 #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
 mod ffi;

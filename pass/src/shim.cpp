@@ -18,6 +18,7 @@
 #include "llvm/Support/ErrorHandling.h"
 #include "llvm/Transforms/Utils/Cloning.h"
 #include "llvm/Transforms/Utils/Local.h"
+#include "llvm/Transforms/Utils/Mem2Reg.h"
 #include "llvm/Transforms/Utils/ModuleUtils.h"
 #include "llvm/Transforms/Utils/ValueMapper.h"
 #include <string>
@@ -26,6 +27,8 @@ using namespace llvm;
 
 // Rust, plugin.rs: true when the module was changed.
 extern "C" bool ame_pass_run(LLVMModuleRef module, bool tag);
+// Whether the compilation is for `ame ext check`.
+extern "C" bool ame_pass_checks();
 
 static cl::opt<std::string> Annotations("ame-annotations", cl::desc("Ame: annotation sets, path[:path]"));
 static cl::opt<std::string> Opt("ame-opt", cl::desc("Ame: optimisations to switch off, -name[,-name]"));
@@ -48,7 +51,12 @@ extern "C" {
 void ame_shim_register(void *builder) {
   auto &PB = *static_cast<PassBuilder *>(builder);
   PB.registerPipelineStartEPCallback(
-      [](ModulePassManager &MPM, OptimizationLevel) { MPM.addPass(AmePass<true>()); });
+      [](ModulePassManager &MPM, OptimizationLevel) {
+        // The check follows values, which are in local variables yet.
+        if (ame_pass_checks())
+          MPM.addPass(createModuleToFunctionPassAdaptor(PromotePass()));
+        MPM.addPass(AmePass<true>());
+      });
   PB.registerOptimizerLastEPCallback(
       [](ModulePassManager &MPM, OptimizationLevel) { MPM.addPass(AmePass<false>()); });
   PB.registerPipelineParsingCallback(

@@ -139,6 +139,30 @@ pub fn build(
     Ok(invocation)
 }
 
+/// For `ame ext check`: plain code, which the plugin looks at. It needs to know lines, and values in registers,
+/// which -O0 forbids; headers are those that everybody has.
+pub fn check(request: &Request, tools: &Tools) -> Result<Invocation> {
+    let mut invocation = Invocation {
+        program: tools.clang.clone(),
+        ..Invocation::default()
+    };
+    let args = &mut invocation.args;
+    if !request.instruments() {
+        args.clone_from(&request.forwarded);
+        return Ok(invocation);
+    }
+    let plugin = tools.plugin.as_ref().context("no plugin was given")?;
+    args.push("--start-no-unused-arguments".into());
+    args.push(prefixed("-fpass-plugin=", plugin.as_os_str()));
+    if let Some(include) = &tools.include {
+        args.push("-isystem".into());
+        args.push(include.into());
+    }
+    args.extend(request.forwarded.iter().cloned());
+    args.extend(["-g", "-O1", "--end-no-unused-arguments"].map(OsString::from));
+    Ok(invocation)
+}
+
 /// The runtime comes last: libraries are searched for what the files before them need.
 fn link_runtime(request: &Request, tools: &Tools, args: &mut Vec<OsString>) -> Result<()> {
     let library = tools.runtime.as_ref().context("no runtime was given")?;
@@ -154,7 +178,22 @@ fn link_runtime(request: &Request, tools: &Tools, args: &mut Vec<OsString>) -> R
         };
         args.extend(needs.iter().map(OsString::from));
     } else {
+        // A library of plain code does without.
+        let words: [&[&str]; 2] = if request.shared {
+            [&["--push-state", "--as-needed"], &["--pop-state"]]
+        } else {
+            [&[], &[]]
+        };
+        let linker = |args: &mut Vec<OsString>, words: &[&str]| {
+            args.extend(
+                words
+                    .iter()
+                    .flat_map(|word| ["-Xlinker".into(), word.into()]),
+            );
+        };
+        linker(args, words[0]);
         args.push("-lame_rt".into());
+        linker(args, words[1]);
         // One word per linker option, so that a comma in the path cannot split it.
         for word in ["-rpath".as_ref(), folder.as_os_str()] {
             args.push("-Xlinker".into());

@@ -77,8 +77,13 @@ fn preprocessed(user: &str) -> String {
 }
 
 fn linked(user: &str) -> String {
+    let runtime = if user.contains("-shared") {
+        "-Xlinker --push-state -Xlinker --as-needed -lame_rt -Xlinker --pop-state"
+    } else {
+        "-lame_rt"
+    };
     format!(
-        "{} -L/lib -lame_rt -Xlinker -rpath -Xlinker /lib",
+        "{} -L/lib {runtime} -Xlinker -rpath -Xlinker /lib",
         instrumented(user)
     )
 }

@@ -31,6 +31,8 @@ pub struct Own {
     pub domain: Option<OsString>,
     /// `-fno-ame`: plain clang.
     pub plain: bool,
+    /// `-fame`: with the plugin, whatever is compiled.
+    pub asked: bool,
     pub static_runtime: bool,
     pub ccache: bool,
     pub print_ccache_env: bool,
@@ -287,7 +289,10 @@ impl<'a> Reader<'a> {
             },
             (_, _) if takes_value => bail!("{name} needs a value: {name}=..."),
             ("-fno-ame", None) => own.plain = true,
-            ("-fame", None) => own.plain = false,
+            ("-fame", None) => {
+                own.plain = false;
+                own.asked = true;
+            }
             ("-fame-static", None) => own.static_runtime = true,
             ("-fame-ccache", None) => own.ccache = true,
             ("-fame-print-ccache-env", None) => own.print_ccache_env = true,

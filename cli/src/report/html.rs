@@ -25,7 +25,7 @@ pub fn render(summary: &Summary, top: usize) -> String {
 }
 
 /// Text as HTML shows it.
-struct Escaped<'a>(&'a str);
+pub struct Escaped<'a>(pub &'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

@@ -5,6 +5,7 @@ mod build_systems;
 mod cc;
 mod ccache;
 mod commands;
+mod ext;
 mod python;
 mod real;
 mod report;

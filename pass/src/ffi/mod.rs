@@ -8,6 +8,7 @@
 
 mod block;
 mod builder;
+mod debug;
 mod module;
 mod plugin;
 mod types;

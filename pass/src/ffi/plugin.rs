@@ -61,6 +61,11 @@ unsafe extern "C" fn register(builder: *mut c_void) {
 }
 
 #[no_mangle]
+extern "C" fn ame_pass_checks() -> bool {
+    crate::plugin::checks()
+}
+
+#[no_mangle]
 extern "C" fn ame_pass_run(module: LLVMModuleRef, tag: bool) -> bool {
     let module = Module::from_raw(module);
     let result = catch_unwind(AssertUnwindSafe(|| {

@@ -2,7 +2,7 @@
 # Sets up, builds, and runs all tests; ends with one line `N passed, N failed`.
 #
 #   ci/test.sh              everything: the workspace, the loom models, CPython
-#   ci/test.sh workspace    only this stage (or: loom, cpython, ame_cpython, domains), several if you like
+#   ci/test.sh workspace    only this stage (or: loom, cpython, ame_cpython, domains, extensions), several if you like
 #
 # Each test of the workspace and each loom model counts as one; CPython's regression tests, which
 # compare two builds test by test, count as one together, and so do those of AME CPython.
@@ -89,12 +89,17 @@ domains() {
     whole tests/extensions/domains/run
 }
 
+extensions() {
+    stage "extensions from PyPI, built with ame ext build for free-threaded CPython, hammered"
+    whole tests/extensions/run lru_dict immutables cdifflib --python free-threaded --ame --hammer 8
+}
+
 stages=("$@")
-[ $# -gt 0 ] || stages=(workspace loom cpython ame_cpython domains)
+[ $# -gt 0 ] || stages=(workspace loom cpython ame_cpython domains extensions)
 for name in "${stages[@]}"; do
   case "$name" in
-    workspace | loom | cpython | ame_cpython | domains) ;;
-    *) echo "usage: ci/test.sh [workspace] [loom] [cpython] [ame_cpython] [domains]" >&2; exit 2 ;;
+    workspace | loom | cpython | ame_cpython | domains | extensions) ;;
+    *) echo "usage: ci/test.sh [workspace] [loom] [cpython] [ame_cpython] [domains] [extensions]" >&2; exit 2 ;;
   esac
 done
 

@@ -64,6 +64,27 @@ ame_extension_may(void *lender, void *place, uint64_t waited)
            __atomic_load_n(&thread->current_frame, __ATOMIC_RELAXED) != place;
 }
 
+/* An object that tp_dealloc is freeing. */
+struct ame_extension_dying {
+    PyObject *object;
+    struct ame_extension_dying *outer;
+    int enters;     /* its deallocator has not begun */
+};
+
+/* The collector may run while the thread waits for the domain. It takes objects that it knows, and to which there are
+ * no references, for garbage, and frees them a second time. So it must not know the one whose deallocator the thread
+ * wants to enter, which is what deallocators begin with. */
+AME_EXTENSION_SLOW PyObject *
+ame_extension_hide_dying(void)
+{
+    struct ame_extension_dying *dying = (struct ame_extension_dying *)ame_domain_thread.dying;
+    if (dying == NULL || !dying->enters || !PyObject_GC_IsTracked(dying->object)) {
+        return NULL;
+    }
+    PyObject_GC_UnTrack(dying->object);
+    return dying->object;
+}
+
 AME_EXTENSION_SLOW enum ame_domain_taken
 ame_extension_wait(struct ame_domain *domain)
 {
@@ -74,9 +95,13 @@ ame_extension_wait(struct ame_domain *domain)
             return AME_DOMAIN_FREE;
         }
     }
+    PyObject *hidden = ame_extension_hide_dying();
     PyThreadState *thread = PyEval_SaveThread();
     ame_domain_acquire(domain, ame_extension_may);
     PyEval_RestoreThread(thread);
+    if (hidden != NULL) {
+        PyObject_GC_Track(hidden);
+    }
     return AME_DOMAIN_FREE;
 }
 
@@ -138,12 +163,6 @@ ame_extension_grow(void)
     thread->kept = kept;
     return 1;
 }
-
-/* An object that tp_dealloc is freeing. */
-struct ame_extension_dying {
-    PyObject *object;
-    struct ame_extension_dying *outer;
-};
 
 /* Takes a reference over (or NULL), until the thread leaves. To what is being freed, which a table of all objects may
  * still lend, none is kept. */
@@ -274,10 +293,12 @@ struct ame_extension_dealloc_frame {
 AME_EXTENSION_FAST void
 ame_extension_enter_dealloc(struct ame_extension_dealloc_frame *frame, PyObject *object)
 {
-    ame_extension_enter(&frame->frame);
     frame->dying.object = object;
     frame->dying.outer = (struct ame_extension_dying *)ame_domain_thread.dying;
+    frame->dying.enters = 1;
     ame_domain_thread.dying = &frame->dying;
+    ame_extension_enter(&frame->frame);
+    frame->dying.enters = 0;
 }
 
 AME_EXTENSION_FAST void

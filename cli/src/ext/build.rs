@@ -62,7 +62,9 @@ fn build(args: &Args, package: &Package, python: &Interpreter) -> Result<()> {
         variables.push(("AME_DOMAIN", name.into()));
     }
     let wheel = package::wheel(package, python, &variables, &args.options, scratch.path())?;
-    check_compiler(package, &wheel)?;
+    if python.free_threaded {
+        check_compiler(package, &wheel)?;
+    }
     let place = match &args.wheel_dir {
         Some(folder) => keep(&wheel.path, folder)?.display().to_string(),
         None => {

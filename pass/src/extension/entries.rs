@@ -62,7 +62,7 @@ const OF_THE_BODY: [&str; 7] = [
 ];
 
 /// Of `struct ame_extension_dealloc_frame`, the larger one.
-const FRAME_WORDS: u64 = 6;
+const FRAME_WORDS: u64 = 7;
 
 pub fn make(extension: &Extension, report: &mut Report) -> Result<(), String> {
     let module = extension.module;

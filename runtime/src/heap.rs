@@ -128,7 +128,7 @@ pub fn init(arena: Arena) {
         let ok = unsafe {
             mi_manage_os_memory(
                 (arena.start + piece) as *mut c_void,
-                ARENA_PIECE,
+                ARENA_PIECE.min(arena.bytes - piece),
                 true,
                 false,
                 true,

@@ -17,6 +17,9 @@ pub struct Arena {
 pub const ARENA_PIECE: usize = 8 << 30;
 /// Most pieces of an arena: half of the window.
 const MOST_PIECES: usize = 4;
+/// What has to do where mappings at random places, of another allocator perhaps, leave no room for a piece. One of
+/// these always fits between four of them.
+const SMALL_ARENAS: [usize; 2] = [4 << 30, 2 << 30];
 /// Where the arena may lie: multiples of the window above this address.
 const ARENA_BASE: u64 = 0x3000_0000_0000;
 /// Room for the break to grow above the executable, and for the mmap area to grow downwards.
@@ -89,25 +92,32 @@ fn alias(a: u64, a_len: u64, b: u64, b_len: u64) -> bool {
 /// Finds a place for the arena that aliases nothing, and maps it.
 pub fn place_arena() -> Arena {
     let occupied = occupied();
-    for pieces in (1..=wanted_pieces()).rev() {
-        let bytes = (pieces * ARENA_PIECE) as u64;
-        // Never across the window's end, so that granule indices of the arena do not wrap.
-        for offset in (0..=WINDOW - bytes).step_by(1 << 30) {
-            let start = ARENA_BASE + offset;
-            if occupied
-                .iter()
-                .all(|r| !alias(start, bytes, r.start, r.end - r.start))
-            {
-                return map(start as usize, bytes as usize);
-            }
-        }
+    match place(&occupied, wanted_pieces()) {
+        Some((start, bytes)) => map(start as usize, bytes as usize),
+        None => fatal!(
+            "no room for a heap in the {} GiB address window: the process already maps {}. \
+             Start with less mapped memory",
+            WINDOW >> 30,
+            describe(&occupied)
+        ),
     }
-    fatal!(
-        "no room for a heap in the {} GiB address window: the process already maps {}. \
-         Start with less mapped memory",
-        WINDOW >> 30,
-        describe(&occupied)
-    )
+}
+
+/// Start and length of the largest arena of up to so many pieces that aliases nothing.
+fn place(occupied: &[Range<u64>], most: usize) -> Option<(u64, u64)> {
+    let whole = (1..=most).rev().map(|n| n * ARENA_PIECE);
+    whole.chain(SMALL_ARENAS).find_map(|bytes| {
+        let bytes = bytes as u64;
+        // Never across the window's end, so that granule indices of the arena do not wrap.
+        (0..=WINDOW - bytes)
+            .step_by(1 << 30)
+            .map(|offset| ARENA_BASE + offset)
+            .find(|&start| {
+                let mut areas = occupied.iter();
+                areas.all(|r| !alias(start, bytes, r.start, r.end - r.start))
+            })
+            .map(|start| (start, bytes))
+    })
 }
 
 /// As much as the machine has memory: a larger arena would only be in the way of other mappings.
@@ -352,5 +362,22 @@ mod tests {
         assert!(!m.writable);
         assert_eq!(parse("a-b rw-p 0 0:0 0").unwrap().name, "");
         assert!(parse("nonsense").is_none());
+    }
+
+    #[test]
+    fn a_small_arena_fits_where_a_piece_does_not() {
+        // Seen with free-threaded CPython, whose allocator has an arena at a random place.
+        let occupied = [
+            0x271_dc00_0000..0x273_1c00_0000,
+            0x5594_b03f_e000..0x5595_e4ab_b000,
+            0x7f97_9280_0000..0x7f9a_13ef_3000,
+            0x7ffb_92b1_6000..0x7ffe_12b3_7000,
+        ];
+        let (start, bytes) = place(&occupied, 4).unwrap();
+        assert!(bytes < ARENA_PIECE as u64);
+        for area in &occupied {
+            assert!(!alias(start, bytes, area.start, area.end - area.start));
+        }
+        assert_eq!(place(&[], 3), Some((ARENA_BASE, 3 * ARENA_PIECE as u64)));
     }
 }

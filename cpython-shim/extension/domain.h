@@ -43,24 +43,19 @@ ame_extension_start(void)
 /* Inside: the collector, while all other threads are stopped, perhaps one that has the domain. */
 #define AME_EXTENSION_STOPPED ((struct ame_domain *)1)
 
-/* Whether a domain may be taken from the thread that has lent it: it waits for something, or it runs Python code
- * which it did not run when it made the call. A GIL would be asked for after the switch interval; and short waits
- * are for the interpreter's own locks, where it would have stayed. */
+/* Whether a domain may be taken from the thread that has lent it: not (0); if it stays detached (2); it runs Python
+ * code which it did not run when it made the call, and a GIL would be asked for after the switch interval (1). */
 #define AME_EXTENSION_SWITCH 5000000
-#define AME_EXTENSION_BLOCKED 1000000
 
 AME_EXTENSION_SLOW int
-ame_extension_may(void *lender, void *place, uint64_t waited)
+ame_extension_may(void *lender, void *place, uint64_t lent)
 {
     PyThreadState *thread = (PyThreadState *)lender;
-    if (waited < AME_EXTENSION_BLOCKED) {
-        return 0;
-    }
     /* _Py_THREAD_DETACHED */
     if (__atomic_load_n(&thread->state, __ATOMIC_RELAXED) == 0) {
-        return 1;
+        return 2;
     }
-    return waited >= AME_EXTENSION_SWITCH &&
+    return lent >= AME_EXTENSION_SWITCH &&
            __atomic_load_n(&thread->current_frame, __ATOMIC_RELAXED) != place;
 }
 
@@ -426,14 +421,18 @@ AME_EXTENSION_SLOW void
 ame_extension_decref_shared(PyObject *object)
 {
     Py_ssize_t shared = _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared);
-    while ((shared >> _Py_REF_SHARED_SHIFT) > 1) {
-        /* It neither reaches zero nor has to be told to the thread that owns the object. */
-        Py_ssize_t less = shared - ((Py_ssize_t)1 << _Py_REF_SHARED_SHIFT);
-        if (_Py_atomic_compare_exchange_ssize(&object->ob_ref_shared, &shared, less)) {
+    const Py_ssize_t one = (Py_ssize_t)1 << _Py_REF_SHARED_SHIFT;
+    int merged = (shared & _Py_REF_SHARED_FLAG_MASK) == _Py_REF_MERGED;
+    while (shared >= 2 * one || (shared >= one && !merged)) {
+        /* It is not freed, nor has the thread that owns the object to be told. */
+        if (_Py_atomic_compare_exchange_ssize(&object->ob_ref_shared, &shared, shared - one)) {
             return;
         }
+        merged = (shared & _Py_REF_SHARED_FLAG_MASK) == _Py_REF_MERGED;
     }
-    struct ame_domain *inside = ame_extension_out();
+    /* Lent only where it is freed: to tell the owner needs a lock of the interpreter, which detaches threads that
+     * wait, in the middle of what is a step with a GIL. */
+    struct ame_domain *inside = merged ? ame_extension_out() : NULL;
     _Py_DecRefShared(object);
     ame_extension_back(inside);
 }
@@ -462,7 +461,8 @@ AME_EXTENSION_SLOW void
 ame_extension_decref_last(PyObject *object)
 {
     /* A deallocator of the extension lends the domain itself where it has to. */
-    int stays = ame_extension_is_simple(object) ||
+    int stays = _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared) >> _Py_REF_SHARED_SHIFT > 0 ||
+                ame_extension_is_simple(object) ||
                 ame_extension_is_own((const void *)Py_TYPE(object)->tp_dealloc);
     struct ame_domain *inside = stays ? NULL : ame_extension_out();
     _Py_MergeZeroLocalRefcount(object);

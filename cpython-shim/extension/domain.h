@@ -43,19 +43,24 @@ ame_extension_start(void)
 /* Inside: the collector, while all other threads are stopped, perhaps one that has the domain. */
 #define AME_EXTENSION_STOPPED ((struct ame_domain *)1)
 
-/* Whether a domain may be taken from the thread that has lent it: not (0); if it stays detached (2); it runs Python
- * code which it did not run when it made the call, and a GIL would be asked for after the switch interval (1). */
+/* Whether a domain may be taken from the thread that has lent it: it waits for something, or it runs Python code
+ * which it did not run when it made the call. A GIL would be asked for after the switch interval; and short waits
+ * are for the interpreter's own locks, where it would have stayed. */
 #define AME_EXTENSION_SWITCH 5000000
+#define AME_EXTENSION_BLOCKED 1000000
 
 AME_EXTENSION_SLOW int
-ame_extension_may(void *lender, void *place, uint64_t lent)
+ame_extension_may(void *lender, void *place, uint64_t waited)
 {
     PyThreadState *thread = (PyThreadState *)lender;
+    if (waited < AME_EXTENSION_BLOCKED) {
+        return 0;
+    }
     /* _Py_THREAD_DETACHED */
     if (__atomic_load_n(&thread->state, __ATOMIC_RELAXED) == 0) {
-        return 2;
+        return 1;
     }
-    return lent >= AME_EXTENSION_SWITCH &&
+    return waited >= AME_EXTENSION_SWITCH &&
            __atomic_load_n(&thread->current_frame, __ATOMIC_RELAXED) != place;
 }
 

@@ -233,11 +233,11 @@ extern __thread struct ame_domain_thread ame_domain_thread __attribute__((tls_mo
  * that ends gives up what it has; the child of a fork has what the forking thread had.
  *
  * lend: what it holds, others may take over, until the thread calls try_acquire again. Who waits asks may() of
- * each lender, with the two pointers that it gave, and for how many nanoseconds it has lent what it holds, as far
- * as is known: 0 is no, 1 yes, 2 yes if it stays so for two milliseconds. The lender waits while it is looked at. */
+ * each lender, the two pointers that it gave; waited: for how many nanoseconds it has. The lender waits while
+ * it is looked at. */
 enum ame_domain_taken { AME_DOMAIN_NO, AME_DOMAIN_FREE, AME_DOMAIN_HELD, AME_DOMAIN_LENT };
 enum ame_domain_taken ame_domain_try_acquire(struct ame_domain *domain);
-void ame_domain_acquire(struct ame_domain *domain, int (*may)(void *lender, void *place, uint64_t lent));
+void ame_domain_acquire(struct ame_domain *domain, int (*may)(void *lender, void *place, uint64_t waited));
 void ame_domain_release(struct ame_domain *domain);
 void ame_domain_release_all(void);
 void ame_domain_lend(struct ame_domain *domain, void *lender, void *place);

@@ -46,8 +46,6 @@ pub struct Domain {
     /// While it is lent: who, and where it was in the interpreter's program; for the glue.
     lender: AtomicPtr<c_void>,
     place: AtomicPtr<c_void>,
-    /// How often it has been lent.
-    loans: AtomicU64,
     counts: Counts,
     name: CString,
 }
@@ -261,9 +259,6 @@ impl Domain {
     fn lend(&self, lender: *mut c_void, place: *mut c_void) {
         self.lender.store(lender, Ordering::Relaxed);
         self.place.store(place, Ordering::Relaxed);
-        // By the owner only.
-        let loans = self.loans.load(Ordering::Relaxed);
-        self.loans.store(loans + 1, Ordering::Relaxed);
         self.lock.lend(number());
     }
 
@@ -311,7 +306,6 @@ pub unsafe extern "C" fn ame_domain_open(name: *const c_char) -> *const Domain {
         lock: Lock::new(),
         lender: AtomicPtr::new(null_mut()),
         place: AtomicPtr::new(null_mut()),
-        loans: AtomicU64::new(0),
         counts: Counts::default(),
         name: name.to_owned(),
     }));
@@ -383,10 +377,8 @@ pub unsafe extern "C" fn ame_domain_try_acquire(domain: *const Domain) -> Taken 
     unsafe { &*domain }.try_take()
 }
 
-/// What a waiter finds of the lender: where that was in its program then, and for how many nanoseconds, as far as the
-/// waiter knows, it has lent the domain.
-const BUSY: c_int = 0;
-const BLOCKED: c_int = 2;
+/// Whether a waiter may take a domain over: of its lender, where that was in its program then, and how many
+/// nanoseconds the waiter has waited.
 type May = unsafe extern "C" fn(*mut c_void, *mut c_void, u64) -> c_int;
 
 /// Gives up all that the thread holds, and waits for the domain with nothing.
@@ -397,8 +389,6 @@ type May = unsafe extern "C" fn(*mut c_void, *mut c_void, u64) -> c_int;
 pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     /// As PyMutex has.
     const PATIENCE_NS: u64 = 1_000_000;
-    /// A lender also waits for the interpreter's own locks, where it would have kept a GIL. Those are short.
-    const BLOCKED_NS: u64 = 2_000_000;
     ame_domain_release_all();
     // SAFETY: the caller's promise.
     let domain = unsafe { &*domain };
@@ -409,28 +399,14 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     }
     let start = clock::now();
     let waited = || clock::now() - start;
-    // Since when this loan has been seen, and since when its lender is found blocked at each look.
-    let (mut loan, mut seen, mut blocked) = (0, start, None);
     domain.lock.acquire(
         me,
         || waited() > PATIENCE_NS,
         || {
             let lender = domain.lender.load(Ordering::Relaxed);
             let place = domain.place.load(Ordering::Relaxed);
-            let now = clock::now();
-            let current = domain.loans.load(Ordering::Relaxed);
-            if loan != current {
-                (loan, seen, blocked) = (current, now, None);
-            }
             // SAFETY: the lender waits while it is looked at.
-            let may = match unsafe { may(lender, place, now - seen) } {
-                BUSY => {
-                    blocked = None;
-                    false
-                }
-                BLOCKED => now - *blocked.get_or_insert(now) >= BLOCKED_NS,
-                _ => true,
-            };
+            let may = unsafe { may(lender, place, waited()) } != 0;
             if may {
                 add(&domain.counts.given_up, 1);
             }

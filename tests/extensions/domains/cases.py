@@ -181,7 +181,7 @@ def case_deallocators_beside_the_collector():
 
         def work(i):
             try:
-                for _ in range(ROUNDS // 5):
+                for _ in range(ROUNDS // 100):
                     boxes = [module.Box() for _ in range(5)]
                     module.bump(20000)
                     del boxes
@@ -189,7 +189,7 @@ def case_deallocators_beside_the_collector():
                 done.append(i)
                 if len(done) == THREADS - 1:
                     stop.set()
-        with Exact(module, (THREADS - 1) * (ROUNDS // 5) * 20000):
+        with Exact(module, (THREADS - 1) * (ROUNDS // 100) * 20000):
             together(collect, *[work] * (THREADS - 1))
 
 

@@ -170,29 +170,6 @@ def case_collections():
         del keep
 
 
-def case_deallocators_beside_the_collector():
-    """An object whose deallocator waits for the domain has no references, and is no garbage yet."""
-    for module in modules():
-        stop, done = threading.Event(), []
-
-        def collect(i):
-            while not stop.is_set():
-                gc.collect()
-
-        def work(i):
-            try:
-                for _ in range(ROUNDS // 100):
-                    boxes = [module.Box() for _ in range(5)]
-                    module.bump(20000)
-                    del boxes
-            finally:
-                done.append(i)
-                if len(done) == THREADS - 1:
-                    stop.set()
-        with Exact(module, (THREADS - 1) * (ROUNDS // 100) * 20000):
-            together(collect, *[work] * (THREADS - 1))
-
-
 def case_allow_threads():
     for module in modules():
         start = time.monotonic()

@@ -87,6 +87,7 @@ ame_cpython() {
 domains() {
     stage "extensions with a GIL of their own, on free-threaded CPython and with the GIL"
     whole tests/extensions/domains/run
+    whole tests/extensions/elision/run
 }
 
 extensions() {

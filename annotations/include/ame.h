@@ -85,6 +85,18 @@ struct ame_domain_counts {
                                              that leaves the extension, or to wait for another domain */
 };
 void ame_domain_counts(const ame_domain *domain, struct ame_domain_counts *out);
+/* Entries that did not hold it, because they were transactions (AME_ELIDE): to their end; until they came to what
+ * cannot be undone, and held it from there on; how often they were rolled back. */
+struct ame_elision_counts {
+    uint64_t elided, serialised, rolled_back;
+};
+void ame_elision_counts(const ame_domain *domain, struct ame_elision_counts *out);
+/* What serialised them, most frequent first: up to room of them; returns how many there are. The texts stay. */
+struct ame_elision_reason {
+    const char *entry, *why;
+    uint64_t count;
+};
+size_t ame_elision_reasons(const ame_domain *domain, struct ame_elision_reason *out, size_t room);
 
 /* --- statistics -------------------------------------------------------------------------------- */
 struct ame_stats {

@@ -89,7 +89,7 @@ impl Shipped {
     }
 }
 
-const SHIPPED: [Shipped; 3] = [
+const SHIPPED: [Shipped; 4] = [
     Shipped {
         name: "libc",
         text: include_str!("../sets/libc.toml"),
@@ -98,6 +98,11 @@ const SHIPPED: [Shipped; 3] = [
     Shipped {
         name: "python-extension",
         text: include_str!("../sets/python-extension.toml"),
+        layouts: &[],
+    },
+    Shipped {
+        name: "python-elision",
+        text: include_str!("../sets/python-elision.toml"),
         layouts: &[],
     },
     Shipped {

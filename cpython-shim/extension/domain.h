@@ -43,25 +43,39 @@ ame_extension_start(void)
 /* Inside: the collector, while all other threads are stopped, perhaps one that has the domain. */
 #define AME_EXTENSION_STOPPED ((struct ame_domain *)1)
 
-/* Whether a domain may be taken from the thread that has lent it: it waits for something, or it runs Python code
- * which it did not run when it made the call. A GIL would be asked for after the switch interval; and short waits
- * are for the interpreter's own locks, where it would have stayed. */
+/* Whether the thread waits for the lock of an object, as it is found in its list of critical sections. */
+AME_EXTENSION_FAST int
+ame_extension_waits_for_object(PyThreadState *thread)
+{
+    uintptr_t innermost = __atomic_load_n(&thread->critical_section, __ATOMIC_RELAXED) & ~(uintptr_t)3;
+    PyCriticalSection *section = (PyCriticalSection *)innermost;
+    /* On the thread's stack, which is there even if the section has ended since. */
+    return section != NULL && __atomic_load_n(&section->_cs_mutex, __ATOMIC_RELAXED) == NULL;
+}
+
+/* Whether a domain may be taken from the thread that has lent it: if a GIL would have been. That is asked for after
+ * the switch interval, and Python code gives it up: code which the thread did not run when it made the call. What
+ * blocks gives it up at once, being detached, and in a system call. A thread that waits for a lock of the
+ * interpreter's own is detached as well, or goes on waiting for the collector; but with a GIL there would be no such
+ * lock, and others must not come between. Some waits are like these and are none (a queue's): hence the patience. */
 #define AME_EXTENSION_SWITCH 5000000
-#define AME_EXTENSION_BLOCKED 1000000
+#define AME_EXTENSION_BLOCKED 100000
+#define AME_EXTENSION_PATIENCE 100000000
 
 AME_EXTENSION_SLOW int
-ame_extension_may(void *lender, void *place, uint64_t waited)
+ame_extension_may(void *lender, void *place, uint64_t waited, uint64_t lent)
 {
     PyThreadState *thread = (PyThreadState *)lender;
-    if (waited < AME_EXTENSION_BLOCKED) {
-        return 0;
-    }
-    /* _Py_THREAD_DETACHED */
-    if (__atomic_load_n(&thread->state, __ATOMIC_RELAXED) == 0) {
+    if (waited >= AME_EXTENSION_SWITCH &&
+        __atomic_load_n(&thread->current_frame, __ATOMIC_RELAXED) != place) {
         return 1;
     }
-    return waited >= AME_EXTENSION_SWITCH &&
-           __atomic_load_n(&thread->current_frame, __ATOMIC_RELAXED) != place;
+    /* 1: _Py_THREAD_ATTACHED */
+    if (waited < AME_EXTENSION_BLOCKED || __atomic_load_n(&thread->state, __ATOMIC_RELAXED) == 1) {
+        return 0;
+    }
+    return ame_domain_is_blocked(thread->native_thread_id) ||
+           (lent >= AME_EXTENSION_PATIENCE && !ame_extension_waits_for_object(thread));
 }
 
 /* An object that tp_dealloc is freeing. */
@@ -271,6 +285,10 @@ AME_EXTENSION_FAST void
 ame_extension_enter(struct ame_extension_frame *frame)
 {
     frame->outer = ame_domain_thread.inside;
+    if (ame_tls.wver != 0) {
+        /* Code without barriers comes next. */
+        ame_elision_irrevocable("an entry that is no transaction");
+    }
     if (frame->outer != ame_extension_domain) {
         ame_extension_come_in(frame);
     }
@@ -360,9 +378,15 @@ ame_extension_module(PyObject *module)
 AME_EXTENSION_SLOW void
 ame_extension_lend(void)
 {
+    if (ame_tls.wver != 0) {
+        ame_elision_irrevocable("a call that may run Python code");
+    }
     PyThreadState *thread = PyThreadState_GetUnchecked();
     ame_domain_lend_all(thread, thread->current_frame);
     ame_domain_thread.inside = NULL;
+    if (ame_elision_waits()) {
+        ame_elision_run(1);
+    }
 }
 
 /* What to go on in afterwards; NULL: nothing has changed. */
@@ -420,6 +444,70 @@ ame_extension_out_to(const void *target)
     return ame_extension_is_own(target) ? NULL : ame_extension_out_to_foreign(target);
 }
 
+/* Whether the object is hashed, compared, converted and freed by code of CPython's alone. */
+AME_EXTENSION_FAST int
+ame_extension_is_simple(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    return type == &PyUnicode_Type || type == &PyLong_Type || type == &PyBytes_Type ||
+           type == &PyFloat_Type || type == &PyBool_Type || object == Py_None;
+}
+
+/* For calls that run code of the objects' types. */
+AME_EXTENSION_FAST struct ame_domain *
+ame_extension_out_for(PyObject *one, PyObject *other)
+{
+    if (one == NULL || other == NULL ||
+        (ame_extension_is_simple(one) && ame_extension_is_simple(other))) {
+        return NULL;
+    }
+    return ame_extension_out();
+}
+
+/* A tuple of such objects; only short ones are looked through. */
+AME_EXTENSION_SLOW int
+ame_extension_is_simple_tuple(PyObject *object)
+{
+    if (!PyTuple_CheckExact(object) || PyTuple_GET_SIZE(object) > 8) {
+        return 0;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); i++) {
+        PyObject *item = PyTuple_GET_ITEM(object, i);
+        if (item != NULL && !ame_extension_is_simple(item)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* For calls that convert the items of a tuple. */
+AME_EXTENSION_FAST struct ame_domain *
+ame_extension_out_for_items(PyObject *tuple)
+{
+    return tuple != NULL && ame_extension_is_simple_tuple(tuple) ? NULL : ame_extension_out();
+}
+
+/* For container[key]. */
+AME_EXTENSION_FAST struct ame_domain *
+ame_extension_out_for_item(PyObject *container, PyObject *key)
+{
+    if (container != NULL && key != NULL && ame_extension_is_simple(key) &&
+        (PyDict_CheckExact(container) || PyList_CheckExact(container) || PyTuple_CheckExact(container))) {
+        return NULL;
+    }
+    return ame_extension_out();
+}
+
+/* By pointer, with two arguments that are pointers. */
+AME_EXTENSION_FAST struct ame_domain *
+ame_extension_out_to_slot(const void *target, void *one, void *other)
+{
+    if (target == (const void *)PyDict_Type.tp_as_mapping->mp_subscript) {
+        return ame_extension_out_for_item((PyObject *)one, (PyObject *)other);
+    }
+    return ame_extension_out_to(target);
+}
+
 /* --- reference counts: most changes free nothing ------------------------------------------------- */
 
 AME_EXTENSION_SLOW void
@@ -442,36 +530,27 @@ ame_extension_decref_shared(PyObject *object)
     ame_extension_back(inside);
 }
 
-/* Whether the object is hashed, compared, converted and freed by code of CPython's alone. */
-AME_EXTENSION_FAST int
-ame_extension_is_simple(PyObject *object)
-{
-    PyTypeObject *type = Py_TYPE(object);
-    return type == &PyUnicode_Type || type == &PyLong_Type || type == &PyBytes_Type ||
-           type == &PyFloat_Type || type == &PyBool_Type || object == Py_None;
-}
-
-/* For calls that run code of the objects' types. */
-AME_EXTENSION_FAST struct ame_domain *
-ame_extension_out_for(PyObject *one, PyObject *other)
-{
-    if (one == NULL || other == NULL ||
-        (ame_extension_is_simple(one) && ame_extension_is_simple(other))) {
-        return NULL;
-    }
-    return ame_extension_out();
-}
-
 AME_EXTENSION_SLOW void
 ame_extension_decref_last(PyObject *object)
 {
     /* A deallocator of the extension lends the domain itself where it has to. */
     int stays = _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared) >> _Py_REF_SHARED_SHIFT > 0 ||
-                ame_extension_is_simple(object) ||
+                ame_extension_is_simple(object) || ame_extension_is_simple_tuple(object) ||
                 ame_extension_is_own((const void *)Py_TYPE(object)->tp_dealloc);
     struct ame_domain *inside = stays ? NULL : ame_extension_out();
     _Py_MergeZeroLocalRefcount(object);
     ame_extension_back(inside);
+}
+
+/* Often nothing is there to clear. */
+AME_EXTENSION_SLOW void
+ame_extension_clear_error(void)
+{
+    if (PyErr_Occurred() != NULL) {
+        struct ame_domain *inside = ame_extension_out();
+        PyErr_Clear();
+        ame_extension_back(inside);
+    }
 }
 
 /* --- threads ------------------------------------------------------------------------------------- */
@@ -488,6 +567,9 @@ ame_extension_attached(void)
 AME_EXTENSION_SLOW void
 ame_extension_detach(void)
 {
+    if (ame_tls.wver != 0) {
+        ame_elision_irrevocable("a call that detaches the thread");
+    }
     ame_domain_release_all();
     ame_domain_thread.inside = NULL;
 }
@@ -700,6 +782,8 @@ ame_extension_sys_get_object(const char *name)
 {
     return ame_extension_keep(Py_XNewRef(PySys_GetObject(name)));
 }
+
+#include "elision.h"
 
 #ifdef __cplusplus
 }

@@ -6,30 +6,53 @@
 #include "shim.h"
 #include "pycore_descrobject.h"
 
-/* Whether what the object keeps alive for ever is little, and has no finalizer that a program waits for. */
+/* One transaction after the other may have changed the counts of many objects at one address. */
+#define OFTEN 32
+
+/* Whether the code is that of a function in a module or class, or of these, and not made anew in each call of another. */
 static int
-is_lasting(PyObject *op)
+is_of_module(PyObject *code)
 {
-    PyTypeObject *type = Py_TYPE(op);
-    if (type == &PyUnicode_Type) {
-        /* An interned string says itself that it is immortal, in memory that is not locked here. */
-        return PyUnicode_CHECK_INTERNED(op) != SSTATE_INTERNED_MORTAL;
-    }
-    return type == &PyFunction_Type || type == &PyCode_Type || type == &PyModule_Type ||
-           type == &PyCFunction_Type || type == &PyMethodDescr_Type || type == &PyWrapperDescr_Type ||
-           type == &PyMemberDescr_Type || type == &PyGetSetDescr_Type || type == &PyClassMethodDescr_Type ||
-           type == &PyProperty_Type || type == &PyClassMethod_Type || type == &PyStaticMethod_Type ||
-           type == &PyLong_Type || type == &PyFloat_Type || type == &PyBytes_Type ||
-           type == &PyComplex_Type || PyType_Check(op);
+    return PyCode_Check(code) && !(((PyCodeObject *)code)->co_flags & CO_NESTED);
 }
 
-/* Called by the runtime in the commit of a transaction that has changed the count often, with the count
+/* Whether what the object keeps alive for ever is little, and has no finalizer that a program waits for. Values,
+ * closures and classes may come and go by the million: only one that a single transaction has met often is taken for
+ * one that stays. */
+static int
+is_lasting(PyObject *op, int often)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    if (type == &PyModule_Type || type == &PyMethodDescr_Type || type == &PyWrapperDescr_Type ||
+        type == &PyMemberDescr_Type || type == &PyGetSetDescr_Type || type == &PyClassMethodDescr_Type) {
+        return 1;
+    }
+    if (type == &PyCode_Type) {
+        return often || is_of_module(op);
+    }
+    if (type == &PyFunction_Type) {
+        return often || is_of_module(((PyFunctionObject *)op)->func_code);
+    }
+    if (type == &PyCFunction_Type) {
+        PyObject *self = ((PyCFunctionObject *)op)->m_self;
+        return often || (self != NULL && PyModule_CheckExact(self));
+    }
+    if (type == &PyUnicode_Type) {
+        /* An interned string says itself that it is immortal, in memory that is not locked here. */
+        return often && PyUnicode_CHECK_INTERNED(op) != SSTATE_INTERNED_MORTAL;
+    }
+    return often && (type == &PyProperty_Type || type == &PyClassMethod_Type || type == &PyStaticMethod_Type ||
+                     type == &PyLong_Type || type == &PyFloat_Type || type == &PyBytes_Type ||
+                     type == &PyComplex_Type || PyType_Check(op));
+}
+
+/* Called by the runtime in the commit of a transaction that has changed the count, as others have, with the count
  * locked. The collector moves what is immortal into its permanent generation. */
 void
-ame_py_make_immortal(void *count)
+ame_py_make_immortal(void *count, unsigned changes)
 {
     PyObject *op = count;
-    if (is_lasting(op)) {
+    if (is_lasting(op, changes >= OFTEN)) {
         op->ob_refcnt = _Py_IMMORTAL_REFCNT;
     }
 }

@@ -168,7 +168,7 @@ void ame_py_request_drop(struct ame_py_thread *t);
 void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *frame);
 
 /* For ame_set_hot: the object whose count several threads change need not be counted. */
-void ame_py_make_immortal(void *count);
+void ame_py_make_immortal(void *count, unsigned changes);
 /* Makes conflict reports speak of Python (host.c). */
 void ame_py_init_host(void);
 void ame_py_init_specialise(void);
@@ -214,7 +214,7 @@ void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
 void *ame_malloc(size_t size);
 void ame_free(void *p);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
-void ame_set_hot(void (*hot)(void *field));
+void ame_set_hot(void (*hot)(void *field, unsigned changes));
 int ame_is_fresh(const void *address);
 void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));

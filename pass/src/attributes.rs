@@ -11,6 +11,8 @@ use std::borrow::Cow;
 pub const KEY: &str = "ame";
 /// Name of the attribute of a plain clone: what it is a clone of.
 pub const CLONE: &str = "ame-clone";
+/// Name of the attribute of a function that runs in transactions of a domain: what it is a copy of.
+pub const BODY: &str = "ame-body";
 /// What annotation strings of the pass start with.
 pub const PREFIX: &str = "ame:";
 /// Name of the attribute of a clone that callers of the function may be sent to.

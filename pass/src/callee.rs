@@ -86,6 +86,8 @@ pub struct Callees<'a> {
     quiet: FxHashSet<Value>,
     indirect: Rc<Callee>,
     returns_twice: u32,
+    /// Every call may be made as it is, and leaves barriers valid.
+    pub prepared: bool,
 }
 
 impl<'a> Callees<'a> {
@@ -96,6 +98,17 @@ impl<'a> Callees<'a> {
             quiet: FxHashSet::default(),
             indirect: Rc::new(Callee::new(Treatment::Check, true)),
             returns_twice: attribute_kind("returns_twice"),
+            prepared: false,
+        }
+    }
+
+    /// For bodies of extensions: their calls have been seen to. A transaction that ends in one is the last of its
+    /// function, after which no barrier matters.
+    pub fn prepared(sets: &'a Sets) -> Callees<'a> {
+        Callees {
+            indirect: Rc::new(Callee::new(Treatment::Free, false)),
+            prepared: true,
+            ..Callees::new(sets)
         }
     }
 
@@ -131,6 +144,14 @@ impl<'a> Callees<'a> {
             return intrinsic(name, function);
         }
         let mut callee = self.rule(function, name);
+        if self.prepared {
+            callee = Callee {
+                treatment: Treatment::Free,
+                kills: false,
+                begins: false,
+                ..callee
+            };
+        }
         callee.returns_twice = function.function_has(self.returns_twice);
         if self.quiet.contains(&function) {
             callee.kills = false;

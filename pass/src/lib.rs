@@ -18,6 +18,7 @@
 //! | `AME_CHECK` | | folder to which each module writes what in it relies on a GIL ([`check`]); code stays as it is |
 //! | `AME_PASS_WARN` | `-ame-warn` | `1`: compiler warnings about what is slow because it is unknown |
 //! | `AME_EXTENSION` | `-ame-extension` | `free-threaded`: what does not include `Python.h` belongs to such an extension, and stays as it is |
+//! | `AME_ELIDE` | | `1`: functions of such extensions get bodies with barriers as well, and their entries may be transactions |
 //!
 //! A file that includes `Python.h` of free-threaded CPython goes another way: [`extension`].
 //!

@@ -61,6 +61,8 @@ pub struct Options {
     pub warn: bool,
     /// The files belong to extensions of free-threaded CPython.
     pub free_threaded: bool,
+    /// Entries of such extensions may run as transactions.
+    pub elide: bool,
 }
 
 impl Options {
@@ -79,6 +81,7 @@ impl Options {
             stats: ffi::option(2).map(PathBuf::from),
             remarks: ffi::option(3).map(PathBuf::from),
             warn: ffi::option(4).is_some_and(|v| v != "0"),
+            elide: std::env::var_os("AME_ELIDE").is_some_and(|v| v == "1"),
             free_threaded: match ffi::option(5).as_deref() {
                 None => false,
                 Some("free-threaded") => true,

@@ -68,7 +68,7 @@ pub fn tag(module: Module) -> Result<bool, String> {
         return extension::run(module, &setup.options);
     }
     if setup.options.free_threaded {
-        return Ok(false);
+        return extension::run_without_header(module, &setup.options);
     }
     crate::tag::run(module, &setup.sets, &setup.options)
 }
@@ -81,7 +81,7 @@ pub fn instrument(module: Module) -> Result<bool, String> {
     let setup = setup()?;
     set_current(&String::from_utf8_lossy(module.name()));
     if extension::is_one(module) || setup.options.free_threaded {
-        return Ok(false);
+        return extension::instrument(module, &setup.options);
     }
     instrument::run(module, &setup.sets, &setup.options)
 }

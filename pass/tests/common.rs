@@ -35,6 +35,7 @@ pub fn command(program: &str) -> Command {
         "AME_PASS_STATS",
         "AME_PASS_REMARKS",
         "AME_PASS_WARN",
+        "AME_ELIDE",
     ] {
         command.env_remove(name);
     }

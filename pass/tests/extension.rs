@@ -16,7 +16,10 @@ declare void @ame_extension_go_on(ptr)
 declare ptr @ame_extension_module(ptr)
 declare ptr @ame_extension_out()
 declare ptr @ame_extension_out_to(ptr)
+declare ptr @ame_extension_out_to_slot(ptr, ptr, ptr)
 declare ptr @ame_extension_out_for(ptr, ptr)
+declare ptr @ame_extension_out_for_items(ptr)
+declare ptr @ame_extension_out_for_item(ptr, ptr)
 declare void @ame_extension_back(ptr)
 declare ptr @ame_extension_list_get_item(ptr, i64)
 ";
@@ -51,8 +54,90 @@ snapshot! {
     initialisation: "declare ptr @PyModule_Create2(ptr, i32)\n@d = internal global i64 0\ndefine ptr @PyInit_m() { %m = call ptr @PyModule_Create2(ptr @d, i32 1013)\n ret ptr %m }";
     calls: "declare ptr @PyObject_CallNoArgs(ptr)\ndeclare ptr @PyTuple_New(i64)\ndeclare i64 @PyLong_AsLong(ptr)\ndeclare i64 @strlen(ptr)\ndeclare ptr @PyList_GetItem(ptr, i64)\ndefine void @f(ptr %o) { call ptr @PyObject_CallNoArgs(ptr %o)\n call ptr @PyTuple_New(i64 2)\n call i64 @PyLong_AsLong(ptr %o)\n call i64 @strlen(ptr %o)\n call ptr @PyList_GetItem(ptr %o, i64 0)\n call void %o()\n ret void }";
     formats: "declare i32 @PyArg_ParseTuple(ptr, ptr, ...)\n@simple = private constant [5 x i8] c\"OU:f\\00\"\n@runs = private constant [3 x i8] c\"Oi\\00\"\ndefine void @f(ptr %a, ptr %p) { call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @simple, ptr %p, ptr %p)\n call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @runs, ptr %p, ptr %p)\n ret void }";
-    invoke: "declare void @PyErr_Clear()\ndeclare i32 @personality(...)\ndefine i32 @f() personality ptr @personality { invoke void @PyErr_Clear() to label %ok unwind label %bad\nok: ret i32 0\nbad: %x = landingpad { ptr, i32 } cleanup\n ret i32 1 }";
+    items_and_slots: "declare ptr @PyObject_GetItem(ptr, ptr)\ndefine void @f(ptr %o, ptr %slot) { call ptr @PyObject_GetItem(ptr %o, ptr %o)\n call ptr %slot(ptr %o, ptr %o)\n call ptr %slot(ptr %o, i64 1)\n ret void }";
+    invoke: "declare void @PyErr_Print()\ndeclare i32 @personality(...)\ndefine i32 @f() personality ptr @personality { invoke void @PyErr_Print() to label %ok unwind label %bad\nok: ret i32 0\nbad: %x = landingpad { ptr, i32 } cleanup\n ret i32 1 }";
     functions_with_variable_arguments: "@t = global ptr @f\ndefine internal i32 @f(i32 %n, ...) { ret i32 %n }";
+}
+
+/// What `cpython-shim/extension/elision.h` defines.
+const ELISION: &str = "
+declare i32 @ame_extension_way(ptr, ptr, ptr)
+declare void @ame_extension_rolled_back(ptr)
+declare void @ame_extension_end(ptr)
+declare ptr @ame_extension_made(ptr)
+declare void @ame_extension_incref(ptr)
+declare void @ame_extension_decref(ptr)
+declare ptr @ame_extension_target(ptr)
+declare ptr @ame_extension_out_to_target(ptr)
+declare ptr @ame_extension_out_for_arguments(ptr, ptr, i64)
+declare ptr @ame_extension_mem_malloc(i64)
+declare ptr @ame_extension_list_item(ptr, i64)
+";
+
+/// Only the functions that a transaction runs, and the thunks: after the whole way.
+fn elided(ir: &str) -> String {
+    let text = module(
+        &format!("{HEADER}{ELISION}{ir}"),
+        "ame-tag,ame-instrument",
+        &[("AME_ELIDE", "1")],
+    );
+    functions(&text)
+}
+
+macro_rules! elided {
+    ($($name:ident: $ir:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(elided($ir));
+        }
+    )* };
+}
+
+elided! {
+    elided_entry: "@table = internal global [1 x ptr] [ptr @f]\ndefine internal ptr @f(ptr %self, ptr %argument) { %p = getelementptr i64, ptr %self, i64 8\n store i64 1, ptr %p\n ret ptr %argument }";
+    elided_calls_of_python: "declare ptr @PyObject_CallNoArgs(ptr)\ndeclare ptr @PyTuple_New(i64)\ndeclare i64 @PyLong_AsLong(ptr)\ndeclare i64 @PyTuple_Size(ptr)\ndeclare i32 @PyList_Reverse(ptr)\ndeclare ptr @PyMem_Malloc(i64)\ndeclare ptr @PyList_GetItem(ptr, i64)\ndefine internal void @Py_INCREF(ptr %o) { ret void }\ndefine void @f(ptr %o) { call ptr @PyObject_CallNoArgs(ptr %o)\n call ptr @PyTuple_New(i64 2)\n call i64 @PyLong_AsLong(ptr %o)\n call i64 @PyTuple_Size(ptr %o)\n call i32 @PyList_Reverse(ptr %o)\n call ptr @PyMem_Malloc(i64 8)\n call ptr @PyList_GetItem(ptr %o, i64 0)\n call void @Py_INCREF(ptr %o)\n call void %o()\n ret void }";
+    elided_arguments: "declare i32 @PyArg_ParseTuple(ptr, ptr, ...)\n@format = private constant [4 x i8] c\"O|i\\00\"\n@shared = global ptr null\ndefine void @f(ptr %a) { %o = alloca ptr\n %i = alloca i32\n call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @format, ptr %o, ptr %i)\n call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @format, ptr @shared, ptr %i)\n ret void }";
+    elided_c_library: "declare ptr @malloc(i64)\ndeclare void @free(ptr)\ndeclare i64 @strlen(ptr)\ndeclare i32 @puts(ptr)\ndeclare i32 @elsewhere(ptr)\n@t = global ptr @free\ndefine i64 @f(ptr %p) { %b = call ptr @malloc(i64 8)\n call void @free(ptr %p)\n call i32 @puts(ptr %p)\n call i32 @elsewhere(ptr %p)\n %n = call i64 @strlen(ptr %p)\n ret i64 %n }";
+    elided_reads_of_objects: "%struct._object = type { i64, i16, i8, i8, i32, i64, ptr }\n%struct.own = type { %struct._object, i64 }\ndefine ptr @f(ptr %o) { %t = getelementptr inbounds %struct._object, ptr %o, i32 0, i32 6\n %type = load ptr, ptr %t\n %p = getelementptr inbounds %struct.own, ptr %o, i32 0, i32 1\n %n = load i64, ptr %p\n %local = alloca i64\n store i64 %n, ptr %local\n call void @g(ptr %local)\n ret ptr %type }\ndefine internal void @g(ptr %p) noinline { store i64 2, ptr %p\n ret void }";
+}
+
+/// In a file without the header bodies are entered through the mode of the thread.
+#[test]
+fn other_files_of_an_extension_have_bodies() {
+    let ir =
+        "@t = global ptr @f\ndefine internal void @f(ptr %p) { store i64 1, ptr %p\n ret void }";
+    insta::assert_snapshot!(opt(
+        ir,
+        "ame-tag,ame-instrument",
+        &[("AME_EXTENSION", "free-threaded"), ("AME_ELIDE", "1")],
+    ));
+}
+
+/// What domain.h keeps for a thread must not be freed by a rollback.
+#[test]
+fn the_header_has_its_own_blocks() {
+    let ir = "declare ptr @malloc(i64)\n\
+        define ptr @ame_extension_grow() { %p = call ptr @malloc(i64 8)\n ret ptr %p }\n\
+        define ptr @f() { %p = call ptr @malloc(i64 8)\n ret ptr %p }";
+    let text = elided(ir);
+    let body = |name: &str| {
+        let from = text.find(&format!("@{name}()")).unwrap();
+        text[from..].split('}').next().unwrap().to_owned()
+    };
+    assert!(body("ame_extension_grow").contains("@malloc("), "{text}");
+    assert!(body("f").contains("@ame_elision_malloc("), "{text}");
+}
+
+/// Run twice, and in a file that has been done, nothing changes.
+#[test]
+fn bodies_are_made_once() {
+    let ir = format!("{HEADER}{ELISION}@t = global ptr @f\ndefine internal ptr @f(ptr %p) {{ store i64 1, ptr %p\n ret ptr %p }}");
+    let on = &[("AME_ELIDE", "1")];
+    let once = module(&ir, "ame-tag,ame-instrument", on);
+    assert_eq!(
+        functions(&once),
+        functions(&module(&once, "ame-tag,ame-instrument", on))
+    );
 }
 
 /// No barriers, and no change at all where the header is not.

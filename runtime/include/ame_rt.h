@@ -46,7 +46,7 @@ struct ame_tls {
     uint16_t unfenced;      /* nonzero: reads may be marked inline */
     void *thread;           /* private to the runtime */
 };
-extern __thread struct ame_tls ame_tls;
+extern __thread struct ame_tls ame_tls __attribute__((tls_model("initial-exec")));
 #define AME_LOCK_TABLE ((const uint16_t *)0x120000000000)
 
 /* --- stubs (address in %rdi) ------------------------------------------------------------------ */
@@ -149,10 +149,11 @@ void ame_roll_back(void) __attribute__((noreturn));
  * nothing there is logged. */
 void ame_set_headers(int on);
 
-/* With headers: hot() gets the field of a count that one transaction has changed many times while others
- * changed it too, so that it went through deltas. It is called in the commit, with the count locked, and may
- * make the count negative in its lower 32 bits: nobody changes it from then on. Plain code. */
-void ame_set_hot(void (*hot)(void *field));
+/* With headers: hot() gets the field of a count that transactions have changed many times while others
+ * changed it too, so that it went through deltas, and how often the calling transaction has. It is called in the
+ * commit, with the count locked, and may make the count negative in its lower 32 bits: nobody changes it from
+ * then on. Plain code. */
+void ame_set_hot(void (*hot)(void *field, unsigned changes));
 
 /* For programs whose transactions write about as much as they read: threads never mark reads
  * without a fence. Before the first transaction. */
@@ -233,21 +234,70 @@ extern __thread struct ame_domain_thread ame_domain_thread __attribute__((tls_mo
  * that ends gives up what it has; the child of a fork has what the forking thread had.
  *
  * lend: what it holds, others may take over, until the thread calls try_acquire again. Who waits asks may() of
- * each lender, the two pointers that it gave; waited: for how many nanoseconds it has. The lender waits while
- * it is looked at. */
+ * each lender, the two pointers that it gave; waited: for how many nanoseconds it has; lent: for how many it has
+ * seen this loan. The lender waits while it is looked at. */
 enum ame_domain_taken { AME_DOMAIN_NO, AME_DOMAIN_FREE, AME_DOMAIN_HELD, AME_DOMAIN_LENT };
 enum ame_domain_taken ame_domain_try_acquire(struct ame_domain *domain);
-void ame_domain_acquire(struct ame_domain *domain, int (*may)(void *lender, void *place, uint64_t waited));
+void ame_domain_acquire(struct ame_domain *domain, int (*may)(void *lender, void *place, uint64_t waited,
+                                                               uint64_t lent));
 void ame_domain_release(struct ame_domain *domain);
 void ame_domain_release_all(void);
 void ame_domain_lend(struct ame_domain *domain, void *lender, void *place);
 void ame_domain_lend_all(void *lender, void *place);
+/* Whether a thread of this process (its number in the kernel) is in a system call, other than to wait for its turn
+ * at a lock that keeps its waiters in a list; 0 also where the kernel does not tell. */
+int ame_domain_is_blocked(uint64_t thread);
 
 /* The domain of an extension module that nobody has named: that of the shared object that holds the address,
  * by its name as a module (package.module). */
 struct ame_domain *ame_domain_of_module(const void *address);
 /* Whether the function belongs to the C library, which never calls an interpreter by itself. */
 int ame_domain_is_libc(const void *function);
+
+/* --- entries as transactions (cpython-shim/extension/elision.h) --------------------------------------- */
+/* A way into an extension: static, all zero but for the name. */
+struct ame_elided_entry {
+    const char *name;
+    uint32_t skip, penalty;     /* the runtime's */
+};
+
+/* join: 1 if the thread is in the domain now, together with others; ame_begin() comes next. What the transaction
+ * may change of the stack lies below end_of_frames. When ame_begin() returns something else than 0, the
+ * transaction has been undone and the thread is not in the domain any more: it runs its log and joins again.
+ * 0: it must hold the domain.
+ * irrevocable: in such a transaction, before what cannot be undone. Commits; the thread holds the domain from
+ * there on. why: for statistics. Does nothing outside.
+ * end: 1 if the transaction was still one, and has committed; 0 if the thread holds the domain.
+ *
+ * The log: what is done after the commit, in order, or after a rollback, last first. Only by who is in such a
+ * transaction. forget takes one of the latest notes for a rollback back, if it is there; is_noted only looks.
+ * visit calls a function with the argument of each note of another for a rollback.
+ * fresh: a block of whole granules that nobody else knows of, and that a rollback frees without looking at it.
+ * run: outside of transactions; waits: whether there is something to run after a commit. */
+/* choose: which of two functions to call, the second where the first is NULL or there is no such transaction.
+ * target: what to call by pointer. Both end the transaction before a function that has no body. */
+int ame_elision_join(struct ame_domain *domain, struct ame_elided_entry *entry, const void *end_of_frames);
+void ame_elision_irrevocable(const char *why);
+int ame_elision_end(void);
+const void *ame_elision_choose(const void *body, const void *plain, const char *name);
+const void *ame_elision_target(const void *target);
+void ame_elision_on_commit(void (*fn)(void *), void *arg);
+void ame_elision_on_abort(void (*fn)(void *), void *arg);
+int ame_elision_forget(void (*fn)(void *), void *arg);
+void ame_elision_fresh(const void *start, size_t size);
+int ame_elision_is_noted(void (*fn)(void *), void *arg);
+void ame_elision_visit(void (*noted)(void *), void (*visit)(void *));
+void ame_elision_run(int committed);
+int ame_elision_waits(void);
+
+/* Blocks of the C library's allocator, which share no granule with anything; free takes any block of it. In
+ * such a transaction they are freed when that is certain. */
+void *ame_elision_malloc(size_t size);
+void *ame_elision_calloc(size_t count, size_t size);
+void *ame_elision_realloc(void *block, size_t size);
+void ame_elision_free(void *block);
+char *ame_elision_strdup(const char *text);
+char *ame_elision_strndup(const char *text, size_t most);
 
 #ifdef __cplusplus
 }

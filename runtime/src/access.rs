@@ -129,12 +129,23 @@ pub fn begin_reads(thread: &mut Thread) {
 #[cold]
 #[inline(never)]
 fn first_transaction(thread: &mut Thread) {
-    crate::window::first_use();
+    // Elision looks itself, and a fork runs none of the program's code.
+    if !thread.elision.is_on() && !crate::fork::begins() {
+        crate::window::first_use();
+    }
     protocol::participate();
     thread.participates = true;
     if thread.quick {
         go_unfenced(thread);
     }
+}
+
+/// Undoes [`first_transaction`], between two transactions.
+pub fn withdraw(thread: &mut Thread) {
+    leave_unfenced(thread);
+    thread.peer().unfenced.store(0, Ordering::SeqCst);
+    tables::participants().fetch_sub(1, Ordering::SeqCst);
+    thread.participates = false;
 }
 
 /// Set where transactions are long and write about as much as they read: first reads are few then,
@@ -370,6 +381,9 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
     if !fresh_stack(thread, address) {
         // SAFETY: the caller's promise.
         unsafe { undo::touch(address) };
+        if thread.elision.is_on() {
+            crate::elision::check_window(thread, address, pc);
+        }
         if protocol::try_lock(me, g).is_err() {
             // SAFETY: the caller's promise.
             return unsafe { write(thread, address, pc) };
@@ -409,6 +423,9 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     if thread.alone {
         // SAFETY: the caller's promise.
         return unsafe { write_shared_alone(thread, address, pc) };
+    }
+    if thread.elision.is_on() {
+        crate::elision::check_window(thread, address, pc);
     }
     let start = address & !(GRANULE - 1);
     let result = protocol::lock_for_write(me, granule(address), || Want {
@@ -653,7 +670,7 @@ impl Batch {
         if *thread.mark(g) > thread.me.ver {
             return;
         }
-        if special(thread, start) || start >= stacks_low() {
+        if special(thread, start) || start >= stacks_low() || thread.elision.is_on() {
             // SAFETY: the caller's promise.
             return unsafe { write(thread, start, pc) };
         }

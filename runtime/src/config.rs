@@ -9,6 +9,7 @@
 //! | `AME_STAMP=n` | longest run of granules stamped ahead of a sequential reader (0: off) |
 //! | `AME_TURN=n` | longest turn where threads take turns, in microseconds (0: they never do) |
 //! | `AME_TURN=n,always` | the same, and they do whether it is faster or not (tests) |
+//! | `AME_ELIDE=0` | entries of extensions hold their domain, also where they could be transactions |
 //! | `AME_MAX_VERSION=n` | wrap versions at n (tests) |
 
 use crate::fatal;
@@ -25,6 +26,7 @@ pub struct Config {
     /// In cycles of the time stamp counter.
     pub turn: u64,
     pub always_turns: bool,
+    pub elide: bool,
     pub max_version: u16,
 }
 
@@ -78,6 +80,7 @@ pub fn config() -> &'static Config {
             stamp_ahead: number("AME_STAMP", 64, "from 0 to 256", |n| *n <= 256),
             turn: 2600 * turn,
             always_turns,
+            elide: variable("AME_ELIDE").is_none_or(|v| v != "0"),
             max_version: number("AME_MAX_VERSION", MAX_VERSION, "from 8 to 65528", |n| {
                 (8..=MAX_VERSION).contains(n)
             }),

@@ -16,7 +16,7 @@ use ame_abi::trace::access;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, Ordering};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Width {
@@ -38,6 +38,8 @@ struct Delta {
     kind: Kind,
     /// Changes in this transaction.
     changes: u32,
+    /// Whether those of all transactions are many.
+    hot: bool,
 }
 
 /// Addresses spread well by their middle bits; one multiplication is enough.
@@ -65,13 +67,22 @@ impl Hasher for AddressHasher {
 pub struct Deltas {
     deltas: Vec<Delta>,
     index: HashMap<usize, usize, BuildHasherDefault<AddressHasher>>,
+    /// Where fields were found lately.
+    recent: [u32; RECENT],
     dead: Vec<usize>,
 }
 
+const RECENT: usize = 32;
+
 impl Deltas {
     fn entry(&mut self, field: usize, width: Width, kind: Kind) -> &mut Delta {
+        let recent = &mut self.recent[(field >> 4 ^ field >> 10) % RECENT];
+        if (self.deltas.get(*recent as usize)).is_some_and(|delta| delta.field == field) {
+            return &mut self.deltas[*recent as usize];
+        }
         let next = self.deltas.len();
         let at = *self.index.entry(field).or_insert(next);
+        *recent = at as u32;
         if at == next {
             self.deltas.push(Delta {
                 field,
@@ -79,6 +90,7 @@ impl Deltas {
                 width,
                 kind,
                 changes: 0,
+                hot: false,
             });
         }
         &mut self.deltas[at]
@@ -233,7 +245,11 @@ pub fn set_headers(on: bool) {
 /// hash) at once. Those go through deltas.
 fn shared(g: u32) -> &'static AtomicBool {
     static SHARED: [AtomicBool; 1 << 16] = [const { AtomicBool::new(false) }; 1 << 16];
-    &SHARED[(g ^ g >> 16) as u16 as usize]
+    &SHARED[hash(g)]
+}
+
+fn hash(g: u32) -> usize {
+    (g ^ g >> 16) as u16 as usize
 }
 
 /// The field as the calling transaction sees it.
@@ -312,7 +328,7 @@ pub fn merge(thread: &mut Thread) {
         } = thread.deltas.deltas[i];
         let g = granule(field);
         let written = thread.me.ver + 1;
-        let is_hot = hot.is_some() && changes >= HOT_CHANGES;
+        let is_hot = hot.is_some() && heat(g, changes);
         if (delta == 0 && !is_hot) || *thread.mark(g) == written {
             continue;
         }
@@ -332,13 +348,17 @@ pub fn merge(thread: &mut Thread) {
         // SAFETY: locked, readable. Logged so that release gives the lock back.
         unsafe { thread.undo.push_granule(field & !15, 0) };
         *thread.mark(g) = written;
+        // What the transaction has come to hold before, it may have deallocated.
+        thread.deltas.deltas[i].hot = is_hot;
     }
     let deltas = std::mem::take(&mut thread.deltas.deltas);
     for d in &deltas {
+        let mut died = false;
         if d.delta != 0 {
             // SAFETY: fields stay valid while somebody holds a reference, and frees are deferred.
             let sum = unsafe { add_locked(d.field, d.width, d.delta) };
             if sum == 0 && d.kind == Kind::Refcount {
+                died = true;
                 thread.deltas.dead.push(d.field);
                 if HEIRS.get().is_some() {
                     // SAFETY: as above; the granule is still locked.
@@ -346,12 +366,12 @@ pub fn merge(thread: &mut Thread) {
                 }
             }
         }
-        if let Some(hot) = hot.filter(|_| d.kind == Kind::Refcount && d.changes >= HOT_CHANGES) {
+        if let Some(hot) = hot.filter(|_| d.kind == Kind::Refcount && d.hot && !died) {
             // SAFETY: as above. Another transaction's merge may have made it immortal meanwhile.
-            let mortal = || unsafe { !is_immortal(load(d.field, d.width)) };
-            if *thread.mark(granule(d.field)) == thread.me.ver + 1 && mortal() {
+            let mortal = unsafe { load(d.field, d.width) as i32 > 0 };
+            if mortal {
                 // SAFETY: the granule is locked by a transaction that cannot fail any more.
-                unsafe { hot(d.field as *mut c_void) };
+                unsafe { hot(d.field as *mut c_void, d.changes) };
             }
         }
     }
@@ -363,13 +383,24 @@ pub fn merge(thread: &mut Thread) {
 /// Deallocates an object whose count came to zero.
 pub static DEALLOC: Hook<unsafe extern "C" fn(*mut c_void)> = Hook::new();
 
-/// Gets counts that a transaction has often changed although others do so too, and may make them
-/// immortal: negative in their lower 32 bits. It is called with the count locked, and not again for one
-/// that is immortal.
-pub static HOT: Hook<unsafe extern "C" fn(*mut c_void)> = Hook::new();
+/// Gets counts that transactions have often changed although others do so too, and how often this one has, and
+/// may make them immortal: negative in their lower 32 bits. It is called with the count locked, and not
+/// again for one that is immortal.
+pub static HOT: Hook<unsafe extern "C" fn(*mut c_void, u32)> = Hook::new();
 
 /// Less is not worth the lock that the hook needs.
-const HOT_CHANGES: u32 = 32;
+const HOT_CHANGES: u8 = 32;
+
+/// Adds up the changes of a count, or of several with the same hash; true when they have become many once more.
+fn heat(g: u32, changes: u32) -> bool {
+    static HEAT: [AtomicU8; 1 << 16] = [const { AtomicU8::new(0) }; 1 << 16];
+    // Two threads may overwrite each other's sums: these are about right.
+    let heat = &HEAT[hash(g)];
+    let sum = changes.saturating_add(heat.load(Ordering::Relaxed).into());
+    let hot = sum >= HOT_CHANGES.into();
+    heat.store(if hot { 0 } else { sum as u8 }, Ordering::Relaxed);
+    hot
+}
 
 /// Gets the fields of merged counts that came to zero, which are left at one then.
 pub static HEIRS: Hook<unsafe extern "C" fn(*const usize, usize)> = Hook::new();

@@ -14,10 +14,12 @@
 //! has not lent it.
 
 use crate::clock;
+use crate::elision::{self, Sharing};
 use crate::entry::ame_total_stats;
 use crate::fatal;
 use crate::handoff::{Lock, MAX_NUMBER};
 use crate::stats::Stats;
+use crate::syscall::{self, Wait};
 use std::ffi::{c_char, c_int, c_void, CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -42,10 +44,16 @@ pub struct Counts {
 }
 
 pub struct Domain {
-    lock: Lock,
+    pub lock: Lock,
+    /// From 1; as many as there are.
+    pub number: u32,
+    /// Transactions in it.
+    pub sharing: Sharing,
     /// While it is lent: who, and where it was in the interpreter's program; for the glue.
     lender: AtomicPtr<c_void>,
     place: AtomicPtr<c_void>,
+    /// How often it has been lent.
+    loans: AtomicU64,
     counts: Counts,
     name: CString,
 }
@@ -138,7 +146,7 @@ thread_local! {
 
 /// The calling thread's number; it gets one when it has none.
 #[inline]
-fn number() -> u32 {
+pub fn number() -> u32 {
     match this_thread().number.load(Ordering::Relaxed) {
         0 => new_number(),
         number => number,
@@ -227,6 +235,10 @@ impl Domain {
         if !self.lock.try_acquire(me) {
             return Taken::No;
         }
+        if !elision::is_empty(self, 100) {
+            self.lock.release(me);
+            return Taken::No;
+        }
         self.taken();
         Taken::Free
     }
@@ -241,7 +253,7 @@ impl Domain {
     }
 
     /// The calling thread has just become the owner.
-    fn taken(&self) {
+    pub fn taken(&self) {
         add(&self.counts.entries, 1);
         let thread = this_thread();
         let me: *const Domain = self;
@@ -259,7 +271,19 @@ impl Domain {
     fn lend(&self, lender: *mut c_void, place: *mut c_void) {
         self.lender.store(lender, Ordering::Relaxed);
         self.place.store(place, Ordering::Relaxed);
+        add(&self.loans, 1);
         self.lock.lend(number());
+    }
+
+    pub fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    /// Entries that were transactions to their end.
+    pub fn elided(&self) -> u64 {
+        let mut sum = self.sharing.elided.load(Ordering::Relaxed);
+        crate::thread::for_each(|thread| sum += thread.elision.elided_in(self));
+        sum
     }
 
     /// The child of a fork has one thread.
@@ -280,6 +304,7 @@ impl Domain {
                 of(&self.counts.given_up),
             );
         }
+        elision::print(self);
     }
 }
 
@@ -304,8 +329,11 @@ pub unsafe extern "C" fn ame_domain_open(name: *const c_char) -> *const Domain {
     }
     let domain: &'static Domain = Box::leak(Box::new(Domain {
         lock: Lock::new(),
+        number: domains.len() as u32 + 1,
+        sharing: Sharing::default(),
         lender: AtomicPtr::new(null_mut()),
         place: AtomicPtr::new(null_mut()),
+        loans: AtomicU64::new(0),
         counts: Counts::default(),
         name: name.to_owned(),
     }));
@@ -377,9 +405,9 @@ pub unsafe extern "C" fn ame_domain_try_acquire(domain: *const Domain) -> Taken 
     unsafe { &*domain }.try_take()
 }
 
-/// Whether a waiter may take a domain over: of its lender, where that was in its program then, and how many
-/// nanoseconds the waiter has waited.
-type May = unsafe extern "C" fn(*mut c_void, *mut c_void, u64) -> c_int;
+/// Whether a waiter may take a domain over: of its lender, where that was in its program then, how many nanoseconds
+/// the waiter has waited, and for how many it has seen this loan.
+type May = unsafe extern "C" fn(*mut c_void, *mut c_void, u64, u64) -> c_int;
 
 /// Gives up all that the thread holds, and waits for the domain with nothing.
 ///
@@ -394,25 +422,34 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     let domain = unsafe { &*domain };
     let me = number();
     if domain.lock.try_acquire(me) {
+        elision::await_empty(domain);
         domain.taken();
         return;
     }
     let start = clock::now();
     let waited = || clock::now() - start;
+    // Number of the loan, and since when it has been seen.
+    let (mut loan, mut since) = (0, start);
     domain.lock.acquire(
         me,
         || waited() > PATIENCE_NS,
         || {
             let lender = domain.lender.load(Ordering::Relaxed);
             let place = domain.place.load(Ordering::Relaxed);
+            let current = domain.loans.load(Ordering::Relaxed);
+            let now = clock::now();
+            if loan != current {
+                (loan, since) = (current, now);
+            }
             // SAFETY: the lender waits while it is looked at.
-            let may = unsafe { may(lender, place, waited()) } != 0;
+            let may = unsafe { may(lender, place, now - start, now - since) } != 0;
             if may {
                 add(&domain.counts.given_up, 1);
             }
             may
         },
     );
+    elision::await_empty(domain);
     domain.taken();
     add(&domain.counts.contended, 1);
     add(&domain.counts.ns_waiting, waited());
@@ -444,6 +481,15 @@ pub extern "C" fn ame_domain_release_all() {
         }
         add(&domain.counts.given_up, 1);
         domain.release();
+    }
+}
+
+/// See `ame_rt.h`.
+#[no_mangle]
+pub extern "C" fn ame_domain_is_blocked(thread: u64) -> c_int {
+    match u32::try_from(thread).map_or(Wait::Unknown, syscall::of_thread) {
+        Wait::Call => 1,
+        Wait::None | Wait::Turn | Wait::Unknown => 0,
     }
 }
 

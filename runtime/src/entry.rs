@@ -808,7 +808,7 @@ pub extern "C" fn ame_set_heirs(heirs: Option<unsafe extern "C" fn(*const usize,
 }
 
 #[no_mangle]
-pub extern "C" fn ame_set_hot(hot: Option<unsafe extern "C" fn(*mut c_void)>) {
+pub extern "C" fn ame_set_hot(hot: Option<unsafe extern "C" fn(*mut c_void, u32)>) {
     delta::HOT.set(hot);
 }
 

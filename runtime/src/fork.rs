@@ -3,8 +3,8 @@
 use crate::domain::{self, Domain};
 use crate::signal::{self, Hold};
 use crate::thread::{self, Thread};
-use crate::{entry, fatal, host};
-use std::cell::RefCell;
+use crate::{access, entry, fatal, host};
+use std::cell::{Cell, RefCell};
 use std::sync::MutexGuard;
 
 /// What must be whole in the child: the registry of threads, the table of signal handlers, and what
@@ -19,6 +19,14 @@ struct Locks {
 
 thread_local! {
     static LOCKS: RefCell<Option<Locks>> = const { RefCell::new(None) };
+    /// The thread's first transaction is the fork's own.
+    static FIRST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread's first transaction begins, and is only there to keep others out. A process that
+/// has the runtime because a library wants it may run no others, and its addresses then do not matter.
+pub fn begins() -> bool {
+    FIRST.get()
 }
 
 /// Makes the process fork only while no transaction runs.
@@ -33,9 +41,9 @@ pub fn init() {
     }
 }
 
-/// Whether `prepare` began a transaction of its own: the registered threads' depth is not enough,
-/// because the caller may be in one.
 unsafe extern "C" fn prepare() {
+    // SAFETY: the thread's own state.
+    FIRST.set(unsafe { !(*Thread::get()).participates });
     // SAFETY: an ordinary nested transaction, ended in `parent` or `child` on the same thread, from
     // the same frame of fork().
     unsafe {
@@ -54,9 +62,18 @@ unsafe extern "C" fn prepare() {
     LOCKS.with(|slot| *slot.borrow_mut() = Some(locks));
 }
 
+/// Ends what `prepare` began.
+fn end() {
+    entry::ame_commit();
+    if FIRST.take() {
+        // SAFETY: the thread's own state, used by no other frame.
+        access::withdraw(unsafe { &mut *Thread::current() });
+    }
+}
+
 unsafe extern "C" fn parent() {
     LOCKS.with(|slot| slot.borrow_mut().take());
-    entry::ame_commit();
+    end();
 }
 
 unsafe extern "C" fn child() {
@@ -70,5 +87,5 @@ unsafe extern "C" fn child() {
     unsafe { (*Thread::current()).os_id = libc::gettid() };
     // The child's trace would mix with the parent's.
     crate::trace::forget_in_child();
-    entry::ame_commit();
+    end();
 }

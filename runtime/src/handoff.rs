@@ -8,7 +8,9 @@
 //! owner, whether it may. The owner claims it back before it goes on, and learns whether it has lost it. The
 //! thread that looks at the owner has the lock *pinned* meanwhile, so that the owner cannot go on and end.
 
-use crate::primitive::{futex_wait, futex_wake, futex_wake_one, spin, AtomicU32, Ordering};
+use crate::primitive::{
+    futex_wait, futex_wake, futex_wake_one, give_way_to_owner, AtomicU32, Ordering,
+};
 
 /// Somebody may be asleep. The other bits are the owner's number, 0 when free; free, there is no flag.
 const WAITERS: u32 = 1;
@@ -53,6 +55,12 @@ impl Lock {
         self.word.load(Ordering::Relaxed) >> 1
     }
 
+    /// Whether nobody has it. What the last owner wrote is seen.
+    #[inline(always)]
+    pub fn is_free(&self) -> bool {
+        self.word.load(Ordering::Acquire) == 0
+    }
+
     #[inline]
     pub fn try_acquire(&self, me: u32) -> bool {
         self.word
@@ -82,7 +90,7 @@ impl Lock {
                 .compare_exchange(me << 1, 0, Ordering::Acquire, Ordering::Acquire)
             {
                 Ok(_) => return true,
-                Err(now) if now == me << 1 | PINNED => spin(),
+                Err(now) if now == me << 1 | PINNED => give_way_to_owner(),
                 Err(_) => return false,
             }
         }

@@ -76,6 +76,7 @@ unsafe impl GlobalAlloc for Runtime {
 
 extern "C" {
     fn mi_malloc(size: usize) -> *mut c_void;
+    fn mi_malloc_small(size: usize) -> *mut c_void;
     fn mi_zalloc(size: usize) -> *mut c_void;
     fn mi_malloc_aligned(size: usize, alignment: usize) -> *mut c_void;
     fn mi_realloc(p: *mut c_void, size: usize) -> *mut c_void;
@@ -95,6 +96,9 @@ extern "C" {
         numa_node: i32,
     ) -> bool;
 }
+
+/// What `mi_malloc_small` can allocate (`mimalloc.h`).
+const MI_SMALL_SIZE_MAX: usize = 128 * size_of::<*const ()>();
 
 /// `mi_option_disallow_os_alloc` (mimalloc 3, `enum mi_option_e`): only arenas.
 const OPTION_DISALLOW_OS_ALLOC: i32 = 17;
@@ -411,9 +415,34 @@ fn rounded(size: usize) -> usize {
 /// As malloc.
 #[no_mangle]
 pub unsafe extern "C" fn ame_malloc(size: usize) -> *mut c_void {
-    let _hold = signal::hold();
     let size = rounded(size);
-    if let Some(block) = speculative().and_then(|thread| thread.allocations.reuse(size)) {
+    match speculative() {
+        Some(thread) => allocate(thread, size),
+        // SAFETY: plain allocation.
+        None => unsafe { outside(size) },
+    }
+}
+
+/// A plain block, for code outside of transactions. Handlers of signals are not held up, as in the C library.
+///
+/// # Safety
+/// As malloc.
+#[inline(always)]
+unsafe fn outside(size: usize) -> *mut c_void {
+    // SAFETY: plain allocation.
+    or_enomem(unsafe {
+        if size <= MI_SMALL_SIZE_MAX {
+            mi_malloc_small(size)
+        } else {
+            mi_malloc(size)
+        }
+    })
+}
+
+#[inline(never)]
+fn allocate(thread: &mut Thread, size: usize) -> *mut c_void {
+    let _hold = signal::hold();
+    if let Some(block) = thread.allocations.reuse(size) {
         return block as *mut c_void;
     }
     // SAFETY: plain allocation.
@@ -477,14 +506,26 @@ pub unsafe extern "C" fn ame_posix_memalign(
 /// As free.
 #[no_mangle]
 pub unsafe extern "C" fn ame_free(p: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match speculative() {
+            Some(thread) => forget(thread, p),
+            None if in_arena(p as usize) => mi_free(p),
+            None => __libc_free(p),
+        }
+    }
+}
+
+/// What the transaction frees: at once if it has allocated it, else when it has committed.
+///
+/// # Safety
+/// As free.
+#[inline(never)]
+unsafe fn forget(thread: &mut Thread, p: *mut c_void) {
     if p.is_null() {
         return;
     }
     let _hold = signal::hold();
-    let Some(thread) = speculative() else {
-        // SAFETY: the caller's promise.
-        return unsafe { release(p) };
-    };
     let address = p as usize;
     thread.eventful = true;
     if is_fresh(thread, address) {
@@ -513,24 +554,23 @@ fn is_fresh(thread: &mut Thread, address: usize) -> bool {
 /// As realloc.
 #[no_mangle]
 pub unsafe extern "C" fn ame_realloc(p: *mut c_void, size: usize) -> *mut c_void {
-    let _hold = signal::hold();
     // SAFETY: the caller's promise throughout.
     unsafe {
         if p.is_null() {
             return ame_malloc(size);
         }
-        let old = ame_malloc_usable_size(p);
         let Some(thread) = speculative() else {
             if in_arena(p as usize) {
                 return or_enomem(mi_realloc(p, rounded(size)));
             }
             return __libc_realloc(p, size);
         };
+        let _hold = signal::hold();
         if size == 0 {
             ame_free(p);
             return std::ptr::null_mut();
         }
-        let kept = old.min(size);
+        let kept = ame_malloc_usable_size(p).min(size);
         access::read_range(thread, p as usize, kept, 0);
         let new = ame_malloc(size);
         if !new.is_null() {
@@ -624,10 +664,15 @@ pub unsafe extern "C" fn realloc(p: *mut c_void, size: usize) -> *mut c_void {
     }
 }
 
+#[inline(always)]
 fn or_enomem(p: *mut c_void) -> *mut c_void {
-    if p.is_null() {
+    #[cold]
+    fn set() {
         // SAFETY: errno is the thread's own.
         unsafe { *libc::__errno_location() = libc::ENOMEM };
+    }
+    if p.is_null() {
+        set();
     }
     p
 }

@@ -19,6 +19,8 @@ pub mod delta;
 #[cfg(not(loom))]
 pub mod domain;
 #[cfg(not(loom))]
+pub mod elision;
+#[cfg(not(loom))]
 pub mod entry;
 #[cfg(not(loom))]
 pub mod foreign;
@@ -38,12 +40,15 @@ pub mod primitive;
 pub mod protocol;
 #[cfg(not(loom))]
 pub mod report;
+pub mod sharing;
 #[cfg(not(loom))]
 pub mod signal;
 #[cfg(not(loom))]
 pub mod stack;
 #[cfg(not(loom))]
 pub mod stats;
+#[cfg(not(loom))]
+pub mod syscall;
 pub mod tables;
 #[cfg(not(loom))]
 pub mod thread;

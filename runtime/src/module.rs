@@ -172,7 +172,7 @@ fn remember(target: usize, kind: u64) {
 }
 
 /// Whether the 16 bytes before the entry say that the function is instrumented.
-fn instrumented(target: usize) -> bool {
+pub fn instrumented(target: usize) -> bool {
     // SAFETY: the inline check has read the same bytes of the original target; a target behind a
     // linkage stub is the entry of a function in a mapped text section.
     let magic = unsafe { std::ptr::read_unaligned((target - PREFIX_LEN as usize) as *const u64) };

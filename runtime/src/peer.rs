@@ -44,7 +44,11 @@ pub struct Peer {
     /// Who doomed this thread's latest transaction: slot + 1, and the version of its own then,
     /// as `version << 16 | slot + 1`.
     pub wounded_by: AtomicU32,
-    apart: [u64; 12],
+    /// 1 while this thread waits for another to let go of something, awake or asleep.
+    pub stuck: AtomicU32,
+    /// Number of the domain in which this thread is as a transaction (`sharing`), or 0.
+    pub shared: AtomicU32,
+    apart: [u64; 11],
     /// 1 while this thread marks reads without a fence of its own.
     pub unfenced: AtomicU32,
     /// How often others asked this thread for a fence.
@@ -69,7 +73,9 @@ impl Peer {
             waiting_for: AtomicU32::new(0),
             park: AtomicU32::new(0),
             wounded_by: AtomicU32::new(0),
-            apart: [0; 12],
+            stuck: AtomicU32::new(0),
+            shared: AtomicU32::new(0),
+            apart: [0; 11],
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),
@@ -88,7 +94,9 @@ impl Peer {
             waiting_for: AtomicU32::new(0),
             park: AtomicU32::new(0),
             wounded_by: AtomicU32::new(0),
-            apart: [0; 12],
+            stuck: AtomicU32::new(0),
+            shared: AtomicU32::new(0),
+            apart: [0; 11],
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),

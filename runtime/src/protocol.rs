@@ -485,6 +485,7 @@ pub fn await_release(
     let _ = want;
     let mine = peer(me.slot);
     let mut step = 0;
+    let patience = patience();
     let result = loop {
         // Read before `held`: if it is still held afterwards, this state is that of the holder, or
         // of an earlier transaction of that thread, for which the CAS in `wound` fails.
@@ -496,9 +497,8 @@ pub fn await_release(
             break Err(Doomed);
         }
         answer_fence(me);
-        if status(state) == ACTIVE
-            && mine.age.load(Ordering::Relaxed) < peer(other).age.load(Ordering::Acquire)
-        {
+        let older = mine.age.load(Ordering::Relaxed) < peer(other).age.load(Ordering::Acquire);
+        if status(state) == ACTIVE && older && (step >= patience || is_stuck(other)) {
             #[cfg(not(loom))]
             report.wounds(version(state));
             if wound(me, other, state) {
@@ -506,8 +506,11 @@ pub fn await_release(
                 report.wounded();
             }
         }
+        if step == 0 {
+            set_stuck(me, true);
+        }
         step += 1;
-        if step == ASK_AFTER {
+        if step == ASK_AFTER || step == 1 {
             ask_for_commits();
         }
         if step < spins() {
@@ -520,11 +523,37 @@ pub fn await_release(
         if crate::signal::waiting() && status(mine.state.load(Ordering::Relaxed)) != INEVITABLE {
             break Err(Doomed);
         }
+        // Threads of an interpreter must not sleep while that counts them among the running ones.
+        if mine.shared.load(Ordering::Relaxed) != 0 {
+            break Err(Doomed);
+        }
         park(me, other, &held);
     };
+    if step != 0 {
+        set_stuck(me, false);
+    }
     #[cfg(not(loom))]
     report.end(&result);
     result
+}
+
+/// Steps that the older transaction gives the younger to commit, before it throws its work away. Only where
+/// it can ask for that: a transaction of an interpreter ends within an instruction or two then.
+fn patience() -> u32 {
+    match WAIT_HOOK.get() {
+        Some(_) => spins() / 2,
+        None => 0,
+    }
+}
+
+/// Whether a thread waits for another, and so will not commit. A hint: seen late, it costs the
+/// asker its patience.
+fn is_stuck(slot: u32) -> bool {
+    peer(slot).stuck.load(Ordering::Relaxed) != 0
+}
+
+fn set_stuck(me: Me, stuck: bool) {
+    peer(me.slot).stuck.store(stuck.into(), Ordering::Relaxed);
 }
 
 /// Sleeps until `other` ends a transaction, or we are doomed, or a while has passed.

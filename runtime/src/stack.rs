@@ -41,6 +41,11 @@ impl Snapshot {
         }
     }
 
+    /// Frames from here up stay as they are; returns what it was.
+    pub fn set_base(&mut self, base: usize) -> usize {
+        std::mem::replace(&mut self.base, base)
+    }
+
     /// # Safety
     /// `sp` is the stack pointer of a caller's frame on the thread's stack.
     #[inline(always)]

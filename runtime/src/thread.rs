@@ -4,6 +4,7 @@ use crate::access;
 use crate::actions::Actions;
 use crate::config::config;
 use crate::delta::Deltas;
+use crate::elision::Elision;
 use crate::fatal;
 use crate::heap::Allocations;
 use crate::peer::{self, Peer};
@@ -97,6 +98,7 @@ pub struct Thread {
     pub allocations: Allocations,
     pub deltas: Deltas,
     pub effects: Effects,
+    pub elision: Elision,
     /// Functions without the prefix that were called last and do no harm.
     pub safe_targets: [usize; crate::module::RECENT_TARGETS],
     pub private_seen: Box<[(usize, u32); 256]>,
@@ -321,6 +323,7 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         allocations: Allocations::default(),
         deltas: Deltas::default(),
         effects: Effects::default(),
+        elision: Elision::default(),
         safe_targets: [0; crate::module::RECENT_TARGETS],
         private_seen: Box::new([(0, 0); 256]),
         stats: Stats::default(),
@@ -363,6 +366,7 @@ fn unregister() {
         fatal!("a thread ended inside a transaction: every ame_begin() needs its ame_commit()");
     }
     crate::trace::thread_end(&owned);
+    owned.elision.retire();
     let _guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     crate::stats::retire(&owned.stats);
     tls.thread.store(std::ptr::null_mut(), Ordering::Relaxed);
@@ -407,6 +411,7 @@ pub fn forget_others() {
                 Ordering::Release,
             );
             peer.waiting_for.store(0, Ordering::Relaxed);
+            peer.shared.store(0, Ordering::Relaxed);
             peer.os
                 .thread
                 .store(std::ptr::null_mut(), Ordering::Release);

@@ -266,10 +266,12 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     }
     thread.attempts += 1;
     tables::epoch().fetch_add(1, Ordering::Relaxed);
-    if why == cause::WOUNDED {
-        protocol::await_wounder(thread.me);
+    if !thread.elision.is_on() {
+        if why == cause::WOUNDED {
+            protocol::await_wounder(thread.me);
+        }
+        back_off(thread);
     }
-    back_off(thread);
     thread.started = clock::cycles();
     if why == cause::RETRY {
         thread.age = age_now(thread.me.slot);
@@ -281,6 +283,11 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
 
 /// Second half of a rollback, on the program's stack, below the frame that began.
 unsafe extern "C" fn restart(thread: *mut Thread) -> ! {
+    // SAFETY: the thread's own state, used by no other frame now.
+    if unsafe { (*thread).elision.is_on() } {
+        // SAFETY: as above; the frames of begin are what they were.
+        unsafe { return_rolled_back(&mut *thread) }
+    }
     if signal::waiting() {
         // SAFETY: the thread's own state, used by no other frame now.
         unsafe { let_handlers_in(thread) };
@@ -296,6 +303,19 @@ unsafe extern "C" fn restart(thread: *mut Thread) -> ! {
     // The C library writes it without a barrier, and so may what a rollback does.
     // SAFETY: the thread's own errno. `ame_begin` saved the registers, and the stack is what it was
     // then.
+    unsafe {
+        *thread.errno = thread.errno_at_begin;
+        stack::resume(&thread.saved, thread.attempts)
+    }
+}
+
+/// Of an entry to a domain: it is for the caller of begin to begin again, or to hold the domain.
+unsafe fn return_rolled_back(thread: &mut Thread) -> ! {
+    thread
+        .elision
+        .rolled_back(thread.me.slot, &mut thread.snapshot);
+    signal::end_rollback();
+    // SAFETY: as in `restart`.
     unsafe {
         *thread.errno = thread.errno_at_begin;
         stack::resume(&thread.saved, thread.attempts)
@@ -468,6 +488,9 @@ pub fn make_inevitable(thread: &mut Thread, pc: u64) {
     if thread.depth == 0 || thread.mode != Mode::Revocable {
         return;
     }
+    if thread.elision.is_on() {
+        return crate::elision::irrevocable(thread, pc, c"what the runtime cannot undo".as_ptr());
+    }
     hold_token(thread, pc);
     became_inevitable(thread, pc);
 }
@@ -477,6 +500,9 @@ pub fn make_inevitable(thread: &mut Thread, pc: u64) {
 pub fn hold_token(thread: &mut Thread, pc: u64) {
     if thread.depth == 0 || thread.has_token {
         return;
+    }
+    if thread.elision.is_on() {
+        return crate::elision::irrevocable(thread, pc, c"a lock of plain code".as_ptr());
     }
     share_the_gate(thread, pc);
     let result = protocol::become_inevitable(thread.me, token(pc));
@@ -552,6 +578,9 @@ const GRACE: u32 = 60;
 pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     if thread.depth == 0 || thread.mode == Mode::Exclusive {
         return;
+    }
+    if thread.elision.is_on() {
+        return crate::elision::irrevocable(thread, pc, c"what the runtime cannot undo".as_ptr());
     }
     make_inevitable(thread, pc);
     let _hold = signal::hold();

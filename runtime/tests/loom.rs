@@ -1,4 +1,5 @@
-//! The lock protocol under the model checker: `src/protocol.rs`, `src/gate.rs` and `src/handoff.rs`, as they ship, in every interleaving
+//! The lock protocol under the model checker: `src/protocol.rs`, `src/gate.rs`, `src/handoff.rs` and
+//! `src/sharing.rs`, as they ship, in every interleaving
 //! (with a bound on preemptions) and with every reordering that its orderings allow.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p ame-rt --test loom
@@ -14,6 +15,7 @@ use ame_rt::handoff::Lock;
 use ame_rt::peer::*;
 use ame_rt::primitive::Ordering;
 use ame_rt::protocol::{self, Doomed, Me, Want};
+use ame_rt::sharing;
 use ame_rt::tables;
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
@@ -944,4 +946,71 @@ fn handoff_of_what_is_lent() {
         assert_eq!(lock.owner(), 0);
         assert_eq!(shared.1.get(0), 4);
     });
+}
+
+/// Each as it can: in shared mode a thread only touches its own cell, the holder both. One gives the lock back where
+/// somebody is in the domain, the other waits.
+fn shared(takes: [bool; 2]) {
+    use ame_rt::primitive::AtomicU32;
+    struct Shared {
+        lock: Lock,
+        members: [AtomicU32; 2],
+        memory: Arc<Memory>,
+    }
+    const DOMAIN: u32 = 7;
+    let hold = |me: usize, shared: &Shared| {
+        if !shared.lock.try_acquire(me as u32 + 1) {
+            shared.lock.acquire(me as u32 + 1, || false, || false);
+        }
+        sharing::close();
+        while !sharing::is_empty(shared.members.iter(), DOMAIN) {
+            thread::yield_now();
+        }
+        for g in 0..2 {
+            shared.memory.set(g, shared.memory.get(g) + 1);
+        }
+        shared.lock.release(me as u32 + 1);
+    };
+    let join = |me: usize, shared: &Shared| {
+        let joined = sharing::join(&shared.members[me], DOMAIN, &shared.lock);
+        if joined {
+            let g = me as u32;
+            shared.memory.set(g, shared.memory.get(g) + 1);
+            sharing::leave(&shared.members[me]);
+        }
+        joined
+    };
+    let work = move |me: usize, shared: &Shared| match takes[me] {
+        true => hold(me, shared),
+        // Twice: the second may see what the first left.
+        false => {
+            for _ in 0..2 {
+                if !join(me, shared) {
+                    hold(me, shared);
+                }
+            }
+        }
+    };
+    model(3, move || {
+        let shared = Arc::new(Shared {
+            lock: Lock::new(),
+            members: [AtomicU32::new(0), AtomicU32::new(0)],
+            memory: Memory::new(),
+        });
+        let theirs = shared.clone();
+        let other = thread::spawn(move || work(1, &theirs));
+        work(0, &shared);
+        other.join().unwrap();
+        assert_eq!(shared.lock.owner(), 0);
+    });
+}
+
+#[test]
+fn shared_against_held() {
+    shared([false, true]);
+}
+
+#[test]
+fn shared_against_shared() {
+    shared([false, false]);
 }

@@ -15,7 +15,7 @@ cp -r "$root/runtime/include" "$copy/runtime"
 # Only the runtime: the other members need LLVM.
 sed -i 's/^members = .*/members = ["runtime", "runtime\/abi"]/; /ame-annotations = /d' "$copy/Cargo.toml"
 export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutations
-files=(protocol gate handoff)
+files=(protocol gate handoff sharing)
 mkdir "$copy/original"
 for file in "${files[@]}"; do cp "$copy/runtime/src/$file.rs" "$copy/original"; done
 
@@ -54,6 +54,11 @@ mutations=(
   'taken_over_without_pin'  's/\.compare_exchange\(\s*lender,\s*lender \| PINNED,\s*Ordering::Acquire,\s*Ordering::Relaxed,?\s*\)\s*\.is_err\(\)/.load(Ordering::Acquire) != lender/'
   'taken_over_before_word'  's/(self\.word\.store\(me << 1 \| WAITERS, Ordering::Relaxed\);)\s*(self\.lent\.store\(0, Ordering::Release\);)/$2 $1/'
   'claims_unseen'           's/(pub fn claim.*?)Ordering::Acquire, Ordering::Acquire/$1Ordering::Relaxed, Ordering::Relaxed/s'
+  'joins_without_fence'     's/(Pairs with the fence in `close`\.\n\s*)fence\(Ordering::SeqCst\);/$1/'
+  'closes_without_fence'    's/(Pairs with the fence in `join`\.\n\s*)fence\(Ordering::SeqCst\);/$1/'
+  'joins_what_is_held'      's/if lock\.is_free\(\)/if lock.is_free() || true/'
+  'leaves_without_release'  's/member\.store\(0, Ordering::Release\)/member.store(0, Ordering::Relaxed)/'
+  'free_without_acquire'    's/self\.word\.load\(Ordering::Acquire\) == 0/self.word.load(Ordering::Relaxed) == 0/'
   'live_marks_do_not_count' 's/mark & !1 == version\(state\)/mark == version(state) + 2/'
 )
 # Needs no notice: release and acquire of request and answer order marks and locks already, and a reader

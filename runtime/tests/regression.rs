@@ -47,6 +47,16 @@ fn hot_counts() {
 }
 
 #[test]
+fn hot_counts_of_the_dead() {
+    case("hot_counts_of_the_dead").ok();
+}
+
+#[test]
+fn fork_alone_uses_no_window() {
+    case("fork_alone_uses_no_window").ok();
+}
+
+#[test]
 fn nested_boundaries() {
     case("nested_boundaries").ok();
 }

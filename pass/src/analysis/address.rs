@@ -32,7 +32,19 @@ pub struct Addresses {
     sums: FxHashMap<Value, Address>,
     classes: FxHashMap<Value, Memory>,
     pub escapes: Escapes,
+    /// The function runs below where its transaction began, beside an interpreter ([`crate::extension`]): its
+    /// variables end with a rollback, and what it learns of the interpreter's memory does not change.
+    pub body: bool,
 }
+
+/// Functions of CPython that return a pointer into an immutable object.
+const INTO_IMMUTABLE: [&str; 5] = [
+    "PyUnicode_AsUTF8",
+    "PyUnicode_AsUTF8AndSize",
+    "PyBytes_AsString",
+    "PyUnicode_DATA",
+    "PyCapsule_GetName",
+];
 
 impl Addresses {
     pub fn new(module: Module) -> Addresses {
@@ -41,6 +53,7 @@ impl Addresses {
             sums: FxHashMap::default(),
             classes: FxHashMap::default(),
             escapes: Escapes::default(),
+            body: false,
         }
     }
 
@@ -104,6 +117,9 @@ impl Addresses {
                     None
                 }
                 Some(Opcode::LLVMAlloca) => Some(self.stack(value)),
+                Some(Opcode::LLVMCall) if self.body && is_immutable(value.callee()) => {
+                    Some(Memory::Constant)
+                }
                 Some(Opcode::LLVMCall) => Some(thread_local_address(value)),
                 _ if value.is_global_variable() => Some(if value.is_thread_local() {
                     Memory::ThreadLocal
@@ -129,7 +145,7 @@ impl Addresses {
     }
 
     fn stack(&mut self, value: Value) -> Memory {
-        if self.escapes.escapes(value) {
+        if !self.body && self.escapes.escapes(value) {
             Memory::Shared
         } else {
             Memory::Stack
@@ -159,6 +175,10 @@ pub fn root(pointer: Value) -> Value {
             _ => return at,
         }
     }
+}
+
+fn is_immutable(callee: Value) -> bool {
+    callee.is_function() && INTO_IMMUTABLE.contains(&callee.name())
 }
 
 fn thread_local_address(call: Value) -> Memory {

@@ -1,5 +1,6 @@
 //! Calls that leave the extension.
 
+use super::bodies::is_body;
 use super::{is_api, is_glue, Extension, PREFIX};
 use crate::ffi::{Opcode, Value};
 use crate::report::Report;
@@ -7,13 +8,17 @@ use ame_annotations::FunctionKind;
 use std::ffi::CString;
 
 /// What a call is.
-enum Leaves {
+pub enum Leaves {
     No,
     Yes,
     /// If what it calls is not the extension's own.
     Perhaps,
     /// If one of these arguments is of a type that CPython does not know all about.
     Unless(&'static [u32]),
+    /// If one of the items of this tuple is, which is taken apart.
+    UnlessItems(u32),
+    /// Unless the first argument is one of CPython's containers, and the second a key or index as above.
+    UnlessItem,
 }
 
 /// Functions that run code of the types of these arguments, and of no others.
@@ -81,13 +86,12 @@ const BY_TYPE: [(&[u32], &[&str]); 3] = [
     ),
 ];
 
-/// Puts safe functions in the place of unsafe ones, and gives the domain up around calls that leave.
+/// Gives the domain up around calls that leave.
 pub fn give_up(extension: &Extension, report: &mut Report) -> Result<(), String> {
-    replace(extension, report)?;
     let bodies: Vec<Value> = extension
         .module
         .functions()
-        .filter(|f| !f.is_declaration() && !is_glue(*f))
+        .filter(|f| !f.is_declaration() && !is_glue(*f) && !is_body(*f))
         .collect();
     for function in bodies {
         crate::plugin::set_current(function.name());
@@ -106,14 +110,33 @@ pub fn give_up(extension: &Extension, report: &mut Report) -> Result<(), String>
                 }
                 Leaves::Perhaps => {
                     report.count("calls_by_pointer");
-                    around(extension, call, "ame_extension_out_to", &[call.callee()])?;
+                    let callee = call.callee();
+                    let pointer = |n| call.operand(n).ty().is_pointer();
+                    if call.arguments() == 2 && pointer(0) && pointer(1) {
+                        // It may be a slot of a dictionary's type.
+                        let arguments = [callee, call.operand(0), call.operand(1)];
+                        around(extension, call, "ame_extension_out_to_slot", &arguments)?;
+                    } else {
+                        around(extension, call, "ame_extension_out_to", &[callee])?;
+                    }
+                }
+                Leaves::UnlessItems(n) => {
+                    report.count("calls_by_type");
+                    around(
+                        extension,
+                        call,
+                        "ame_extension_out_for_items",
+                        &[call.operand(n)],
+                    )?;
+                }
+                Leaves::UnlessItem => {
+                    report.count("calls_by_type");
+                    let arguments = [call.operand(0), call.operand(1)];
+                    around(extension, call, "ame_extension_out_for_item", &arguments)?;
                 }
                 Leaves::Unless(arguments) => {
                     report.count("calls_by_type");
-                    let objects: Vec<Value> = arguments.iter().map(|&n| call.operand(n)).collect();
-                    // One object twice is one object.
-                    let both = [objects[0], objects[objects.len() - 1]];
-                    around(extension, call, "ame_extension_out_for", &both)?;
+                    around_unless(extension, call, arguments)?;
                 }
             }
         }
@@ -122,7 +145,7 @@ pub fn give_up(extension: &Extension, report: &mut Report) -> Result<(), String>
 }
 
 /// Functions of CPython that the set replaces by functions of the header.
-fn replace(extension: &Extension, report: &mut Report) -> Result<(), String> {
+pub fn replace(extension: &Extension, report: &mut Report) -> Result<(), String> {
     let prefix = CString::new(PREFIX).unwrap_or_default();
     let functions: Vec<Value> = extension.module.functions().collect();
     for function in functions {
@@ -138,7 +161,7 @@ fn replace(extension: &Extension, report: &mut Report) -> Result<(), String> {
     Ok(())
 }
 
-fn leaves(extension: &Extension, call: Value) -> Leaves {
+pub fn leaves(extension: &Extension, call: Value) -> Leaves {
     let callee = call.callee();
     if callee.is_inline_asm() {
         return Leaves::No;
@@ -162,12 +185,17 @@ fn leaves(extension: &Extension, call: Value) -> Leaves {
     if harmless {
         return Leaves::No;
     }
+    match name.trim_end_matches("_SizeT").trim_start_matches('_') {
+        "PyArg_ParseTuple" => return Leaves::UnlessItems(0),
+        "PyObject_GetItem" => return Leaves::UnlessItem,
+        _ => {}
+    }
     let by_type = BY_TYPE.iter().find(|(_, names)| names.contains(&name));
     by_type.map_or(Leaves::Yes, |(arguments, _)| Leaves::Unless(arguments))
 }
 
 /// For functions with a format: which argument it is, and whether they take arguments apart.
-fn format_of(name: &str) -> Option<(u32, bool)> {
+pub fn format_of(name: &str) -> Option<(u32, bool)> {
     let name = name.trim_start_matches('_').trim_end_matches("_SizeT");
     match name {
         "PyArg_Parse" | "PyArg_ParseTuple" | "PyArg_VaParse" => Some((1, true)),
@@ -183,11 +211,7 @@ fn is_simple_format(call: Value, argument: u32, parses: bool) -> bool {
     if argument >= call.arguments() {
         return false;
     }
-    let text = call.operand(argument);
-    if !text.is_global_variable() || !text.is_constant_global() {
-        return false;
-    }
-    let Some(text) = text.initializer().and_then(initial_text) else {
+    let Some(text) = constant_text(call.operand(argument)) else {
         return false;
     };
     let items = text.split([':', ';']).next().unwrap_or_default();
@@ -195,6 +219,14 @@ fn is_simple_format(call: Value, argument: u32, parses: bool) -> bool {
         true => items.bytes().all(|c| b"OUSYzs|$!() ".contains(&c)),
         false => !items.contains('{') && !items.contains('&'),
     }
+}
+
+/// The string that a pointer leads to, if it is known.
+pub fn constant_text(pointer: Value) -> Option<String> {
+    if !pointer.is_global_variable() || !pointer.is_constant_global() {
+        return None;
+    }
+    pointer.initializer().and_then(initial_text)
 }
 
 fn initial_text(value: Value) -> Option<String> {
@@ -205,8 +237,16 @@ fn initial_text(value: Value) -> Option<String> {
     value.constant_string()
 }
 
+/// The same for [`Leaves::Unless`].
+pub fn around_unless(extension: &Extension, call: Value, arguments: &[u32]) -> Result<(), String> {
+    let objects: Vec<Value> = arguments.iter().map(|&n| call.operand(n)).collect();
+    // One object twice is one object.
+    let both = [objects[0], objects[objects.len() - 1]];
+    around(extension, call, "ame_extension_out_for", &both)
+}
+
 /// Asks a function of the header before the call whether the domain is given up, and takes it again afterwards.
-fn around(
+pub fn around(
     extension: &Extension,
     call: Value,
     out: &str,

@@ -1,8 +1,12 @@
 //! Thunks: where others enter the extension.
 
-use super::{is_api, is_glue, Extension};
-use crate::ffi::{attribute_kind, Opcode, Value};
+use super::bodies::{choose, is_body, keep_apart, Bodies};
+use super::{is_api, Extension};
+use crate::callee::is_runtime;
+use crate::ffi::{attribute_kind, IntPredicate, Module, Opcode, Value};
+use crate::instrument::runtime::Runtime;
 use crate::report::Report;
+use ame_annotations::Sets;
 
 /// A way to enter: suffix of the thunk's name, what it calls before and after, and where its functions stand if
 /// they are special.
@@ -64,12 +68,17 @@ const OF_THE_BODY: [&str; 7] = [
 /// Of `struct ame_extension_dealloc_frame`, the larger one.
 const FRAME_WORDS: u64 = 7;
 
-pub fn make(extension: &Extension, report: &mut Report) -> Result<(), String> {
+pub fn make(
+    extension: &Extension,
+    bodies: Option<&Bodies>,
+    report: &mut Report,
+) -> Result<(), String> {
     let module = extension.module;
     let functions: Vec<Value> = module.functions().collect();
+    let mut filled = Vec::new();
     for function in functions {
         let name = function.name();
-        if is_glue(function) || name.starts_with("llvm.") {
+        if is_runtime(name) || is_body(function) || name.starts_with("llvm.") {
             continue;
         }
         if !function.is_declaration() && name.starts_with("PyInit") && !function.is_internal() {
@@ -100,12 +109,22 @@ pub fn make(extension: &Extension, report: &mut Report) -> Result<(), String> {
             if thunk.has_uses() || way.places.is_empty() {
                 // One thunk for all, so that its address can be compared.
                 function.replace_addresses(thunk);
-                fill(extension, function, thunk, way, |_, result| Ok(result))?;
+                let body = bodies.and_then(|bodies| bodies.get(function));
+                let elided = bodies.is_some() && (body.is_some() || elsewhere);
+                if elided && way.places.is_empty() {
+                    filled.push((function, body, thunk));
+                } else {
+                    fill(extension, function, thunk, way, |_, result| Ok(result))?;
+                }
                 report.count(way.count);
             } else {
                 thunk.delete_function();
             }
         }
+    }
+    // These give addresses away.
+    for (function, body, thunk) in filled {
+        fill_elided(extension, function, body, thunk, &WAYS[WAYS.len() - 1])?;
     }
     Ok(())
 }
@@ -169,6 +188,151 @@ fn fill(
         builder.return_void();
     }
     Ok(())
+}
+
+/// Number of the frame's ways in `enum ame_extension_way`.
+const HOLDS: u64 = 0;
+const BEGINS: u64 = 1;
+
+/// The same for a function with a body, `None`: perhaps, in another file. In C:
+///
+/// ```c
+/// again:
+///     way = ame_extension_way(&frame, &entry, end of this frame);
+///     if (way == HOLDS) { result = f(...); ame_extension_leave(&frame); return result; }
+///     if (way == BEGINS) {
+///         if (ame_begin() != 0) { ame_extension_rolled_back(&frame); goto again; }
+///         result = f.transaction(...); ame_extension_end(&frame); return result;
+///     }
+///     return f.transaction(...);
+/// ```
+fn fill_elided(
+    extension: &Extension,
+    function: Value,
+    body: Option<Value>,
+    thunk: Value,
+    way: &Way,
+) -> Result<(), String> {
+    if let Some(body) = body {
+        keep_apart(body);
+    }
+    let (module, builder) = (extension.module, &extension.builder);
+    let runtime = Runtime::new(module);
+    runtime.set_prefix(thunk);
+    let (i32t, pointer) = (module.int(32), module.pointer());
+    let name = module.const_bytes(format!("{}\0", function.name()).as_bytes());
+    let name = module.add_constant(name);
+    let state = module.const_struct(&[name, i32t.int(0), i32t.int(0)]);
+    let state = module.add_variable(&format!("{}.state", thunk.name()), state);
+    let block = |name| module.append_block(thunk, name);
+    let (start, again) = (block(""), block("again"));
+    let (other, begin) = (block("other"), block("begin"));
+    let (hold, undone, run, nested) = (
+        block("hold"),
+        block("undone"),
+        block("run"),
+        block("nested"),
+    );
+    let call = |name: &str, arguments: &[Value]| -> Result<Value, String> {
+        let callee = extension.function(name)?;
+        Ok(builder.call(callee.value_type(), callee, arguments))
+    };
+    let declared = |name: &str, ty: crate::ffi::Type| {
+        let function = module.function(name);
+        function.unwrap_or_else(|| module.add_function(name, ty))
+    };
+    let give = |result: Value, after: &dyn Fn() -> Result<(), String>| -> Result<(), String> {
+        after()?;
+        match function.value_type().return_type() == module.void() {
+            true => builder.return_void(),
+            false => builder.ret(result),
+        }
+        Ok(())
+    };
+    builder.at_end(start);
+    builder.forget_location();
+    let frame = builder.alloca(module.int(64).array(FRAME_WORDS));
+    builder.branch(again);
+    builder.at_end(again);
+    let ty = pointer.function(&[i32t], false);
+    let address = declared("llvm.frameaddress.p0", ty);
+    // Above the saved frame pointer and the return address.
+    let base = builder.call(ty, address, &[i32t.int(0)]);
+    let end = builder.gep(module.int(64), base, module.int(64).int(2));
+    let chosen = call("ame_extension_way", &[frame, state, end])?;
+    let is = |number| builder.compare(IntPredicate::LLVMIntEQ, chosen, i32t.int(number));
+    builder.branch_if(is(HOLDS), hold, other);
+    builder.at_end(other);
+    builder.branch_if(is(BEGINS), begin, nested);
+    builder.at_end(begin);
+    let ty = i32t.function(&[], false);
+    let result = builder.call(ty, declared("ame_begin", ty), &[]);
+    let began = builder.compare(IntPredicate::LLVMIntEQ, result, i32t.int(0));
+    builder.branch_if(began, run, undone);
+    builder.at_end(undone);
+    call("ame_extension_rolled_back", &[frame])?;
+    builder.branch(again);
+    // Of another file's function nobody knows here whether it has one.
+    let transact = || match body {
+        Some(body) => builder.forward_call(body),
+        None => {
+            let target = choose(module, builder, function);
+            builder.call(function.value_type(), target, &thunk.parameters())
+        }
+    };
+    builder.at_end(run);
+    give(transact(), &|| {
+        call("ame_extension_end", &[frame]).map(|_| ())
+    })?;
+    builder.at_end(nested);
+    give(transact(), &|| Ok(()))?;
+    builder.at_end(hold);
+    give(builder.forward_call(function), &|| {
+        call(way.after, &[frame]).map(|_| ())
+    })
+}
+
+/// In a file without the header: what others call by pointer is entered through a function that looks at the
+/// thread's mode.
+pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
+    let mut runtime = Runtime::new(module);
+    let functions: Vec<Value> = module.functions().collect();
+    for function in functions {
+        let Some(body) = bodies.get(function) else {
+            continue;
+        };
+        let known = sets.function(function.name()).is_some();
+        if !function.is_address_taken() || function.value_type().is_variadic() || known {
+            continue;
+        }
+        let dispatcher = module.add_function(
+            &format!("{}.ame_dispatch", function.name()),
+            function.value_type(),
+        );
+        dispatcher.copy_attributes(function);
+        for attribute in OF_THE_BODY {
+            dispatcher.remove_function_attribute(attribute_kind(attribute));
+        }
+        dispatcher.copy_calling_convention(function);
+        dispatcher.set_internal();
+        function.replace_addresses(dispatcher);
+        keep_apart(body);
+        runtime.set_prefix(dispatcher);
+        let block = |name| module.append_block(dispatcher, name);
+        let (start, inside, outside) = (block(""), block("transaction"), block("plain"));
+        runtime.builder.forget_location();
+        runtime.builder.at_end(start);
+        let condition = runtime.in_transaction_here();
+        runtime.builder.branch_if(condition, inside, outside);
+        for (block, target) in [(inside, body), (outside, function)] {
+            runtime.builder.at_end(block);
+            let result = runtime.builder.forward_call(target);
+            match function.value_type().return_type() == module.void() {
+                true => runtime.builder.return_void(),
+                false => runtime.builder.ret(result),
+            }
+        }
+    }
 }
 
 /// The interpreter finds `PyInit_NAME` by its name: the thunk takes it over, and tells the interpreter that

@@ -11,6 +11,7 @@
 //!
 //! Which functions of the API are harmless, and which are replaced, the set `python-extension` says.
 
+mod bodies;
 mod calls;
 mod entries;
 mod reports;
@@ -38,6 +39,8 @@ struct Extension {
     module: Module,
     builder: Builder,
     sets: &'static Sets,
+    /// What functions of CPython do beside a transaction, where entries may be some.
+    elision: Option<&'static Sets>,
 }
 
 impl Extension {
@@ -69,6 +72,41 @@ fn sets(options: &Options) -> Result<&'static Sets, String> {
     .map_err(Clone::clone)
 }
 
+fn elision_sets() -> Result<&'static Sets, String> {
+    static SETS: OnceLock<Result<Sets, String>> = OnceLock::new();
+    SETS.get_or_init(|| {
+        let all = [PathBuf::from("libc"), PathBuf::from("python-elision")];
+        Sets::load(&all).map_err(|e| format!("python-elision:\n{e}"))
+    })
+    .as_ref()
+    .map_err(Clone::clone)
+}
+
+/// Barriers of the bodies; true when there are some.
+pub fn instrument(module: Module, options: &Options) -> Result<bool, String> {
+    if !options.elide {
+        return Ok(false);
+    }
+    crate::instrument::bodies(module, elision_sets()?, options)
+}
+
+/// A file of an extension without `Python.h`: only its bodies matter. True when the module was changed.
+pub fn run_without_header(module: Module, options: &Options) -> Result<bool, String> {
+    if !options.elide || module.has_named_metadata(DONE) {
+        return Ok(false);
+    }
+    let sets = elision_sets()?;
+    let mut report = Report::new(module, options);
+    bodies::replace_allocator(module);
+    let mut bodies = bodies::make(module);
+    bodies::adapt(module, &mut bodies, sets, None, &mut report)?;
+    entries::dispatch(module, &bodies, sets);
+    bodies.link(module);
+    module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
+    report.write("extension", options)?;
+    Ok(true)
+}
+
 /// True when the module was changed.
 pub fn run(module: Module, options: &Options) -> Result<bool, String> {
     if module.has_named_metadata(DONE) {
@@ -78,11 +116,25 @@ pub fn run(module: Module, options: &Options) -> Result<bool, String> {
         module,
         builder: Builder::new(module),
         sets: sets(options)?,
+        elision: options.elide.then(elision_sets).transpose()?,
     };
     let mut report = Report::new(module, options);
     reports::write(&extension, &mut report);
+    calls::replace(&extension, &mut report)?;
+    let bodies = match extension.elision {
+        Some(sets) => {
+            bodies::replace_allocator(module);
+            let mut bodies = bodies::make(module);
+            bodies::adapt(module, &mut bodies, sets, Some(&extension), &mut report)?;
+            Some(bodies)
+        }
+        None => None,
+    };
     calls::give_up(&extension, &mut report)?;
-    entries::make(&extension, &mut report)?;
+    entries::make(&extension, bodies.as_ref(), &mut report)?;
+    if let Some(bodies) = bodies {
+        bodies.link(module);
+    }
     module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
     report.write("extension", options)?;
     Ok(true)

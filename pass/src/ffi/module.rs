@@ -87,6 +87,15 @@ impl Module {
         }
         global
     }
+    /// A variable of this file.
+    pub fn add_variable(self, name: &str, value: Value) -> Value {
+        let global = self.add_global(name, value.ty());
+        unsafe {
+            LLVMSetInitializer(global.0, value.0);
+            LLVMSetLinkage(global.0, LLVMLinkage::LLVMInternalLinkage);
+        }
+        global
+    }
     pub fn int(self, bits: u32) -> Type {
         Type(unsafe { LLVMIntTypeInContext(self.context(), bits) })
     }

@@ -312,6 +312,13 @@ impl Value {
             LLVMSetVisibility(self.0, LLVMVisibility::LLVMHiddenVisibility);
         }
     }
+    /// A declaration that is null where nobody defines it.
+    pub fn set_weak_reference(self) {
+        unsafe {
+            LLVMSetLinkage(self.0, LLVMLinkage::LLVMExternalWeakLinkage);
+            LLVMSetVisibility(self.0, LLVMVisibility::LLVMHiddenVisibility);
+        }
+    }
     /// Whether the linker may choose another body with other behaviour.
     pub fn is_interposable(self) -> bool {
         unsafe { ame_shim_interposable(self.0) }
@@ -467,6 +474,9 @@ impl Value {
             LLVMSetLinkage(self.0, LLVMLinkage::LLVMLinkOnceODRLinkage);
             LLVMSetVisibility(self.0, LLVMVisibility::LLVMHiddenVisibility);
         }
+    }
+    pub fn set_section(self, name: &CStr) {
+        unsafe { LLVMSetSection(self.0, name.as_ptr()) }
     }
     pub fn set_name(self, name: &str) {
         unsafe { LLVMSetValueName2(self.0, name.as_ptr().cast(), name.len()) }

@@ -1,7 +1,7 @@
 //! Chooses the barriers of a function. Nothing here changes IR.
 
 use super::plan::*;
-use crate::analysis::address::{Addresses, Memory};
+use crate::analysis::address::{root, Addresses, Memory};
 use crate::analysis::cfg::Cfg;
 use crate::attributes;
 use crate::callee::{Callee, Callees, Intrinsic, Treatment};
@@ -17,6 +17,7 @@ const INLINE_BYTES: u64 = 32;
 pub struct Kinds {
     byval: u32,
     invariant_load: u32,
+    tbaa: u32,
 }
 
 impl Kinds {
@@ -24,6 +25,7 @@ impl Kinds {
         Kinds {
             byval: attribute_kind("byval"),
             invariant_load: module.metadata_kind("invariant.load"),
+            tbaa: module.metadata_kind("tbaa"),
         }
     }
 }
@@ -61,6 +63,8 @@ impl<'a, 'b> Chooser<'a, 'b> {
         report: &'a mut Report,
         function: Value,
     ) -> Self {
+        let mut addresses = Addresses::new(module);
+        addresses.body = callees.prepared;
         Chooser {
             module,
             kinds,
@@ -68,7 +72,7 @@ impl<'a, 'b> Chooser<'a, 'b> {
             callees,
             report,
             function,
-            addresses: Addresses::new(module),
+            addresses,
             plan: Plan::default(),
             facts: Facts::default(),
         }
@@ -107,6 +111,9 @@ impl<'a, 'b> Chooser<'a, 'b> {
                 if at.metadata(self.kinds.invariant_load).is_some() {
                     return self.report.skip(self.function, at, "read", Skip::Invariant);
                 }
+                if self.callees.prepared && self.is_of_python(at) {
+                    return self.report.skip(self.function, at, "read", Skip::Racy);
+                }
                 self.access(place, at.operand(0), at.ty(), Mode::Read)
             }
             Some(Opcode::LLVMStore) => {
@@ -129,6 +136,22 @@ impl<'a, 'b> Chooser<'a, 'b> {
             }
             _ => {}
         }
+    }
+
+    /// Whether a load reads what CPython alone changes: headers of objects, types, its variables.
+    fn is_of_python(&self, load: Value) -> bool {
+        const STRUCTS: [&str; 3] = ["_object", "_typeobject", "_heaptypeobject"];
+        let from = root(load.operand(0));
+        let is_variable = from.is_global_variable()
+            && from.is_declaration()
+            && (from.name().starts_with("Py") || from.name().starts_with("_Py"));
+        // The first operand of a struct-path tag is the struct.
+        let owner = load.metadata(self.kinds.tbaa).and_then(|tag| {
+            let owner = tag.node_operands().first().copied().flatten()?;
+            let name = owner.is_node().then(|| owner.node_operands());
+            name?.first().copied().flatten()?.metadata_string()
+        });
+        is_variable || owner.is_some_and(|name| STRUCTS.contains(&name))
     }
 
     /// A load, store or atomic operation.

@@ -125,6 +125,43 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
     Ok(true)
 }
 
+/// Gives barriers to the bodies of an extension, which make no call that they have not prepared for; true when
+/// there are some.
+pub fn bodies(module: Module, sets: &Sets, options: &Options) -> Result<bool, String> {
+    let all: Vec<Value> = module
+        .functions()
+        .filter(|f| !f.is_declaration() && f.text_attribute(attributes::BODY).is_some())
+        .collect();
+    if all.is_empty() || module.has_named_metadata(DONE) {
+        return Ok(false);
+    }
+    let mut report = Report::new(module, options);
+    let mut callees = Callees::prepared(sets);
+    let mut runtime = Runtime::new(module);
+    let mut marks = Marks::new(module);
+    let kinds = Kinds::new(module);
+    for &function in &all {
+        refuse_sanitizers(function)?;
+        crate::plugin::set_current(function.name());
+        let mut chooser = Chooser::new(
+            module,
+            &kinds,
+            &mut marks,
+            &mut callees,
+            &mut report,
+            function,
+        );
+        let checks = instrument(&mut runtime, &mut chooser, options, sets, true);
+        report.add("checks", checks);
+        function.add_function_attribute(runtime::no_red_zone());
+        function.remove_function_attribute(attribute_kind("memory"));
+    }
+    frame::separate_variables(&runtime);
+    module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
+    report.write("instrument", options)?;
+    Ok(true)
+}
+
 /// Function attributes of sanitizers whose runtime and ours want the same memory. `ame cc` refuses their
 /// options before it comes to this; the plugin alone sees what they leave in the code.
 const CLASHES: [(&str, &str); 7] = [

@@ -1,6 +1,8 @@
 /* What was broken once. Each case is named after it. */
 #include "barriers.h"
 #include <errno.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 
 static struct word shared[64];
 
@@ -116,8 +118,9 @@ static void empty_range(int argc, char **argv)
 /* --- hot_counts: what several threads count a lot becomes immortal, and stays it -------------------- */
 static _Alignas(16) long hot_count[2];
 static int times_hot;
-static void make_immortal(void *field)
+static void make_immortal(void *field, unsigned changes)
 {
+    CHECK(changes > 0);
     CHECK(field == hot_count);
     times_hot++;
     hot_count[0] = 0xffffffff;
@@ -153,6 +156,81 @@ static void hot_counts(int argc, char **argv)
         join(ids[i]);
     EQUAL(times_hot, 1);
     EQUAL(hot_count[0], 0xffffffff);
+}
+
+/* --- hot_counts_of_the_dead: the hook got an object that the transaction had deallocated ------------- */
+static _Alignas(16) long dying_count[2];
+static int dying_phase;
+static void not_called(void *field, unsigned changes)
+{
+    (void)field, (void)changes;
+    FAIL("the count of a dead object is hot");
+}
+static void *hold_dying_count(void *unused)
+{
+    (void)unused;
+    ame_begin();
+    ame_refcount_add64(dying_count, 1);
+    ame_refcount_add64(dying_count, -1);
+    __atomic_store_n(&dying_phase, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&dying_phase, __ATOMIC_SEQ_CST) == 1)
+        busy_us(10);
+    ame_commit();
+    __atomic_store_n(&dying_phase, 3, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+static void hot_counts_of_the_dead(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    ame_set_headers(1);
+    ame_set_hot(not_called);
+    dying_count[0] = 1;
+    pthread_t other = spawn(hold_dying_count, NULL);
+    while (__atomic_load_n(&dying_phase, __ATOMIC_SEQ_CST) != 1)
+        busy_us(10);
+    ame_begin();
+    /* Locked by the other: these go through a delta. */
+    for (int i = 0; i < 300; i++) {
+        ame_refcount_add64(dying_count, 1);
+        ame_refcount_add64(dying_count, -1);
+    }
+    __atomic_store_n(&dying_phase, 2, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&dying_phase, __ATOMIC_SEQ_CST) != 3)
+        busy_us(10);
+    EQUAL(ame_refcount_add64(dying_count, -1), 0);
+    /* What a deallocator puts there. */
+    W(dying_count[0], 0x12345);
+    ame_commit();
+    join(other);
+    EQUAL(dying_count[0], 0x12345);
+}
+
+/* --- fork_alone_uses_no_window: fork's own transaction stopped processes that begin no other --------- */
+static void fork_alone_uses_no_window(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    char *const at = (char *)0x480000000000;
+    const size_t window = 64ul << 30, bytes = 1 << 20;
+    for (int i = 0; i < 2; i++)
+        CHECK(mmap(at + i * window, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == at + i * window);
+    for (int i = 0; i < 3; i++) {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(fork() < 0);
+        int status = 1;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        EQUAL(status, 0);
+    }
+    /* The first of its own looks, and finds the two. */
+    pid_t child = fork();
+    if (child == 0) {
+        ame_begin();
+        _exit(0);
+    }
+    int status = 0;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(status != 0);
 }
 
 /* --- freed_fresh_memory_is_not_ours: its marks stayed when another thread got it ------------------ */
@@ -764,6 +842,8 @@ int main(int argc, char **argv)
         {"spare_blocks", spare_blocks},
         {"empty_range", empty_range},
         {"hot_counts", hot_counts},
+        {"hot_counts_of_the_dead", hot_counts_of_the_dead},
+        {"fork_alone_uses_no_window", fork_alone_uses_no_window},
         {"before_release_of_what_stays", before_release_of_what_stays},
         {"fresh_until_commit", fresh_until_commit},
         {"inevitable_before_the_stack_is_restored", inevitable_before_the_stack_is_restored},

@@ -283,6 +283,46 @@ step(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Calls that run Python code for some arguments only. */
+static PyObject *
+get(PyObject *module, PyObject *args)
+{
+    PyObject *container, *key;
+    if (!PyArg_ParseTuple(args, "OO", &container, &key)) {
+        return NULL;
+    }
+    return PyObject_GetItem(container, key);
+}
+
+static PyObject *
+get_by_slot(PyObject *module, PyObject *args)
+{
+    PyObject *container, *key;
+    if (!PyArg_ParseTuple(args, "OO", &container, &key)) {
+        return NULL;
+    }
+    return Py_TYPE(container)->tp_as_mapping->mp_subscript(container, key);
+}
+
+static PyObject *
+number(PyObject *module, PyObject *args)
+{
+    long n;
+    return PyArg_ParseTuple(args, "l", &n) ? PyLong_FromLong(n) : NULL;
+}
+
+/* An error whose value is freed here. */
+static PyObject *
+forget(PyObject *module, PyObject *function)
+{
+    PyObject *result = PyObject_CallNoArgs(function);
+    if (result == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(result);
+    Py_RETURN_NONE;
+}
+
 static int
 compare(const void *one, const void *other)
 {
@@ -453,6 +493,10 @@ static PyMethodDef methods[] = {
     {"counts", counts, METH_NOARGS, NULL},
     {"call", call, METH_O, NULL},
     {"step", step, METH_VARARGS, NULL},
+    {"get", get, METH_VARARGS, NULL},
+    {"get_by_slot", get_by_slot, METH_VARARGS, NULL},
+    {"number", number, METH_VARARGS, NULL},
+    {"forget", forget, METH_O, NULL},
     {"sorted_sum", sorted_sum, METH_NOARGS, NULL},
     {"export", export, METH_NOARGS, NULL},
     {"use", use, METH_VARARGS, NULL},

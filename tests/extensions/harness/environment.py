@@ -55,11 +55,12 @@ def tools(python):
 
 
 def make(package, python, compiler):
-    """Builds and installs; returns the environment's interpreter. `compiler` is `plain` or `ame`."""
+    """Builds and installs; returns the environment's interpreter. `compiler` is `plain`, `ame`, or `elide`: Ame
+    with entries that may be transactions."""
     chain = [*needed(package, corpus.load()), package]
     base, shared = interpreter(python), tools(python)
     parts = [base, str(shared), *map(str, chain), *map(corpus.archive, chain)]
-    if compiler == "ame":
+    if compiler != "plain":
         parts += ame_files()
     name = f"extension-{package.name}-{python}-{compiler}-{digest(*parts)}"
     with entry(name) as (folder, new):
@@ -98,7 +99,9 @@ def install(package, python, compiler):
         if rest:
             log += run([*pip, "--prefer-binary", *rest], env)
     file = corpus.archive(package)
-    if compiler == "ame":
+    if compiler != "plain":
+        if compiler == "elide":
+            env["AME_ELIDE"] = "1"
         domain = ["--domain", package.domain] if package.domain else []
         return log + run([ame(), "ext", "build", file, "--python", python, *domain, "--", *options], env)
     env |= {"CC": "clang-19", "CXX": "clang++-19"}

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 from .suite import describe, environment
@@ -19,8 +20,8 @@ def scenarios(package):
 
 
 def play(package, python, scenario, threads, seconds, gil=None, beside=False):
-    """One run: {"end": "passed" or what happened, "steps": [for each thread], "seconds": s, ...}. `gil`: "0"
-    forces the GIL of a free-threaded build off. `beside`: one more thread that runs only Python."""
+    """One run: {"end": "passed" or what happened, "steps": [for each thread], "seconds": s, "took": s of the whole
+    process, ...}. `gil`: "0" forces the GIL of a free-threaded build off. `beside`: one more thread that runs only Python."""
     env = environment()
     if gil is not None:
         env["PYTHON_GIL"] = gil
@@ -28,12 +29,14 @@ def play(package, python, scenario, threads, seconds, gil=None, beside=False):
                "--threads", threads, "--seconds", seconds, "--module", package.module]
     if beside:
         command.append("--beside")
+    start = time.monotonic()
     try:
         done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, errors="replace", env=env,
                               timeout=seconds + PATIENCE)
     except subprocess.TimeoutExpired:
-        return {"end": f"hung: no end {PATIENCE} s after its time", "steps": [], "seconds": seconds}
+        return {"end": f"hung: no end {PATIENCE} s after its time", "steps": [], "seconds": seconds,
+                "took": seconds + PATIENCE, "stderr": ""}
     try:
         result = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -45,5 +48,6 @@ def play(package, python, scenario, threads, seconds, gil=None, beside=False):
         result["end"] = f"{word}: {detail[:160]}" if detail else word
     else:
         result["end"] = "passed"
+    result["took"] = time.monotonic() - start
     result["stderr"] = done.stderr[-2000:]
     return result

@@ -1,0 +1,469 @@
+//! Bodies: each function of an extension a second time, to run in a transaction ([`super`]).
+//!
+//! `f.transaction` is made before anything else happens to the file. Its calls of the extension's own functions
+//! go to their bodies, also in other files; those of CPython and the C library are left alone, replaced,
+//! noted for a rollback, or end the transaction first, as the sets `python-elision` and `libc` say. The
+//! instrument phase gives it barriers.
+
+use super::calls::{self, Leaves};
+use super::{is_api, is_glue, Extension, PREFIX};
+use crate::analysis::address::root;
+use crate::attributes::BODY;
+use crate::ffi::{attribute_kind, Builder, Module, Opcode, Value};
+use crate::instrument::{calls as calls_of, is_call};
+use crate::marks::{Kind, Mark, Marks};
+use crate::report::Report;
+use ame_annotations::{FunctionKind, Sets};
+use rustc_hash::FxHashMap;
+use std::ffi::CString;
+
+const SUFFIX: &str = ".transaction";
+
+/// Functions of the C library that the runtime has for transactions beside an interpreter: of all files of the
+/// extension, so that no block shares a granule with something else.
+const ALLOCATOR: [&str; 6] = ["malloc", "calloc", "realloc", "free", "strdup", "strndup"];
+
+/// Inline functions of CPython's headers.
+const HEADER: [(&str, &str); 4] = [
+    ("Py_INCREF", "ame_extension_incref"),
+    ("Py_DECREF", "ame_extension_decref"),
+    ("Py_XINCREF", "ame_extension_xincref"),
+    ("Py_XDECREF", "ame_extension_xdecref"),
+];
+
+/// Of them, those that change what other threads see of an object.
+const HEADER_UNDOABLE: [&str; 4] = [
+    "Py_SET_REFCNT",
+    "Py_SET_TYPE",
+    "PyMutex_Lock",
+    "PyMutex_Unlock",
+];
+
+/// Functions of domain.h that stand for some of CPython, and keep what they lend.
+const LENDING: [&str; 9] = [
+    "ame_extension_list_get_item",
+    "ame_extension_list_item",
+    "ame_extension_dict_get_item",
+    "ame_extension_dict_get_item_with_error",
+    "ame_extension_dict_get_item_string",
+    "ame_extension_dict_get_item_string_with_error",
+    "ame_extension_dict_get_item_known_hash",
+    "ame_extension_weakref_get_object",
+    "ame_extension_cell_item",
+];
+
+/// What the runtime's replacements of the C library's functions begin with that only touch memory: the others
+/// wait for the runtime's own commit.
+const OF_MEMORY: [&str; 4] = ["ame_str", "ame_mem", "ame_ato", "ame_stp"];
+
+/// Structs of CPython that it changes itself, or nobody: reads need no barrier.
+const OF_PYTHON: [&str; 12] = [
+    "struct._object",
+    "struct.PyVarObject",
+    "struct._typeobject",
+    "struct._heaptypeobject",
+    "struct.PyTupleObject",
+    "struct.PyListObject",
+    "struct.PyBytesObject",
+    "struct.PyASCIIObject",
+    "struct.PyCompactUnicodeObject",
+    "struct._longobject",
+    "struct._PyLongValue",
+    "struct.PyFloatObject",
+];
+
+/// The bodies of a module's functions.
+pub struct Bodies {
+    of: FxHashMap<Value, Value>,
+    /// Calls in bodies of functions that another file may have a body of.
+    elsewhere: Vec<Value>,
+}
+
+impl Bodies {
+    pub fn get(&self, function: Value) -> Option<Value> {
+        self.of.get(&function).copied()
+    }
+
+    /// When addresses have been replaced by those of thunks: sends such calls where they belong.
+    pub fn link(&self, module: Module) {
+        let builder = Builder::new(module);
+        for &call in &self.elsewhere {
+            builder.before(call);
+            let target = choose(module, &builder, call.callee());
+            call.set_callee(target);
+        }
+    }
+}
+
+/// Which body, or else the function itself after the transaction has ended, to call where the builder stands.
+pub fn choose(module: Module, builder: &Builder, function: Value) -> Value {
+    let name = format!("{}{SUFFIX}", function.name());
+    // Null where nobody has it.
+    let body = module.function(&name).unwrap_or_else(|| {
+        let body = module.add_function(&name, function.value_type());
+        body.set_weak_reference();
+        body
+    });
+    let choose = runtime(module, "ame_elision_choose", 3, true);
+    let name = text(module, function.name());
+    builder.call(choose.value_type(), choose, &[body, function, name])
+}
+
+fn text(module: Module, text: &str) -> Value {
+    let bytes = module.const_bytes(format!("{text}\0").as_bytes());
+    module.add_constant(bytes)
+}
+
+/// A function of the runtime that takes pointers, and returns one or nothing.
+fn runtime(module: Module, name: &str, arguments: usize, returns: bool) -> Value {
+    module.function(name).unwrap_or_else(|| {
+        let pointer = module.pointer();
+        let result = if returns { pointer } else { module.void() };
+        module.add_function(name, result.function(&vec![pointer; arguments], false))
+    })
+}
+
+/// Takes the allocator of the runtime in all functions, by pointer as well.
+pub fn replace_allocator(module: Module) {
+    let prefix = CString::new(PREFIX).unwrap_or_default();
+    for name in ALLOCATOR {
+        let Some(function) = module.function(name).filter(|f| f.is_declaration()) else {
+            continue;
+        };
+        let own = format!("ame_elision_{name}");
+        let other = module
+            .function(&own)
+            .unwrap_or_else(|| module.add_function(&own, function.value_type()));
+        // What domain.h itself allocates belongs to the thread, whatever becomes of its transactions.
+        function.replace_outside(other, &prefix);
+    }
+}
+
+/// Copies the functions.
+pub fn make(module: Module) -> Bodies {
+    let functions: Vec<Value> = module.functions().filter(|&f| fits(f)).collect();
+    let mut of = FxHashMap::default();
+    for function in functions {
+        let Some(body) = function.clone_function() else {
+            continue;
+        };
+        let name = function.name().to_owned();
+        body.set_name(&format!("{name}{SUFFIX}"));
+        body.set_text_attribute(BODY, &name);
+        match function.is_internal() {
+            true => body.set_internal(),
+            false => body.set_hidden(function.may_have_copies()),
+        }
+        of.insert(function, body);
+    }
+    Bodies {
+        of,
+        elsewhere: Vec::new(),
+    }
+}
+
+fn fits(function: Value) -> bool {
+    let name = function.name();
+    let twice = attribute_kind("returns_twice");
+    !function.is_declaration()
+        && !function.is_available_externally()
+        && !is_glue(function)
+        && !name.starts_with("llvm.")
+        && !name.starts_with("PyInit_")
+        && !function.function_has(attribute_kind("naked"))
+        && !function.function_has(attribute_kind("presplitcoroutine"))
+        && calls_of(function).all(|call| {
+            let callee = call.callee();
+            call.opcode() == Some(Opcode::LLVMCall)
+                && !call.is_must_tail()
+                && !(callee.is_function() && callee.function_has(twice))
+        })
+}
+
+/// What one call needs.
+struct Rewriter<'a> {
+    module: Module,
+    builder: Builder,
+    bodies: &'a Bodies,
+    libc: &'a Sets,
+    /// Where the file includes `Python.h`.
+    extension: Option<&'a Extension>,
+}
+
+/// Adapts the bodies.
+pub fn adapt(
+    module: Module,
+    bodies: &mut Bodies,
+    libc: &Sets,
+    extension: Option<&Extension>,
+    report: &mut Report,
+) -> Result<(), String> {
+    let mut elsewhere = Vec::new();
+    let rewriter = Rewriter {
+        module,
+        builder: Builder::new(module),
+        bodies,
+        libc,
+        extension,
+    };
+    let marks = Marks::new(module);
+    // In the order of the file: what the compiler writes must not depend on addresses.
+    let all: Vec<Value> = module
+        .functions()
+        .filter(|f| f.text_attribute(BODY).is_some())
+        .collect();
+    for body in all {
+        crate::plugin::set_current(body.name());
+        report.count("bodies");
+        mark_reads(module, &marks, body);
+        let calls: Vec<Value> = calls_of(body).collect();
+        for call in calls {
+            if rewriter.call(call, report)? {
+                elsewhere.push(call);
+            }
+        }
+    }
+    bodies.elsewhere = elsewhere;
+    Ok(())
+}
+
+/// Reads of CPython's own fields.
+fn mark_reads(module: Module, marks: &Marks, body: Value) {
+    let racy = Mark {
+        kind: Kind::Racy,
+        residue: None,
+    };
+    // The headers use them for its fields.
+    let reads_python = body.name().starts_with("_Py_atomic_load_");
+    for at in body.blocks().flat_map(|b| b.instructions()) {
+        if at.opcode() != Some(Opcode::LLVMLoad) {
+            continue;
+        }
+        if reads_python {
+            marks.set(at, racy);
+            continue;
+        }
+        let pointer = at.operand(0);
+        if pointer.opcode() != Some(Opcode::LLVMGetElementPtr) {
+            continue;
+        }
+        let name = pointer.gep_source().struct_name().unwrap_or_default();
+        // Clang numbers what different headers call the same.
+        let name = name.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
+        let constant = module.gep_offset(pointer).is_some() || name != "struct._typeobject";
+        if OF_PYTHON.contains(&name) && constant {
+            marks.set(at, racy);
+        }
+    }
+}
+
+impl Rewriter<'_> {
+    /// True for a call that [`Bodies::link`] has to look after.
+    fn call(&self, call: Value, report: &mut Report) -> Result<bool, String> {
+        let callee = call.callee();
+        if callee.is_inline_asm() {
+            return Ok(false);
+        }
+        if !callee.is_function() {
+            self.by_pointer(call)?;
+            return Ok(false);
+        }
+        let name = callee.name();
+        if name.starts_with("llvm.") || name.starts_with("ame_elision_") {
+            return Ok(false);
+        }
+        if is_glue(callee) {
+            if !LENDING.contains(&name) {
+                self.irrevocable(call, name, report);
+            }
+            return Ok(false);
+        }
+        if let Some((_, own)) = HEADER.iter().find(|(header, _)| *header == name) {
+            if let Some(extension) = self.extension {
+                call.set_callee(extension.function(own)?);
+                return Ok(false);
+            }
+        }
+        if HEADER_UNDOABLE.contains(&name) {
+            self.irrevocable(call, name, report);
+            return Ok(false);
+        }
+        if let Some(body) = self.bodies.get(callee) {
+            call.set_callee(body);
+            return Ok(false);
+        }
+        if !callee.is_declaration() && !callee.is_available_externally() {
+            self.irrevocable(call, name, report);
+            return Ok(false);
+        }
+        match self.extension {
+            Some(extension) if is_api(name) && !name.starts_with("PyInit_") => {
+                self.api(extension, call, name, report)?;
+                Ok(false)
+            }
+            _ => Ok(self.elsewhere(call, callee, report)),
+        }
+    }
+
+    /// A function of CPython.
+    fn api(
+        &self,
+        extension: &Extension,
+        call: Value,
+        name: &str,
+        report: &mut Report,
+    ) -> Result<(), String> {
+        let rule = extension.elision.and_then(|sets| sets.function(name));
+        if let Some(own) = rule.and_then(|rule| rule.replace.as_deref()) {
+            call.set_callee(extension.function(own)?);
+            return Ok(());
+        }
+        if name == "PyArg_UnpackTuple" && (4..call.arguments()).all(|i| is_local(call.operand(i))) {
+            return Ok(());
+        }
+        if let Some((argument, true)) = calls::format_of(name) {
+            if let Some(positions) = parsed(call, argument) {
+                // Which objects run code when they are converted is known then.
+                let keywords = match argument {
+                    2 => call.operand(1),
+                    _ => self.module.pointer().null(),
+                };
+                let positions = self.module.int(64).int(positions);
+                let arguments = [call.operand(0), keywords, positions];
+                return calls::around(
+                    extension,
+                    call,
+                    "ame_extension_out_for_arguments",
+                    &arguments,
+                );
+            }
+        }
+        match calls::leaves(extension, call) {
+            Leaves::Yes | Leaves::Perhaps | Leaves::UnlessItems(_) | Leaves::UnlessItem => {
+                self.irrevocable(call, name, report);
+                return calls::around(extension, call, "ame_extension_out", &[]);
+            }
+            Leaves::Unless(arguments) => calls::around_unless(extension, call, arguments)?,
+            Leaves::No => {}
+        }
+        let kind = match calls::format_of(name) {
+            Some((_, true)) => None,
+            Some((argument, false)) => {
+                let text = calls::constant_text(call.operand(argument)).unwrap_or("N".into());
+                (!text.contains('N')).then_some(FunctionKind::Safe)
+            }
+            None => rule.map(|rule| rule.kind),
+        };
+        match kind {
+            Some(FunctionKind::Pure) => {}
+            Some(FunctionKind::Safe) => {
+                let made = extension.function("ame_extension_made")?;
+                let Some(next) = call.next() else {
+                    return Err(format!("{name}: a call at the end of a block"));
+                };
+                self.builder.before(next);
+                self.builder.locate(call);
+                self.builder.call(made.value_type(), made, &[call]);
+            }
+            _ => self.irrevocable(call, name, report),
+        }
+        Ok(())
+    }
+
+    /// A function of the C library, of another file of the extension, or of another library.
+    fn elsewhere(&self, call: Value, callee: Value, report: &mut Report) -> bool {
+        let name = callee.name();
+        if let Some(rule) = self.libc.function(name) {
+            match rule.replace.as_deref() {
+                Some(own) if OF_MEMORY.iter().any(|start| own.starts_with(start)) => {
+                    let other = self
+                        .module
+                        .function(own)
+                        .unwrap_or_else(|| self.module.add_function(own, callee.value_type()));
+                    call.set_callee(other);
+                }
+                None if rule.kind == FunctionKind::Pure => {}
+                _ => self.irrevocable(call, name, report),
+            }
+            return false;
+        }
+        if callee.memory_effects() & 0b11_00_11 == 0 {
+            return false;
+        }
+        true
+    }
+
+    fn by_pointer(&self, call: Value) -> Result<(), String> {
+        self.builder.before(call);
+        match self.extension {
+            Some(extension) => {
+                let choose = extension.function("ame_extension_target")?;
+                let target = self
+                    .builder
+                    .call(choose.value_type(), choose, &[call.callee()]);
+                call.set_callee(target);
+                calls::around(extension, call, "ame_extension_out_to_target", &[target])
+            }
+            None => {
+                let choose = runtime(self.module, "ame_elision_target", 1, true);
+                let target = self
+                    .builder
+                    .call(choose.value_type(), choose, &[call.callee()]);
+                call.set_callee(target);
+                Ok(())
+            }
+        }
+    }
+
+    /// Before the call, a transaction ends, and its thread holds the domain.
+    fn irrevocable(&self, call: Value, why: &str, report: &mut Report) {
+        report.count("irrevocable");
+        report.rule(call.block().function(), call, "call", "irrevocable", why);
+        let function = runtime(self.module, "ame_elision_irrevocable", 1, false);
+        self.builder.before(call);
+        let why = text(self.module, why);
+        self.builder.call(function.value_type(), function, &[why]);
+    }
+}
+
+/// The positions of arguments, as bits, that a format converts by code of their own types, where it says so; `None`
+/// for formats that do more, and where results go to memory that transactions share.
+fn parsed(call: Value, argument: u32) -> Option<u64> {
+    if !(argument + 1..call.arguments()).all(|i| is_local(call.operand(i))) {
+        return None;
+    }
+    let text = calls::constant_text(call.operand(argument))?;
+    let items = text.split([':', ';']).next()?;
+    let (mut positions, mut at) = (0u64, 0u32);
+    for c in items.bytes() {
+        match c {
+            b'|' | b'$' | b'!' | b' ' | b'#' => continue,
+            b'O' | b'U' | b'S' | b'Y' => {}
+            _ if b"bBhHiIlkLKnfdDpcCszy".contains(&c) => positions |= 1u64.checked_shl(at)?,
+            _ => return None,
+        }
+        at += 1;
+    }
+    Some(positions)
+}
+
+/// Whether what the argument points to, if it is a pointer, is a variable of the function, or a constant.
+fn is_local(argument: Value) -> bool {
+    !argument.ty().is_pointer()
+        || argument.is_null()
+        || root(argument).opcode() == Some(Opcode::LLVMAlloca)
+        || (argument.is_global_variable() && argument.is_constant_global())
+}
+
+/// Whether the module's functions of this kind are called in a transaction only.
+pub fn is_body(function: Value) -> bool {
+    function.is_function() && function.text_attribute(BODY).is_some()
+}
+
+/// Direct calls of functions that only bodies may make.
+pub fn keep_apart(body: Value) {
+    // In a thunk its accesses would have no barriers.
+    body.add_function_attribute(attribute_kind("noinline"));
+    body.remove_function_attribute(attribute_kind("alwaysinline"));
+    debug_assert!(!is_call(body));
+}

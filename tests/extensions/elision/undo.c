@@ -1,0 +1,303 @@
+/* An extension whose entries do each kind of thing that a rollback has to undo, with barriers in between where
+ * AME_CHAOS rolls back. What must hold afterwards cases.py says. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Equal whenever no transaction runs, and to every transaction. */
+static long left, right;
+static long steps[64];
+static PyObject *held[16];
+
+/* Barriers: places to be rolled back at. */
+static void
+touch(void)
+{
+    for (int i = 0; i < 64; i += 8) {
+        steps[i]++;
+    }
+}
+
+static PyObject *
+counts(PyObject *self, PyObject *object)
+{
+    left++;
+    for (int i = 0; i < 16; i++) {
+        held[i] = Py_NewRef(object);
+        touch();
+    }
+    for (int i = 0; i < 16; i++) {
+        Py_CLEAR(held[i]);
+        touch();
+    }
+    right++;
+    Py_RETURN_NONE;
+}
+
+/* Keeps one for good, and lets another one go. */
+static PyObject *
+swap(PyObject *self, PyObject *object)
+{
+    static PyObject *kept;
+    PyObject *old = kept;
+    kept = Py_NewRef(object);
+    touch();
+    Py_XDECREF(old);
+    touch();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+makes(PyObject *self, PyObject *number)
+{
+    long n = PyLong_AsLong(number);
+    if (n == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    PyObject *list = PyList_New(0);
+    for (long i = 0; i < n; i++) {
+        PyObject *item = Py_BuildValue("(ls)", 1000 + i, "text");
+        touch();
+        if (PyList_Append(list, item) < 0) {
+            return NULL;
+        }
+        Py_DECREF(item);
+    }
+    PyObject *tuple = PyTuple_New(2);
+    PyTuple_SET_ITEM(tuple, 0, list);
+    touch();
+    PyTuple_SetItem(tuple, 1, PyFloat_FromDouble((double)n));
+    touch();
+    return tuple;
+}
+
+static PyObject *
+fails(PyObject *self, PyObject *number)
+{
+    long n = PyLong_AsLong(number);
+    left++;
+    touch();
+    right++;
+    if (n % 2 != 0) {
+        PyErr_SetString(PyExc_ValueError, "odd");
+        touch();
+        return NULL;
+    }
+    touch();
+    Py_RETURN_NONE;
+}
+
+/* An error of an attempt that is rolled back must not be seen in the next one, which may have none. */
+static long flag;
+
+static PyObject *
+flips(PyObject *self, PyObject *ignored)
+{
+    flag = !flag;
+    touch();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+fails_by_flag(PyObject *self, PyObject *ignored)
+{
+    long now = flag;
+    if (now) {
+        PyErr_SetString(PyExc_ValueError, "set");
+    }
+    touch();
+    touch();
+    if (now) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+memory(PyObject *self, PyObject *number)
+{
+    long n = PyLong_AsLong(number), sum = 0;
+    char *text = malloc(1), *other = PyMem_Malloc(24);
+    text[0] = 0;
+    for (long i = 1; i <= n; i++) {
+        text = realloc(text, i + 1);
+        memset(text, 'a', i);
+        text[i] = 0;
+        touch();
+    }
+    for (int i = 0; i < 24; i++) {
+        other[i] = (char)i;
+    }
+    touch();
+    char *copy = strdup(text);
+    sum = (long)strlen(copy) + other[23];
+    free(copy);
+    free(text);
+    touch();
+    PyMem_Free(other);
+    touch();
+    return PyLong_FromLong(sum);
+}
+
+/* Blocks that live on, each with neighbours of the C library. */
+static char *block;
+
+static PyObject *
+keeps(PyObject *self, PyObject *ignored)
+{
+    char *old = block;
+    block = malloc(24);
+    memset(block, 7, 24);
+    touch();
+    free(old);
+    touch();
+    return PyLong_FromLong(block[23]);
+}
+
+static PyObject *
+in_use(PyObject *self, PyObject *ignored)
+{
+    return PyLong_FromSize_t(mallinfo2().uordblks);
+}
+
+static PyObject *
+arguments(PyObject *self, PyObject *args)
+{
+    int number = 0;
+    PyObject *object = NULL;
+    const char *text = "none";
+    touch();
+    if (!PyArg_ParseTuple(args, "Oi|s", &object, &number, &text)) {
+        return NULL;
+    }
+    touch();
+    return Py_BuildValue("(Ois)", object, number, text);
+}
+
+static PyObject *
+attribute(PyObject *self, PyObject *object)
+{
+    left++;
+    touch();
+    PyObject *value = PyObject_GetAttrString(object, "value");
+    touch();
+    right++;
+    return value;
+}
+
+static PyObject *
+calls(PyObject *self, PyObject *callable)
+{
+    left++;
+    touch();
+    right++;
+    PyObject *value = PyObject_CallNoArgs(callable);
+    left++;
+    touch();
+    right++;
+    return value;
+}
+
+static PyObject *
+compare(PyObject *self, PyObject *ignored)
+{
+    long a = left;
+    touch();
+    return PyBool_FromLong(a == right && left == a);
+}
+
+/* --- objects ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *content;
+    long *number;
+} Box;
+
+static long boxes;
+
+static PyObject *
+box_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *content = Py_None;
+    if (!PyArg_ParseTuple(args, "|O", &content)) {
+        return NULL;
+    }
+    Box *self = (Box *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    touch();
+    self->content = Py_NewRef(content);
+    touch();
+    self->number = malloc(sizeof *self->number);
+    *self->number = 42;
+    boxes++;
+    touch();
+    return (PyObject *)self;
+}
+
+static void
+box_dealloc(Box *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    boxes--;
+    touch();
+    Py_XDECREF(self->content);
+    free(self->number);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static int
+box_traverse(Box *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->content);
+    return 0;
+}
+
+static PyObject *
+box_get(Box *self, void *closure)
+{
+    touch();
+    return Py_BuildValue("(Ol)", self->content, *self->number);
+}
+
+static PyGetSetDef box_getset[] = {{"content", (getter)box_get, NULL, NULL, NULL}, {NULL}};
+
+static PyType_Slot box_slots[] = {
+    {Py_tp_new, box_new}, {Py_tp_dealloc, box_dealloc}, {Py_tp_traverse, box_traverse},
+    {Py_tp_getset, box_getset}, {0, NULL},
+};
+static PyType_Spec box_spec = {"undo.Box", sizeof(Box), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, box_slots};
+
+static PyObject *
+alive(PyObject *self, PyObject *ignored)
+{
+    return PyLong_FromLong(boxes);
+}
+
+static PyMethodDef functions[] = {
+    {"counts", counts, METH_O, NULL}, {"swap", swap, METH_O, NULL}, {"makes", makes, METH_O, NULL},
+    {"fails", fails, METH_O, NULL}, {"flips", flips, METH_NOARGS, NULL},
+    {"fails_by_flag", fails_by_flag, METH_NOARGS, NULL}, {"memory", memory, METH_O, NULL}, {"keeps", keeps, METH_NOARGS, NULL},
+    {"in_use", in_use, METH_NOARGS, NULL}, {"arguments", arguments, METH_VARARGS, NULL},
+    {"attribute", attribute, METH_O, NULL}, {"calls", calls, METH_O, NULL},
+    {"compare", compare, METH_NOARGS, NULL}, {"alive", alive, METH_NOARGS, NULL}, {NULL},
+};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "undo", NULL, -1, functions};
+
+PyMODINIT_FUNC
+PyInit_undo(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    PyObject *box = PyType_FromSpec(&box_spec);
+    if (module == NULL || box == NULL || PyModule_AddObject(module, "Box", box) < 0) {
+        return NULL;
+    }
+    return module;
+}

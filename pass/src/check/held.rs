@@ -164,8 +164,10 @@ pub fn find(context: &Context, function: Value, found: &mut Vec<Held>) {
         }
     }
     let dying = is_dealloc(context.module, function);
+    // By line, then as the function has them: a hash map's order is another on each machine.
+    let order: FxHashMap<Value, usize> = all().enumerate().map(|(n, (at, _))| (*at, n)).collect();
     let mut ordered: Vec<(Memory, Vec<Value>)> = reads.into_iter().collect();
-    ordered.sort_by_key(|(_, loads)| place(function, loads[0]).line);
+    ordered.sort_by_key(|(_, loads)| (place(function, loads[0]).line, order[&loads[0]]));
     for (memory, loads) in ordered {
         let Some(name) = shown(context, memory) else {
             continue;

@@ -103,6 +103,15 @@ ame_py_run_gc(PyThreadState *tstate)
         collect_young(self, tstate);
         return;
     }
+    if (self->mode == AME_PY_PARALLEL && self->atomic == 0 && !self->bare) {
+        /* The evaluation loop may drop the GIL here as well. Threads come to their collections at about the same
+         * time, and the second would lose all that its transaction has done. */
+        _PyThreadState_Detach(tstate);
+        _PyThreadState_Attach(tstate);
+        if (self->allocated <= state->generations[0].threshold) {
+            return;
+        }
+    }
     gather(tstate->interp);
     _PyGC_Collect(tstate, GENERATION_AUTO, _Py_GC_REASON_HEAP);
 }

@@ -285,8 +285,8 @@ macro_rules! function_stub {
 }
 
 function_stub! {
-    ame_read_range_stub => ame_read_range,
-    ame_write_range_stub => ame_write_range,
+    ame_read_range_full => ame_read_range,
+    ame_write_range_full => ame_write_range,
     ame_write_steps_stub => ame_write_steps,
     ame_private_range_full => ame_private_range,
     ame_make_inevitable_stub => ame_make_inevitable,
@@ -349,18 +349,63 @@ quick_stub! {
         ["mov eax, dword ptr [rdi]", "test eax, eax", "jns 4f", "cmp byte ptr [rip + {headers}], 0", "jne 3f", "4:"]
         ["mov eax, dword ptr [rdi]"];
     ame_refcount_read64_stub, ame_refcount_read64_full: [] ["mov rax, qword ptr [rdi]"];
-    // Up to sixteen bytes: the granules of the first and of the last.
-    ame_private_range_stub, ame_private_range_full: [] [
-        "cmp rsi, 16",
-        "ja 2f",
-        "lea rax, [rdi + rsi - 1]",
-        "mov rcx, qword ptr fs:[rdx + {tls_marks}]",
-        "shr rax, {shift}",
-        "mov eax, eax",
-        "movzx ecx, word ptr [rcx + rax * 2]",
-        "cmp cx, word ptr fs:[rdx + {tls_wver}]",
-        "jb 2f"
-    ];
+}
+
+/// Stubs of range barriers with a way out at the start, for ranges of up to [`QUICK_RANGE`] granules that the transaction
+/// holds already: copies and fills are mostly short, and of new memory.
+macro_rules! range_stub {
+    ($($name:ident: $version:ident, $slow:ident;)*) => {$(
+        #[unsafe(naked)]
+        #[no_mangle]
+        pub unsafe extern "C" fn $name() {
+            naked_asm!(
+                "push rcx",
+                "push rdx",
+                "push rdi",
+                "mov rdx, qword ptr [rip + ame_tls@GOTTPOFF]",
+                "mov rcx, qword ptr fs:[rdx + {tls_marks}]",
+                "movzx edx, word ptr fs:[rdx + {version}]",
+                "lea rax, [rdi + rsi - 1]",
+                "shr rax, {shift}",
+                "shr rdi, {shift}",
+                "mov edi, edi",
+                // An empty range and one across the end of the table have a lower last granule.
+                "sub eax, edi",
+                "jb 3f",
+                "cmp eax, {granules}",
+                "jae 3f",
+                "lea rcx, [rcx + rdi * 2]",
+                "2:",
+                "cmp word ptr [rcx + rax * 2], dx",
+                "jb 3f",
+                "dec eax",
+                "jns 2b",
+                "pop rdi",
+                "pop rdx",
+                "pop rcx",
+                "ret",
+                "3:",
+                "pop rdi",
+                "pop rdx",
+                "pop rcx",
+                "jmp {slow}",
+                tls_marks = const ame_abi::TLS_MARKS,
+                version = const ame_abi::$version,
+                shift = const ame_abi::GRANULE_SHIFT,
+                granules = const QUICK_RANGE,
+                slow = sym $slow,
+            )
+        }
+    )*};
+}
+
+/// Longer ones are compared four granules at a time, in Rust.
+const QUICK_RANGE: u32 = 32;
+
+range_stub! {
+    ame_read_range_stub: TLS_RVER, ame_read_range_full;
+    ame_write_range_stub: TLS_WVER, ame_write_range_full;
+    ame_private_range_stub: TLS_WVER, ame_private_range_full;
 }
 
 unsafe extern "C" fn read_slow(address: usize, pc: u64, thread: *mut Thread) {

@@ -510,8 +510,7 @@ pub unsafe extern "C" fn ame_free(p: *mut c_void) {
     unsafe {
         match speculative() {
             Some(thread) => forget(thread, p),
-            None if in_arena(p as usize) => mi_free(p),
-            None => __libc_free(p),
+            None => release(p),
         }
     }
 }
@@ -614,6 +613,7 @@ pub unsafe extern "C" fn ame_malloc_usable_size(p: *mut c_void) -> usize {
 ///
 /// # Safety
 /// As free.
+#[inline(always)]
 unsafe fn release(p: *mut c_void) {
     // SAFETY: each heap gets its own blocks back.
     unsafe {

@@ -469,9 +469,6 @@ pub fn ask_for_commits() -> bool {
     hook.is_some()
 }
 
-/// Steps after which a waiting thread asks for commits.
-const ASK_AFTER: u32 = SPINS / 4 + 1;
-
 /// Waits while `held()`: thread `other` holds what we want. Wounds it when we are older.
 pub fn await_release(
     me: Me,
@@ -508,11 +505,9 @@ pub fn await_release(
         }
         if step == 0 {
             set_stuck(me, true);
-        }
-        step += 1;
-        if step == ASK_AFTER || step == 1 {
             ask_for_commits();
         }
+        step += 1;
         if step < spins() {
             spin();
             continue;

@@ -81,43 +81,27 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
         }
         let clones = clones::find(module, sets, &mut callees)?;
         report.add("clones", clones.twins.len() as u64);
-        let mut runtime = Runtime::new(module);
-        let mut marks = Marks::new(module);
-        let kinds = Kinds::new(module);
-        let memory = attribute_kind("memory");
-        let no_red_zone = runtime::no_red_zone();
+        let mut pass = Instrumenter::new(module, sets, options, callees, report);
         for &(function, body) in &bodies {
             if body == Body::LeaveAlone {
                 continue;
             }
+            let is_twin = clones.twins.iter().any(|t| t.is_of(function));
             if body == Body::Instrument {
-                crate::plugin::set_current(function.name());
-                let mut chooser = Chooser::new(
-                    module,
-                    &kinds,
-                    &mut marks,
-                    &mut callees,
-                    &mut report,
-                    function,
-                );
-                let is_twin = clones.twins.iter().any(|t| t.is_of(function));
-                let checks = instrument(&mut runtime, &mut chooser, options, sets, is_twin);
-                report.add("checks", checks);
-                function.add_function_attribute(no_red_zone);
-                // What the optimiser inferred about memory no longer holds.
-                function.remove_function_attribute(memory);
+                pass.instrument(function, is_twin);
             }
-            if clones.twins.iter().any(|t| t.is_of(function)) {
+            if is_twin {
                 // The dispatcher gets it.
             } else if function.has_prefix_data() {
-                report.count("prefix_taken");
+                pass.report.count("prefix_taken");
             } else {
-                runtime.set_prefix(function);
+                pass.runtime.set_prefix(function);
             }
         }
-        clones::finish(&mut runtime, sets, clones);
-        frame::separate_variables(&runtime);
-        module::register(&mut runtime, sets);
+        clones::finish(&mut pass.runtime, sets, clones);
+        frame::separate_variables(&pass.runtime);
+        module::register(&mut pass.runtime, sets);
+        report = pass.report;
     }
     module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
     report.add("functions", bodies.len() as u64);
@@ -135,31 +119,72 @@ pub fn bodies(module: Module, sets: &Sets, options: &Options) -> Result<bool, St
     if all.is_empty() || module.has_named_metadata(DONE) {
         return Ok(false);
     }
-    let mut report = Report::new(module, options);
-    let mut callees = Callees::prepared(sets);
-    let mut runtime = Runtime::new(module);
-    let mut marks = Marks::new(module);
-    let kinds = Kinds::new(module);
+    let report = Report::new(module, options);
+    let mut pass = Instrumenter::new(module, sets, options, Callees::prepared(sets), report);
     for &function in &all {
         refuse_sanitizers(function)?;
+        pass.instrument(function, true);
+    }
+    frame::separate_variables(&pass.runtime);
+    module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
+    pass.report.write("instrument", options)?;
+    Ok(true)
+}
+
+/// What giving functions of a module their barriers takes.
+struct Instrumenter<'a> {
+    module: Module,
+    sets: &'a Sets,
+    options: &'a Options,
+    callees: Callees<'a>,
+    report: Report,
+    runtime: Runtime,
+    marks: Marks,
+    kinds: Kinds,
+}
+
+impl<'a> Instrumenter<'a> {
+    fn new(
+        module: Module,
+        sets: &'a Sets,
+        options: &'a Options,
+        callees: Callees<'a>,
+        report: Report,
+    ) -> Self {
+        Instrumenter {
+            module,
+            sets,
+            options,
+            callees,
+            report,
+            runtime: Runtime::new(module),
+            marks: Marks::new(module),
+            kinds: Kinds::new(module),
+        }
+    }
+
+    fn instrument(&mut self, function: Value, is_twin: bool) {
         crate::plugin::set_current(function.name());
         let mut chooser = Chooser::new(
-            module,
-            &kinds,
-            &mut marks,
-            &mut callees,
-            &mut report,
+            self.module,
+            &self.kinds,
+            &mut self.marks,
+            &mut self.callees,
+            &mut self.report,
             function,
         );
-        let checks = instrument(&mut runtime, &mut chooser, options, sets, true);
-        report.add("checks", checks);
+        let checks = instrument(
+            &mut self.runtime,
+            &mut chooser,
+            self.options,
+            self.sets,
+            is_twin,
+        );
+        self.report.add("checks", checks);
         function.add_function_attribute(runtime::no_red_zone());
+        // What the optimiser inferred about memory no longer holds.
         function.remove_function_attribute(attribute_kind("memory"));
     }
-    frame::separate_variables(&runtime);
-    module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
-    report.write("instrument", options)?;
-    Ok(true)
 }
 
 /// Function attributes of sanitizers whose runtime and ours want the same memory. `ame cc` refuses their

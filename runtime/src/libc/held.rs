@@ -9,6 +9,9 @@
 //! - `pending` releases, done at commit; `pending > taken` when it releases what the thread held
 //!   before the transaction.
 //!
+//! Releases are done in the order in which the program called for them. Other processes may look: one that gets
+//! a lock must find the semaphores posted that were posted before the lock was given back.
+//!
 //! The words of these locks are what other threads make of them (who waits, for example). So a
 //! rollback does not put their bytes back: it leaves them out and releases the lock instead.
 
@@ -66,6 +69,8 @@ struct Entry {
 #[derive(Default)]
 pub struct Held {
     entries: Vec<Entry>,
+    /// The locks of all pending releases, in order.
+    due: Vec<usize>,
 }
 
 impl Held {
@@ -111,6 +116,8 @@ impl Held {
         match self.find(lock) {
             Some(entry) if entry.pending > 0 && (entry.exclusive || !exclusive) => {
                 entry.pending -= 1;
+                let last = self.due.iter().rposition(|&due| due == lock);
+                self.due.remove(last.expect("each pending release is due"));
                 true
             }
             _ => false,
@@ -127,6 +134,7 @@ impl Held {
     /// Notes a release to do at commit.
     pub fn release(&mut self, lock: usize, class: Class) {
         self.entry(lock, class).pending += 1;
+        self.due.push(lock);
     }
 
     /// The bytes of the locks, in ascending order.
@@ -142,19 +150,20 @@ impl Held {
 
     /// Gives back what the program has given back.
     pub fn commit(&mut self) {
-        for entry in self.entries.drain(..) {
-            for _ in 0..entry.pending {
-                // SAFETY: a lock of the program, in memory that is freed after this.
-                let code = unsafe { entry.class.release(entry.lock) };
-                if code != 0 {
-                    complain(&entry, code);
-                }
+        for lock in std::mem::take(&mut self.due) {
+            let entry = self.find(lock).expect("a release has an entry");
+            // SAFETY: a lock of the program, in memory that is freed after this.
+            let code = unsafe { entry.class.release(lock) };
+            if code != 0 {
+                complain(entry, code);
             }
         }
+        self.entries.clear();
     }
 
     /// Gives back what the transaction took.
     pub fn abort(&mut self) {
+        self.due.clear();
         for entry in self.entries.drain(..) {
             for _ in 0..entry.taken {
                 // SAFETY: it was taken by this thread, and existed before the transaction.
@@ -172,4 +181,26 @@ fn complain(entry: &Entry, code: c_int) {
         entry.lock,
         std::io::Error::from_raw_os_error(code)
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lock and a semaphore that is posted under it: never the lock first.
+    #[test]
+    fn releases_are_due_in_the_order_of_the_program() {
+        let (lock, semaphore) = (16, 32);
+        let mut held = Held::default();
+        held.take(lock, Class::Mutex, true);
+        held.release(semaphore, Class::Semaphore);
+        held.release(lock, Class::Mutex);
+        assert_eq!(held.due, [semaphore, lock]);
+        // Taken again, and given back after another post.
+        assert!(held.reacquire(lock, true));
+        held.release(semaphore, Class::Semaphore);
+        held.release(lock, Class::Mutex);
+        assert_eq!(held.due, [semaphore, semaphore, lock]);
+        assert_eq!(held.pending(semaphore), 2);
+    }
 }

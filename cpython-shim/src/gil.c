@@ -8,12 +8,14 @@
  * come from a clock thread once per tick, and from whoever waits for a transaction.
  */
 #include "shim.h"
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 _Thread_local struct ame_py_thread *ame_py_self;
 
@@ -222,6 +224,33 @@ stop_clock(void)
     pthread_mutex_lock(&mutex);
     clock_stops = 0;
     pthread_mutex_unlock(&mutex);
+}
+
+/* In place of posixmodule.c's warn_about_fork_with_threads: without the clock in the count, which Python code that runs
+ * after a fork may have started again. */
+void
+ame_py_warn_about_fork(const char *name)
+{
+    ame_py_irrevocable();
+    int threads = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    if (tasks != NULL) {
+        for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+            threads += task->d_name[0] != '.';
+        }
+        closedir(tasks);
+    }
+    pthread_mutex_lock(&mutex);
+    threads -= clock_runs;
+    pthread_mutex_unlock(&mutex);
+    if (threads > 1) {
+        PyErr_WarnFormat(PyExc_DeprecationWarning, 1,
+                         "This process (pid=%d) is multi-threaded, "
+                         "use of %s() may lead to deadlocks in the child.",
+                         getpid(), name);
+        /* Only a warning: the child is there. */
+        PyErr_Clear();
+    }
 }
 
 /* The runtime found that the calling thread waits for another transaction. */

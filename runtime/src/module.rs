@@ -121,7 +121,8 @@ pub const RECENT_TARGETS: usize = 64;
 #[cold]
 pub fn call_unknown(thread: &mut Thread, target: usize, pc: u64) {
     // The table is shared by all threads: what is called again and again is not looked up there.
-    let recent = (target >> 4) % RECENT_TARGETS;
+    // Entries at the start of a page always come here, and have the same lower bits.
+    let recent = (target >> 4 ^ target >> 12) % RECENT_TARGETS;
     if thread.safe_targets[recent] == target {
         return;
     }
@@ -173,10 +174,26 @@ fn remember(target: usize, kind: u64) {
 
 /// Whether the 16 bytes before the entry say that the function is instrumented.
 pub fn instrumented(target: usize) -> bool {
-    // SAFETY: the inline check has read the same bytes of the original target; a target behind a
-    // linkage stub is the entry of a function in a mapped text section.
-    let magic = unsafe { std::ptr::read_unaligned((target - PREFIX_LEN as usize) as *const u64) };
-    magic == PREFIX_MAGIC
+    let prefix = target - PREFIX_LEN as usize;
+    let magic = match target & 0xff0 {
+        // Code that was made at run time may begin at the start of a page, with none before it.
+        0 => read_if_mapped(prefix),
+        // SAFETY: in the page of the entry, or, of one that is not aligned, in its function.
+        _ => Some(unsafe { std::ptr::read_unaligned(prefix as *const u64) }),
+    };
+    magic == Some(PREFIX_MAGIC)
+}
+
+fn read_if_mapped(address: usize) -> Option<u64> {
+    let mut word = 0u64;
+    let part = |start: *mut c_void| libc::iovec {
+        iov_base: start,
+        iov_len: size_of::<u64>(),
+    };
+    let (here, there) = (part((&raw mut word).cast()), part(address as *mut c_void));
+    // SAFETY: the kernel copies to our word, if it can.
+    let n = unsafe { libc::process_vm_readv(libc::getpid(), &here, 1, &there, 1, 0) };
+    (n == size_of::<u64>() as isize).then_some(word)
 }
 
 /// Follows a procedure linkage table entry (`[endbr64;] jmp *offset(%rip)`) to its function.

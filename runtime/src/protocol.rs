@@ -442,10 +442,19 @@ pub const SPINS: u32 = 1;
 /// that has no processor to run on cannot let go.
 fn spins() -> u32 {
     #[cfg(not(loom))]
-    if participants().load(Ordering::Relaxed) <= processors() {
+    if active() <= processors() {
         return SPINS * 20;
     }
     SPINS
+}
+
+/// Threads that are in a transaction, as far as can be told without stopping them.
+#[cfg(not(loom))]
+fn active() -> u32 {
+    let in_transaction = |&slot: &u32| status(peer(slot).state.load(Ordering::Relaxed)) != IDLE;
+    (0..peer_count().load(Ordering::Acquire))
+        .filter(in_transaction)
+        .count() as u32
 }
 
 /// Steps that a writer waits for an unfenced reader's answer: about a microsecond, as long as the
@@ -482,7 +491,8 @@ pub fn await_release(
     let _ = want;
     let mine = peer(me.slot);
     let mut step = 0;
-    let patience = patience();
+    let spins = spins();
+    let patience = patience(spins);
     let result = loop {
         // Read before `held`: if it is still held afterwards, this state is that of the holder, or
         // of an earlier transaction of that thread, for which the CAS in `wound` fails.
@@ -508,7 +518,7 @@ pub fn await_release(
             ask_for_commits();
         }
         step += 1;
-        if step < spins() {
+        if step < spins {
             spin();
             continue;
         }
@@ -534,9 +544,9 @@ pub fn await_release(
 
 /// Steps that the older transaction gives the younger to commit, before it throws its work away. Only where
 /// it can ask for that: a transaction of an interpreter ends within an instruction or two then.
-fn patience() -> u32 {
+fn patience(spins: u32) -> u32 {
     match WAIT_HOOK.get() {
-        Some(_) => spins() / 2,
+        Some(_) => spins / 2,
         None => 0,
     }
 }

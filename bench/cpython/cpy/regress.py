@@ -146,7 +146,8 @@ def parse_junit(path):
         elif case.find("skipped") is not None or case.get("status") == "skipped":
             state = "skipped"
         # Subtests carry the repr of their parameters, and that the address of an object.
-        name = re.sub(r"\b0x[0-9a-f]+", "0x...", case.get("name"))
+        # The entry of a worker that was killed has no name.
+        name = re.sub(r"\b0x[0-9a-f]+", "0x...", case.get("name") or "worker")
         # A failing subtest must not be hidden by a later passing entry of the same name.
         if cases.get(name) != "failed":
             cases[name] = state

@@ -505,9 +505,16 @@ impl Runtime {
             .assembly(self.stub_with_address, &text, &constraints, &[target]);
     }
 
-    /// Condition: the function was not compiled with the pass.
+    /// Condition: the function was not compiled with the pass, or begins where a page does. Before code that was made at
+    /// run time there may be no page: then its own first bytes are compared, and the runtime looks further.
     pub fn lacks_prefix(&self, function: Value) -> Value {
-        let offset = self.i64.int((PREFIX_LEN as u64).wrapping_neg());
+        let address = self.builder.ptr_to_int(function, self.i64);
+        let in_page = self.builder.binary(Opcode::LLVMAnd, address, self.i64.int(PAGE_BITS));
+        let at_start = self
+            .builder
+            .compare(IntPredicate::LLVMIntEQ, in_page, self.i64.int(0));
+        let before = self.i64.int((PREFIX_LEN as u64).wrapping_neg());
+        let offset = self.builder.select(at_start, self.i64.int(0), before);
         let prefix = self.builder.gep(self.i8, function, offset);
         let word = self.builder.load(self.i64, prefix, 1);
         self.builder
@@ -573,12 +580,15 @@ fn call_text(name: &str) -> String {
     format!("call *{name}@GOTPCREL(%rip)")
 }
 
+/// The bits of an address that say which 16 bytes of a page these are.
+const PAGE_BITS: u64 = 0xff0;
+
 /// Assembly that looks up the target in $0 unless it has the prefix magic.
 fn target_text(done: &str) -> String {
     let (low, high) = (PREFIX_MAGIC as u32 as i32, (PREFIX_MAGIC >> 32) as i32);
     let (first, second) = (PREFIX_LEN, PREFIX_LEN - 4);
     format!(
-        "cmpl $${low}, -{first}($0)\n\tjne 1f\n\tcmpl $${high}, -{second}($0)\n\tje {done}\n1:\n\t{}",
+        "testl $${PAGE_BITS}, ${{0:k}}\n\tje 1f\n\tcmpl $${low}, -{first}($0)\n\tjne 1f\n\tcmpl $${high}, -{second}($0)\n\tje {done}\n1:\n\t{}",
         look_up_text()
     )
 }

@@ -10,7 +10,10 @@
  *   anew when each thread that runs has begun a transaction since: then nobody still executes the
  *   old opcode. `epoch` counts such steps; each thread notes it when it begins.
  *
- * A transaction publishes what it has specialised when it commits: a cache is guarded by version
+ * Many instructions have no cache but their counter, specialised or not: each opcode of such a family is right at any
+ * time, only slower where it does not fit, so these are specialised as CPython does it.
+ *
+ * A transaction publishes what it has specialised otherwise when it commits: a cache is guarded by version
  * numbers, but not all that it says was true before the transaction. (The offset of an attribute
  * holds as long as the type's version, because keys that objects share only grow. After a rollback
  * they have shrunk, and the next name may get the same offset.)
@@ -56,6 +59,29 @@ in_use(const _Py_CODEUNIT *instr)
     return 0;
 }
 
+/* Whether an instruction has no cache but its counter. */
+static int
+has_no_cache(int opcode)
+{
+    switch (_PyOpcode_Deopt[opcode]) {
+    case BINARY_OP:
+    case COMPARE_OP:
+    case CONTAINS_OP:
+    case FOR_ITER:
+    case LOAD_SUPER_ATTR:
+    case SEND:
+    case STORE_SUBSCR:
+    case UNPACK_SEQUENCE:
+        return 1;
+    case BINARY_SUBSCR:
+        return opcode != BINARY_SUBSCR_GETITEM;
+    case TO_BOOL:
+        return opcode != TO_BOOL_ALWAYS_TRUE;
+    default:
+        return 0;
+    }
+}
+
 /* What to do with an instruction whose counter has run out. Returns a copy to work on, or NULL. */
 static _Py_CODEUNIT *
 prepare(_Py_CODEUNIT *instr, _Py_CODEUNIT *copy)
@@ -64,6 +90,10 @@ prepare(_Py_CODEUNIT *instr, _Py_CODEUNIT *copy)
     if (opcode >= MIN_INSTRUMENTED_OPCODE) {
         set_counter(instr, 1023, 10);
         return NULL;
+    }
+    if (has_no_cache(opcode)) {
+        memcpy(copy, instr, (2 + _PyOpcode_Caches[general]) * sizeof *copy);
+        return copy;
     }
     if (opcode != general && instr[1].counter.backoff != 12) {
         /* It does not always fit. Where several types take turns, something that fits sometimes is
@@ -147,6 +177,14 @@ keep(_Py_CODEUNIT *instr, const _Py_CODEUNIT *copy)
     if (copy->op.code == _PyOpcode_Deopt[copy->op.code]) {
         /* It could not: the counter says when to try again. */
         instr[1] = copy[1];
+        if (has_no_cache(instr->op.code)) {
+            instr->op.code = copy->op.code;
+        }
+        return;
+    }
+    if (has_no_cache(instr->op.code) && has_no_cache(copy->op.code)) {
+        instr[1] = copy[1];
+        *(volatile uint8_t *)&instr->op.code = copy->op.code;
         return;
     }
     set_counter(instr, 255, 8);

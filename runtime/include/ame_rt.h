@@ -273,8 +273,9 @@ struct ame_elided_entry {
  * transaction. forget takes one of the latest notes for a rollback back, if it is there; is_noted only looks.
  * visit calls a function with the argument of each note of another for a rollback.
  * fresh: a block of whole granules that nobody else knows of, and that a rollback frees without looking at it.
- * run: outside of transactions; waits: whether there is something to run after a commit. */
-/* choose: which of two functions to call, the second where the first is NULL or there is no such transaction.
+ * run: outside of transactions; waits: whether there is something to run after a commit.
+ *
+ * choose: which of two functions to call, the second where the first is NULL or there is no such transaction.
  * target: what to call by pointer. Both end the transaction before a function that has no body. */
 int ame_elision_join(struct ame_domain *domain, struct ame_elided_entry *entry, const void *end_of_frames);
 void ame_elision_irrevocable(const char *why);

@@ -59,7 +59,7 @@ pub struct Domain {
 }
 
 /// Most programs have one; an interpreter has one per extension.
-const MAX_DOMAINS: usize = 256;
+pub const MAX_DOMAINS: usize = 256;
 
 static DOMAINS: Mutex<Vec<&'static Domain>> = Mutex::new(Vec::new());
 
@@ -279,6 +279,11 @@ impl Domain {
         &self.name
     }
 
+    /// Times that the lock was taken.
+    pub fn entries(&self) -> u64 {
+        self.counts.entries.load(Ordering::Relaxed)
+    }
+
     /// Entries that were transactions to their end.
     pub fn elided(&self) -> u64 {
         let mut sum = self.sharing.elided.load(Ordering::Relaxed);
@@ -290,6 +295,7 @@ impl Domain {
     pub fn forget_others(&self) {
         self.lock
             .forget_others(this_thread().number.load(Ordering::Relaxed));
+        self.sharing.worth.forget_others();
     }
 
     pub fn print(&self) {
@@ -428,8 +434,8 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     }
     let start = clock::now();
     let waited = || clock::now() - start;
-    // Number of the loan, and since when it has been seen.
-    let (mut loan, mut since) = (0, start);
+    // Number of the loan, and how long the thread had waited when it saw it first.
+    let (mut loan, mut since) = (0, 0);
     domain.lock.acquire(
         me,
         || waited() > PATIENCE_NS,
@@ -437,12 +443,12 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
             let lender = domain.lender.load(Ordering::Relaxed);
             let place = domain.place.load(Ordering::Relaxed);
             let current = domain.loans.load(Ordering::Relaxed);
-            let now = clock::now();
+            let waited = waited();
             if loan != current {
-                (loan, since) = (current, now);
+                (loan, since) = (current, waited);
             }
             // SAFETY: the lender waits while it is looked at.
-            let may = unsafe { may(lender, place, now - start, now - since) } != 0;
+            let may = unsafe { may(lender, place, waited, waited - since) } != 0;
             if may {
                 add(&domain.counts.given_up, 1);
             }

@@ -18,7 +18,7 @@ THREADS = 4
 #: Rounds of each thread.
 ROUNDS = int(os.environ.get("ROUNDS", 10000))
 #: Entries may be transactions, and so at the same time.
-ELIDED = os.environ.get("AME_ELIDE") == "1"
+ELIDED = os.environ.get("AME_ELIDE") == "always"
 
 sys.setswitchinterval(1e-4)
 

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::elision::{self, Sharing};
 use crate::entry::ame_total_stats;
 use crate::fatal;
-use crate::handoff::{Lock, MAX_NUMBER};
+use crate::handoff::{biased_to, Lock, MAX_NUMBER, SLOTS};
 use crate::stats::Stats;
 use crate::syscall::{self, Wait};
 use std::ffi::{c_char, c_int, c_void, CStr, CString, OsStr};
@@ -43,10 +43,16 @@ pub struct Counts {
     given_up: AtomicU64,
 }
 
+/// Begins as `struct ame_domain` of `ame_rt.h`: code of extensions enters and leaves what is biased to its thread.
+#[repr(C)]
 pub struct Domain {
     pub lock: Lock,
+    counts: Counts,
     /// From 1; as many as there are.
     pub number: u32,
+    /// Who took it last, and how often in a row: written by the owner of the lock only.
+    user: AtomicU32,
+    streak: AtomicU32,
     /// Transactions in it.
     pub sharing: Sharing,
     /// While it is lent: who, and where it was in the interpreter's program; for the glue.
@@ -54,7 +60,6 @@ pub struct Domain {
     place: AtomicPtr<c_void>,
     /// How often it has been lent.
     loans: AtomicU64,
-    counts: Counts,
     name: CString,
 }
 
@@ -88,6 +93,9 @@ pub struct ThreadState {
     /// What it holds, or has lent and perhaps lost: an array of `n_held` (room for all there can be).
     held: AtomicPtr<*const Domain>,
     n_held: AtomicUsize,
+    /// The word of a domain with a bias to it, and its slot there; no word at all where it has no slot.
+    biased: AtomicU32,
+    slot: AtomicU32,
 }
 
 /// As `ame_tls`: only its symbol is used, for the calling thread's copy.
@@ -104,7 +112,42 @@ pub static ame_domain_thread: ThreadState = ThreadState {
     number: AtomicU32::new(0),
     held: AtomicPtr::new(null_mut()),
     n_held: AtomicUsize::new(0),
+    biased: AtomicU32::new(NO_WORD),
+    slot: AtomicU32::new(0),
 };
+
+const NO_WORD: u32 = u32::MAX;
+/// Slots that are some thread's, as bits.
+static SLOTS_IN_USE: AtomicU64 = AtomicU64::new(0);
+
+/// Gives the thread one, so that domains can be biased to it, if one is left.
+fn take_slot(thread: &ThreadState, number: u32) {
+    let mut used = SLOTS_IN_USE.load(Ordering::Relaxed);
+    while used != u64::MAX {
+        let slot = used.trailing_ones();
+        let now = used | 1 << slot;
+        match SLOTS_IN_USE.compare_exchange(used, now, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => {
+                thread.slot.store(slot, Ordering::Relaxed);
+                thread.biased.store(biased_to(number), Ordering::Relaxed);
+                return;
+            }
+            Err(other) => used = other,
+        }
+    }
+}
+
+/// By the thread, which has been inside of no domain since.
+fn give_slot_back(thread: &ThreadState) {
+    if thread.biased.swap(NO_WORD, Ordering::Relaxed) != NO_WORD {
+        let number = thread.number.load(Ordering::Relaxed);
+        for domain in all().iter() {
+            domain.lock.give_bias_up(number);
+        }
+        let slot = thread.slot.load(Ordering::Relaxed);
+        SLOTS_IN_USE.fetch_and(!(1 << slot), Ordering::Release);
+    }
+}
 
 #[inline(always)]
 fn this_thread() -> &'static ThreadState {
@@ -128,6 +171,7 @@ impl Drop for AtEnd {
     fn drop(&mut self) {
         ame_domain_release_all();
         let thread = this_thread();
+        give_slot_back(thread);
         let kept = thread.kept.swap(null_mut(), Ordering::Relaxed);
         let held = thread.held.swap(null_mut(), Ordering::Relaxed);
         // What still runs on this thread holds nothing, and gets a number anew if it ever wants to.
@@ -160,9 +204,11 @@ fn new_number() -> u32 {
     if number > MAX_NUMBER {
         fatal!("more than {MAX_NUMBER} threads have entered a domain: start the process anew");
     }
-    // Not there any more in a thread that ends: then its last entries leave nothing behind, or too little.
-    let _ = AT_END.try_with(|_| ());
     let thread = this_thread();
+    // Not there any more in a thread that ends: then its last entries leave nothing behind, or too little.
+    if AT_END.try_with(|_| ()).is_ok() {
+        take_slot(thread, number);
+    }
     // SAFETY: an array of pointers.
     let held = unsafe { libc::calloc(MAX_DOMAINS, size_of::<*const Domain>()) };
     if held.is_null() {
@@ -191,6 +237,7 @@ impl ThreadState {
         self.n_held.store(n + 1, Ordering::Relaxed);
     }
 
+    #[inline(always)]
     fn remove(&self, domain: *const Domain) {
         let held = self.held();
         let Some(at) = held.iter().rposition(|&d| d == domain) else {
@@ -232,6 +279,10 @@ impl Domain {
         } else if self.lock.owner() == me {
             return Taken::Held;
         }
+        if self.enter(me) {
+            self.taken();
+            return Taken::Free;
+        }
         if !self.lock.try_acquire(me) {
             return Taken::No;
         }
@@ -241,6 +292,12 @@ impl Domain {
         }
         self.taken();
         Taken::Free
+    }
+
+    /// Takes it without an atomic instruction, if it is biased to the thread. No transaction has come in since it was.
+    fn enter(&self, me: u32) -> bool {
+        self.lock
+            .enter(me, this_thread().slot.load(Ordering::Relaxed))
     }
 
     /// What the thread has lent, it has again, or has lost.
@@ -254,6 +311,13 @@ impl Domain {
 
     /// The calling thread has just become the owner.
     pub fn taken(&self) {
+        let me = number();
+        let streak = match self.user.load(Ordering::Relaxed) == me {
+            true => self.streak.load(Ordering::Relaxed) + 1,
+            false => 0,
+        };
+        self.user.store(me, Ordering::Relaxed);
+        self.streak.store(streak, Ordering::Relaxed);
         add(&self.counts.entries, 1);
         let thread = this_thread();
         let me: *const Domain = self;
@@ -263,9 +327,21 @@ impl Domain {
         }
     }
 
+    #[inline(always)]
     fn release(&self) {
-        this_thread().remove(self);
-        self.lock.release(number());
+        /// So many entries of one thread, and nobody else's, make up for taking the bias away again.
+        const STREAK: u32 = 1000;
+        let thread = this_thread();
+        thread.remove(self);
+        let mut slot = None;
+        if self.streak.load(Ordering::Relaxed) >= STREAK
+            && thread.biased.load(Ordering::Relaxed) != NO_WORD
+            && elision::may_hold_back(self)
+        {
+            self.streak.store(0, Ordering::Relaxed);
+            slot = Some(thread.slot.load(Ordering::Relaxed));
+        }
+        self.lock.release_or_keep(number(), slot);
     }
 
     fn lend(&self, lender: *mut c_void, place: *mut c_void) {
@@ -293,8 +369,12 @@ impl Domain {
 
     /// The child of a fork has one thread.
     pub fn forget_others(&self) {
+        let thread = this_thread();
         self.lock
-            .forget_others(this_thread().number.load(Ordering::Relaxed));
+            .forget_others(thread.number.load(Ordering::Relaxed));
+        let mine = thread.biased.load(Ordering::Relaxed) != NO_WORD;
+        let slot = u64::from(mine) << thread.slot.load(Ordering::Relaxed);
+        SLOTS_IN_USE.store(slot, Ordering::Relaxed);
         self.sharing.worth.forget_others();
     }
 
@@ -336,6 +416,8 @@ pub unsafe extern "C" fn ame_domain_open(name: *const c_char) -> *const Domain {
     let domain: &'static Domain = Box::leak(Box::new(Domain {
         lock: Lock::new(),
         number: domains.len() as u32 + 1,
+        user: AtomicU32::new(0),
+        streak: AtomicU32::new(0),
         sharing: Sharing::default(),
         lender: AtomicPtr::new(null_mut()),
         place: AtomicPtr::new(null_mut()),
@@ -427,6 +509,10 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     // SAFETY: the caller's promise.
     let domain = unsafe { &*domain };
     let me = number();
+    if domain.enter(me) {
+        domain.taken();
+        return;
+    }
     if domain.lock.try_acquire(me) {
         elision::await_empty(domain);
         domain.taken();
@@ -467,6 +553,22 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
 pub unsafe extern "C" fn ame_domain_release(domain: *const Domain) {
     // SAFETY: the caller's promise.
     unsafe { &*domain }.release();
+}
+
+/// # Safety
+/// See `ame_rt.h`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_leave_without_bias(domain: *const Domain) {
+    // SAFETY: the caller's promise.
+    unsafe { (*domain).lock.leave_without_bias(number()) };
+}
+
+/// # Safety
+/// See `ame_rt.h`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_enter_without_bias(domain: *const Domain) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { (*domain).lock.enter_without_bias(number()) }.into()
 }
 
 /// Gives up all that the thread holds.
@@ -592,7 +694,11 @@ const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(ThreadState, inside) == 0 && offset_of!(ThreadState, kept) == 8);
     assert!(offset_of!(ThreadState, n_kept) == 16 && offset_of!(ThreadState, place) == 24);
-    assert!(offset_of!(ThreadState, entries) == 40);
+    assert!(offset_of!(ThreadState, entries) == 40 && offset_of!(ThreadState, held) == 48);
+    assert!(offset_of!(ThreadState, n_held) == 56 && offset_of!(ThreadState, biased) == 64);
+    assert!(offset_of!(ThreadState, slot) == 68 && SLOTS == 64);
+    assert!(offset_of!(Domain, lock) == 0 && offset_of!(Domain, counts) == 16 + 4 * SLOTS);
+    assert!(offset_of!(Counts, entries) == 0);
 };
 
 #[cfg(test)]

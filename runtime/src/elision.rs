@@ -259,10 +259,12 @@ fn others(slot: u32) -> impl Iterator<Item = &'static AtomicU32> {
 
 /// By who has just taken the lock, and is in no transaction: whether the domain is empty. Tried so often.
 pub fn is_empty(domain: &Domain, tries: u32) -> bool {
-    sharing::close();
-    if !domain.sharing.used.load(Ordering::Relaxed) {
+    // The lock was taken by a sequentially consistent instruction, and who joins fences between the same of this and
+    // its look at the lock: who has not been seen here sees the lock.
+    if !domain.sharing.used.load(Ordering::SeqCst) {
         return true;
     }
+    sharing::close();
     for _ in 0..tries {
         if sharing::is_empty(others(u32::MAX), domain.number) {
             return true;
@@ -343,11 +345,17 @@ fn is_worth(thread: &mut Thread, domain: &Domain) -> bool {
         .elides(&mut thread.elision.looks, taken, entries)
 }
 
+/// Whether a domain may stay with its owner, so that transactions would have to take it away first.
+pub fn may_hold_back(domain: &Domain) -> bool {
+    config().elide != Elide::Always && domain.sharing.worth.is_alone()
+}
+
 #[cold]
 fn join_soon(thread: &Thread, domain: &Domain) -> bool {
     let start = clock::cycles();
     // What the thread has lent it claims back.
     while !domain.lock.is_free() {
+        domain.lock.unbias();
         if domain.lock.owner() == domain::number() || clock::cycles() - start > PATIENCE {
             return false;
         }

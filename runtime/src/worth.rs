@@ -173,6 +173,11 @@ impl Worth {
         }
     }
 
+    /// Whether nobody waits for the domain.
+    pub fn is_alone(&self) -> bool {
+        self.way.load(Relaxed) == ALONE
+    }
+
     fn go_on(&self, way: u32, until: u64) {
         self.until.store(until, Relaxed);
         self.way.store(way, Relaxed);

@@ -948,6 +948,81 @@ fn handoff_of_what_is_lent() {
     });
 }
 
+/// Both take the lock twice, and keep it with a bias where they say so.
+fn handoff_biased(keeps: [bool; 2]) {
+    model(3, move || {
+        let shared = Arc::new((Lock::new(), Memory::new()));
+        let work = move |i: u32, shared: &(Lock, Arc<Memory>)| {
+            let (lock, me) = (&shared.0, i + 1);
+            for _ in 0..2 {
+                if !lock.enter(me, i) && !lock.try_acquire(me) {
+                    lock.acquire(me, || false, || true);
+                }
+                assert_eq!(lock.owner(), me);
+                shared.1.set(0, shared.1.get(0) + 1);
+                lock.release_or_keep(me, keeps[i as usize].then_some(i));
+            }
+            lock.give_bias_up(me);
+        };
+        let theirs = shared.clone();
+        let other = thread::spawn(move || work(1, &theirs));
+        work(0, &shared);
+        other.join().unwrap();
+        assert!(shared.0.is_free());
+        assert_eq!(shared.1.get(0), 4);
+    });
+}
+
+#[test]
+fn handoff_of_a_bias() {
+    handoff_biased([true, false]);
+}
+
+#[test]
+fn handoff_between_biases() {
+    handoff_biased([true, true]);
+}
+
+/// The owner of a bias lends the lock, as in [`handoff_of_what_is_lent`].
+#[test]
+fn handoff_of_a_bias_that_is_lent() {
+    model(3, || {
+        let shared = Arc::new((Lock::new(), Memory::new()));
+        let add = |shared: &(Lock, Arc<Memory>)| shared.1.set(0, shared.1.get(0) + 1);
+        let lock = &shared.0;
+        assert!(lock.try_acquire(1));
+        lock.release_or_keep(1, Some(0));
+        let theirs = shared.clone();
+        let other = thread::spawn(move || {
+            let lock = &theirs.0;
+            if !lock.try_acquire(2) {
+                lock.acquire(2, || false, || theirs.1.get(1) == 1);
+            }
+            add(&theirs);
+            lock.release(2);
+        });
+        let take = || {
+            if !lock.enter(1, 0) && !lock.try_acquire(1) {
+                lock.acquire(1, || true, || true);
+            }
+        };
+        take();
+        add(&shared);
+        shared.1.set(1, 1);
+        lock.lend(1);
+        let has = lock.claim(1);
+        shared.1.set(1, 2);
+        if !has {
+            take();
+        }
+        add(&shared);
+        lock.release_or_keep(1, Some(0));
+        other.join().unwrap();
+        assert_eq!(lock.owner(), 0);
+        assert_eq!(shared.1.get(0), 3);
+    });
+}
+
 /// Each as it can: in shared mode a thread only touches its own cell, the holder both. One gives the lock back where
 /// somebody is in the domain, the other waits.
 fn shared(takes: [bool; 2]) {

@@ -378,6 +378,18 @@ impl Domain {
         self.sharing.worth.forget_others();
     }
 
+    /// As the fields of `struct ame_domain_counts`.
+    pub fn counts(&self) -> [u64; 4] {
+        let counts = &self.counts;
+        [
+            &counts.entries,
+            &counts.contended,
+            &counts.ns_waiting,
+            &counts.given_up,
+        ]
+        .map(|count| count.load(Ordering::Relaxed))
+    }
+
     pub fn print(&self) {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         if of(&self.counts.entries) != 0 {

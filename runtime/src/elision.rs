@@ -191,7 +191,7 @@ impl Sharing {
     }
 
     /// Most frequent first.
-    fn reasons(&self) -> Vec<Reason> {
+    pub fn reasons(&self) -> Vec<Reason> {
         let reasons = self.reasons.lock().unwrap_or_else(|e| e.into_inner());
         let mut all: Vec<Reason> = reasons
             .iter()
@@ -211,7 +211,15 @@ impl Sharing {
 pub struct Reason {
     entry: *const c_char,
     why: *const c_char,
-    count: u64,
+    pub count: u64,
+}
+
+impl Reason {
+    /// The entry, and why.
+    pub fn texts(&self) -> [&CStr; 2] {
+        // SAFETY: C strings that stay.
+        [self.entry, self.why].map(|text| unsafe { CStr::from_ptr(text) })
+    }
 }
 
 /// # Safety
@@ -219,17 +227,20 @@ pub struct Reason {
 #[no_mangle]
 pub unsafe extern "C" fn ame_elision_counts(domain: *const Domain, out: *mut [u64; 5]) {
     // SAFETY: the caller's promise.
-    unsafe {
-        let sharing = &(*domain).sharing;
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        out.write([
-            (*domain).elided(),
-            of(&sharing.serialised),
-            of(&sharing.rolled_back),
-            of(&sharing.worth.trials),
-            of(&sharing.worth.won),
-        ]);
-    }
+    unsafe { out.write(counts(&*domain)) };
+}
+
+/// As the fields of `struct ame_elision_counts`.
+pub fn counts(domain: &Domain) -> [u64; 5] {
+    let sharing = &domain.sharing;
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    [
+        domain.elided(),
+        of(&sharing.serialised),
+        of(&sharing.rolled_back),
+        of(&sharing.worth.trials),
+        of(&sharing.worth.won),
+    ]
 }
 
 /// # Safety
@@ -771,28 +782,22 @@ pub unsafe extern "C" fn ame_elision_strndup(text: *const c_char, most: usize) -
 
 /// What a domain's transactions came to, for `AME_STATS=1`.
 pub fn print(domain: &Domain) {
-    let elided = domain.elided();
-    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let sharing = &domain.sharing;
-    if elided + of(&sharing.serialised) + of(&sharing.rolled_back) == 0 {
+    let [elided, serialised, rolled_back, trials, won] = counts(domain);
+    if elided + serialised + rolled_back == 0 {
         return;
     }
     eprintln!(
-        "ame: domain {}: {elided} elided, {} serialised, {} rolled back; worth it in {} of {} trials{}",
+        "ame: domain {}: {elided} elided, {serialised} serialised, {rolled_back} rolled back; worth it in {won} of \
+         {trials} trials{}",
         domain.name().to_string_lossy(),
-        of(&sharing.serialised),
-        of(&sharing.rolled_back),
-        of(&sharing.worth.won),
-        of(&sharing.worth.trials),
         if WINDOW_BROKEN.load(Ordering::Relaxed) {
             "; elision ended: addresses alias"
         } else {
             ""
         }
     );
-    for Reason { entry, why, count } in sharing.reasons().into_iter().take(20) {
-        // SAFETY: C strings that stay.
-        let text = |p| unsafe { CStr::from_ptr(p) }.to_string_lossy();
-        eprintln!("ame:   {count} times {}: {}", text(entry), text(why));
+    for reason in domain.sharing.reasons().into_iter().take(20) {
+        let [entry, why] = reason.texts().map(CStr::to_string_lossy);
+        eprintln!("ame:   {} times {entry}: {why}", reason.count);
     }
 }

@@ -191,7 +191,7 @@ impl Lock {
             || self
                 .word
                 // Acquire: the owner's slot, and all that it has written while it had the lock before.
-                .compare_exchange(word, word | ENDING, Ordering::SeqCst, Ordering::Relaxed)
+                .compare_exchange(word, word | ENDING, Ordering::Acquire, Ordering::Relaxed)
                 .is_err()
         {
             give_way_to_owner();

@@ -1023,6 +1023,36 @@ fn handoff_of_a_bias_that_is_lent() {
     });
 }
 
+/// One thread takes the lock over from the owner of a bias, which another takes away at the same time.
+#[test]
+fn handoff_of_a_bias_to_two() {
+    model(3, || {
+        let shared = Arc::new((Lock::new(), Memory::new()));
+        let add = |shared: &(Lock, Arc<Memory>)| shared.1.set(0, shared.1.get(0) + 1);
+        let lock = &shared.0;
+        assert!(lock.try_acquire(1));
+        lock.release_or_keep(1, Some(0));
+        let done = move |me: u32, taken: bool, shared: &(Lock, Arc<Memory>)| {
+            if taken {
+                add(shared);
+                shared.0.release(me);
+            }
+            usize::from(taken)
+        };
+        let (taker, other) = (shared.clone(), shared.clone());
+        let taker = thread::spawn(move || done(2, taker.0.take_over(2, || true), &taker));
+        let other = thread::spawn(move || done(3, other.0.try_acquire(3), &other));
+        let mut sum = 0;
+        if lock.enter(1, 0) {
+            lock.lend(1);
+            sum += done(1, lock.claim(1), &shared);
+        }
+        sum += taker.join().unwrap() + other.join().unwrap();
+        assert_eq!(lock.owner(), 0);
+        assert_eq!(shared.1.get(0), sum as i32);
+    });
+}
+
 /// Each as it can: in shared mode a thread only touches its own cell, the holder both. One gives the lock back where
 /// somebody is in the domain, the other waits.
 fn shared(takes: [bool; 2]) {

@@ -62,7 +62,7 @@ mutations=(
   'taken_over_with_bias'    's/BIASED == 0 && may\(\)/BIASED != 99 \&\& may()/'
   'claims_unseen'           's/(pub fn claim.*?)Ordering::Acquire, Ordering::Acquire/$1Ordering::Relaxed, Ordering::Relaxed/s'
   'joins_without_fence'     's/(Pairs with the fence in `close`\.\n\s*)fence\(Ordering::SeqCst\);/$1/'
-  'closes_without_fence'    's/(Pairs with the fence in `join`\.\n\s*)fence\(Ordering::SeqCst\);/$1/'
+  'closes_without_fence'    's/(Pairs with the fence in `join`\.\n\s*)fence\(Ordering::SeqCst\);/$1/; s/(held_by\(me\), )Ordering::SeqCst/$1Ordering::Acquire/'
   'joins_what_is_held'      's/if lock\.is_free\(\)/if lock.is_free() || true/'
   'leaves_without_release'  's/member\.store\(0, Ordering::Release\)/member.store(0, Ordering::Relaxed)/'
   'free_without_acquire'    's/self\.word\.load\(Ordering::Acquire\) == 0/self.word.load(Ordering::Relaxed) == 0/'

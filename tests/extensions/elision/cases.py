@@ -241,6 +241,16 @@ def case_first_attempts():
                 pass
 
 
+def case_statistics():
+    """`ame.stats()` says what the runtime does."""
+    import ame
+    undo.calls(undo.compare)
+    domain = ame.stats()["domains"]["undo"]
+    assert [domain[name] for name in ("elided", "serialised", "rolled_back", "trials", "won")] == statistics()
+    assert domain["entries"] >= domain["serialised"] > 0, domain
+    assert {(entry, why): count for entry, why, count in domain["reasons"]} == reasons()
+
+
 def adaptive_alone():
     """One thread holds the domain: that is faster."""
     for _ in range(ROUNDS):

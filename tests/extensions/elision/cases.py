@@ -231,12 +231,12 @@ def case_steps():
                             for _ in range(ROUNDS)])
 
 
-def case_first_attempts():
+def case_attempts():
     """What is cleared after a rollback: the error of an attempt that the next one does not repeat."""
     with Elided():
         for _ in range(ROUNDS):
             try:
-                undo.fails_at_first()
+                undo.fails_at_times()
             except ValueError:
                 pass
 

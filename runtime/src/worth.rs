@@ -79,7 +79,8 @@ impl Trial {
                 _ => &mut self.held,
             };
             if self.window != 0 {
-                rate.entries += entries - self.entries;
+                // A thread that ends may be missing for a moment.
+                rate.entries += entries.saturating_sub(self.entries);
                 rate.cycles += now - self.began;
             }
             self.window += 1;

@@ -834,41 +834,43 @@ fn turn_against_close() {
 }
 
 /// Two threads and the first take a lock that is handed over, each twice; whether they lose patience at once.
-fn handoff(impatient: [bool; 2]) {
+fn handoff(impatient: [bool; 2], keeps: [bool; 2]) {
     model(3, move || {
         let shared = Arc::new((Lock::new(), Memory::new()));
-        let work = move |me: u32, shared: &(Lock, Arc<Memory>), impatient: bool| {
+        let work = move |i: u32, shared: &(Lock, Arc<Memory>)| {
+            let (lock, me) = (&shared.0, i + 1);
             for _ in 0..2 {
-                if !shared.0.try_acquire(me) {
-                    shared.0.acquire(me, || impatient, || true);
+                if !lock.enter(me, i) && !lock.try_acquire(me) {
+                    lock.acquire(me, || impatient[i as usize], || true);
                 }
-                assert_eq!(shared.0.owner(), me);
+                assert_eq!(lock.owner(), me);
                 shared.1.set(0, shared.1.get(0) + 1);
-                shared.0.release(me);
+                lock.release_or_keep(me, keeps[i as usize].then_some(i));
             }
+            lock.give_bias_up(me);
         };
         let theirs = shared.clone();
-        let other = thread::spawn(move || work(2, &theirs, impatient[1]));
-        work(1, &shared, impatient[0]);
+        let other = thread::spawn(move || work(1, &theirs));
+        work(0, &shared);
         other.join().unwrap();
-        assert_eq!(shared.0.owner(), 0);
+        assert!(shared.0.is_free());
         assert_eq!(shared.1.get(0), 4);
     });
 }
 
 #[test]
 fn handoff_of_the_patient() {
-    handoff([false, false]);
+    handoff([false, false], [false, false]);
 }
 
 #[test]
 fn handoff_to_an_heir() {
-    handoff([false, true]);
+    handoff([false, true], [false, false]);
 }
 
 #[test]
 fn handoff_between_heirs() {
-    handoff([true, true]);
+    handoff([true, true], [false, false]);
 }
 
 /// A third thread comes by, and does not wait, while one of two is the heir.
@@ -948,39 +950,14 @@ fn handoff_of_what_is_lent() {
     });
 }
 
-/// Both take the lock twice, and keep it with a bias where they say so.
-fn handoff_biased(keeps: [bool; 2]) {
-    model(3, move || {
-        let shared = Arc::new((Lock::new(), Memory::new()));
-        let work = move |i: u32, shared: &(Lock, Arc<Memory>)| {
-            let (lock, me) = (&shared.0, i + 1);
-            for _ in 0..2 {
-                if !lock.enter(me, i) && !lock.try_acquire(me) {
-                    lock.acquire(me, || false, || true);
-                }
-                assert_eq!(lock.owner(), me);
-                shared.1.set(0, shared.1.get(0) + 1);
-                lock.release_or_keep(me, keeps[i as usize].then_some(i));
-            }
-            lock.give_bias_up(me);
-        };
-        let theirs = shared.clone();
-        let other = thread::spawn(move || work(1, &theirs));
-        work(0, &shared);
-        other.join().unwrap();
-        assert!(shared.0.is_free());
-        assert_eq!(shared.1.get(0), 4);
-    });
-}
-
 #[test]
 fn handoff_of_a_bias() {
-    handoff_biased([true, false]);
+    handoff([false, false], [true, false]);
 }
 
 #[test]
 fn handoff_between_biases() {
-    handoff_biased([true, true]);
+    handoff([false, false], [true, true]);
 }
 
 /// The owner of a bias lends the lock, as in [`handoff_of_what_is_lent`].

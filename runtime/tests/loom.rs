@@ -833,7 +833,7 @@ fn turn_against_close() {
     });
 }
 
-/// Two threads and the first take a lock that is handed over, each twice; whether they lose patience at once.
+/// Two threads take a lock, each twice; whether they lose patience at once, and whether they keep it with a bias.
 fn handoff(impatient: [bool; 2], keeps: [bool; 2]) {
     model(3, move || {
         let shared = Arc::new((Lock::new(), Memory::new()));

@@ -50,9 +50,8 @@ pub struct Domain {
     counts: Counts,
     /// From 1; as many as there are.
     pub number: u32,
-    /// Who took it last, and how often in a row: written by the owner of the lock only.
-    user: AtomicU32,
-    streak: AtomicU32,
+    /// Who uses it: written by the owner of the lock only.
+    usage: Usage,
     /// Transactions in it.
     pub sharing: Sharing,
     /// While it is lent: who, and where it was in the interpreter's program; for the glue.
@@ -61,6 +60,64 @@ pub struct Domain {
     /// How often it has been lent.
     loans: AtomicU64,
     name: CString,
+}
+
+/// Whether a domain is used by one thread alone. To take a bias away costs as much as hundreds of entries, where
+/// the kernel is a guest even thousands. So the first comes after a thousand entries in a row, and each one that was
+/// taken away too soon makes the next one come later.
+struct Usage {
+    user: AtomicU32,
+    streak: AtomicU32,
+    /// Entries in a row that a bias comes after.
+    needed: AtomicU32,
+    /// Entries of all when it came; 0 when there has been none since this was last looked at.
+    since: AtomicU64,
+}
+
+impl Usage {
+    const LEAST: u32 = 1000;
+    const MOST: u32 = 1 << 22;
+
+    const fn new() -> Usage {
+        Usage {
+            user: AtomicU32::new(0),
+            streak: AtomicU32::new(0),
+            needed: AtomicU32::new(Usage::LEAST),
+            since: AtomicU64::new(0),
+        }
+    }
+
+    fn taken(&self, by: u32, entries: u64) {
+        if self.user.load(Ordering::Relaxed) == by {
+            let streak = self.streak.load(Ordering::Relaxed);
+            self.streak
+                .store(streak.saturating_add(1), Ordering::Relaxed);
+            return;
+        }
+        self.user.store(by, Ordering::Relaxed);
+        self.streak.store(0, Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed);
+        if since != 0 {
+            self.since.store(0, Ordering::Relaxed);
+            let needed = self.needed.load(Ordering::Relaxed);
+            let needed = match entries - since > 16 * u64::from(needed) {
+                true => needed / 4,
+                false => needed.saturating_mul(8),
+            };
+            self.needed
+                .store(needed.clamp(Usage::LEAST, Usage::MOST), Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn is_one_thread_s(&self) -> bool {
+        self.streak.load(Ordering::Relaxed) >= self.needed.load(Ordering::Relaxed)
+    }
+
+    fn biased(&self, entries: u64) {
+        self.streak.store(0, Ordering::Relaxed);
+        self.since.store(entries, Ordering::Relaxed);
+    }
 }
 
 /// Most programs have one; an interpreter has one per extension.
@@ -311,13 +368,7 @@ impl Domain {
 
     /// The calling thread has just become the owner.
     pub fn taken(&self) {
-        let me = number();
-        let streak = match self.user.load(Ordering::Relaxed) == me {
-            true => self.streak.load(Ordering::Relaxed) + 1,
-            false => 0,
-        };
-        self.user.store(me, Ordering::Relaxed);
-        self.streak.store(streak, Ordering::Relaxed);
+        self.usage.taken(number(), self.entries());
         add(&self.counts.entries, 1);
         let thread = this_thread();
         let me: *const Domain = self;
@@ -329,16 +380,14 @@ impl Domain {
 
     #[inline(always)]
     fn release(&self) {
-        /// So many entries of one thread, and nobody else's, make up for taking the bias away again.
-        const STREAK: u32 = 1000;
         let thread = this_thread();
         thread.remove(self);
         let mut slot = None;
-        if self.streak.load(Ordering::Relaxed) >= STREAK
+        if self.usage.is_one_thread_s()
             && thread.biased.load(Ordering::Relaxed) != NO_WORD
             && elision::may_hold_back(self)
         {
-            self.streak.store(0, Ordering::Relaxed);
+            self.usage.biased(self.entries());
             slot = Some(thread.slot.load(Ordering::Relaxed));
         }
         self.lock.release_or_keep(number(), slot);
@@ -428,8 +477,7 @@ pub unsafe extern "C" fn ame_domain_open(name: *const c_char) -> *const Domain {
     let domain: &'static Domain = Box::leak(Box::new(Domain {
         lock: Lock::new(),
         number: domains.len() as u32 + 1,
-        user: AtomicU32::new(0),
-        streak: AtomicU32::new(0),
+        usage: Usage::new(),
         sharing: Sharing::default(),
         lender: AtomicPtr::new(null_mut()),
         place: AtomicPtr::new(null_mut()),
@@ -715,7 +763,35 @@ const _: () = {
 
 #[cfg(test)]
 mod tests {
-    use super::module_name;
+    use super::{module_name, Usage};
+
+    #[test]
+    fn a_bias_that_was_taken_away_too_soon_comes_later() {
+        let usage = Usage::new();
+        let mut entries = 0;
+        let mut alone_for = |n: u64| {
+            for _ in 0..n {
+                usage.taken(1, entries);
+                entries += 1;
+                if usage.is_one_thread_s() {
+                    usage.biased(entries);
+                    return (true, entries);
+                }
+            }
+            (false, entries)
+        };
+        // Who comes first has none.
+        let (biased, entries) = alone_for(1002);
+        assert!(biased);
+        usage.taken(2, entries);
+        let (biased, entries) = alone_for(7000);
+        assert!(!biased);
+        usage.taken(2, entries);
+        let (biased, entries) = alone_for(8002);
+        assert!(biased);
+        usage.taken(2, entries + 1_000_000);
+        assert!(alone_for(2002).0, "one that lasted");
+    }
 
     #[test]
     fn a_domain_is_named_after_the_module() {

@@ -86,9 +86,11 @@ struct ame_domain_counts {
 };
 void ame_domain_counts(const ame_domain *domain, struct ame_domain_counts *out);
 /* Entries that did not hold it, because they were transactions (AME_ELIDE): to their end; until they came to what
- * cannot be undone, and held it from there on; how often they were rolled back. */
+ * cannot be undone, and held it from there on; how often they were rolled back. Whether transactions are faster is
+ * tried where threads want the domain at the same time: how often that was, and how often they were. */
 struct ame_elision_counts {
     uint64_t elided, serialised, rolled_back;
+    uint64_t trials, won;
 };
 void ame_elision_counts(const ame_domain *domain, struct ame_elision_counts *out);
 /* What serialised them, most frequent first: up to room of them; returns how many there are. The texts stay. */

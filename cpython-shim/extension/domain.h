@@ -281,6 +281,54 @@ ame_extension_go_out(struct ame_extension_frame *frame)
     }
 }
 
+/* By a thread that is in no domain. Costs two loads where there is no bias, and no atomic instruction where there is. */
+AME_EXTENSION_FAST int
+ame_extension_enter_biased(struct ame_extension_frame *frame)
+{
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    struct ame_domain *domain = ame_extension_domain;
+    uint32_t *inside = &domain->inside[thread->slot];
+    if (__atomic_load_n(&domain->word, __ATOMIC_RELAXED) != thread->biased || *inside != 0 ||
+        PyThreadState_GetUnchecked() == NULL) {
+        return 0;
+    }
+    __atomic_store_n(inside, 1, __ATOMIC_RELAXED);
+    /* What orders the store and the load is the other side's membarrier. */
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (__builtin_expect(__atomic_load_n(&domain->word, __ATOMIC_RELAXED) != thread->biased, 0) &&
+        !ame_domain_enter_without_bias(domain)) {
+        return 0;
+    }
+    __atomic_store_n(&domain->entries, domain->entries + 1, __ATOMIC_RELAXED);
+    thread->held[thread->n_held++] = domain;
+    frame->kept = thread->n_kept;
+    frame->taken = AME_DOMAIN_FREE;
+    thread->entries++;
+    thread->inside = domain;
+    return 1;
+}
+
+/* Back to no domain at all, if the thread has just this one by a bias, and no references to let go. */
+AME_EXTENSION_FAST int
+ame_extension_leave_biased(struct ame_extension_frame *frame)
+{
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    struct ame_domain *domain = ame_extension_domain;
+    if (frame->outer != NULL || frame->taken != AME_DOMAIN_FREE || thread->n_kept != frame->kept ||
+        thread->n_held != 1 || __atomic_load_n(&domain->word, __ATOMIC_RELAXED) != thread->biased) {
+        return 0;
+    }
+    thread->entries--;
+    thread->inside = NULL;
+    thread->n_held = 0;
+    __atomic_store_n(&domain->inside[thread->slot], 0, __ATOMIC_RELEASE);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (__builtin_expect(__atomic_load_n(&domain->word, __ATOMIC_RELAXED) != thread->biased, 0)) {
+        ame_domain_leave_without_bias(domain);
+    }
+    return 1;
+}
+
 AME_EXTENSION_FAST void
 ame_extension_enter(struct ame_extension_frame *frame)
 {
@@ -289,7 +337,7 @@ ame_extension_enter(struct ame_extension_frame *frame)
         /* Code without barriers comes next. */
         ame_elision_irrevocable("an entry that is no transaction");
     }
-    if (frame->outer != ame_extension_domain) {
+    if (frame->outer != ame_extension_domain && (frame->outer != NULL || !ame_extension_enter_biased(frame))) {
         ame_extension_come_in(frame);
     }
 }
@@ -298,7 +346,7 @@ AME_EXTENSION_FAST void
 ame_extension_leave(struct ame_extension_frame *frame)
 {
     /* Equal where the extension called itself, and where the thread was not let in. */
-    if (ame_domain_thread.inside != frame->outer) {
+    if (ame_domain_thread.inside != frame->outer && !ame_extension_leave_biased(frame)) {
         ame_extension_go_out(frame);
     }
 }

@@ -55,6 +55,9 @@ ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *en
     if (frame->outer == ame_extension_domain) {
         return ame_extension_elided() ? AME_EXTENSION_NESTED : AME_EXTENSION_HOLDS;
     }
+    if (frame->outer == NULL && ame_extension_enter_biased(frame)) {
+        return AME_EXTENSION_HOLDS;
+    }
     return ame_extension_choose(frame, entry, end_of_frames);
 }
 
@@ -125,7 +128,7 @@ ame_extension_incref(PyObject *object)
     }
 }
 
-/* With the domain held. */
+/* Py_DECREF with the domain held: in this file nothing replaces what that calls. */
 AME_EXTENSION_FAST void
 ame_extension_decref_held(PyObject *object)
 {
@@ -252,24 +255,12 @@ ame_extension_gc_new_var(PyTypeObject *type, Py_ssize_t items)
 }
 
 AME_EXTENSION_SLOW void
-ame_extension_untrack_again(void *object)
-{
-    PyObject_GC_UnTrack(object);
-}
-
-AME_EXTENSION_SLOW void
 ame_extension_gc_track(void *object)
 {
     PyObject_GC_Track(object);
     if (ame_extension_elided() && !ame_elision_is_noted(ame_extension_unmake, object)) {
-        ame_elision_on_abort(ame_extension_untrack_again, object);
+        ame_elision_on_abort(PyObject_GC_UnTrack, object);
     }
-}
-
-AME_EXTENSION_SLOW void
-ame_extension_track_again(void *object)
-{
-    PyObject_GC_Track(object);
 }
 
 AME_EXTENSION_SLOW void
@@ -280,7 +271,7 @@ ame_extension_gc_untrack(void *object)
             return;
         }
         if (!ame_elision_is_noted(ame_extension_unmake, object)) {
-            ame_elision_on_abort(ame_extension_track_again, object);
+            ame_elision_on_abort(PyObject_GC_Track, object);
         }
     }
     PyObject_GC_UnTrack(object);
@@ -295,27 +286,29 @@ ame_extension_whole(size_t size)
     return size < 16 ? 16 : size;
 }
 
+/* A block of CPython's, or NULL. */
+AME_EXTENSION_FAST void *
+ame_extension_new_block(void *block, size_t size, void (*release)(void *))
+{
+    if (block != NULL && ame_extension_elided()) {
+        ame_elision_fresh(block, size);
+        ame_elision_on_abort(release, block);
+    }
+    return block;
+}
+
 #define AME_EXTENSION_MEMORY(prefix, name)                                                                    \
     AME_EXTENSION_SLOW void *ame_extension_##name##_malloc(size_t size)                                       \
     {                                                                                                         \
-        void *block = prefix##Malloc(ame_extension_whole(size));                                             \
-        if (block != NULL && ame_extension_elided()) {                                                        \
-            ame_elision_fresh(block, size);                                                                  \
-            ame_elision_on_abort(prefix##Free, block);                                                       \
-        }                                                                                                     \
-        return block;                                                                                         \
+        return ame_extension_new_block(prefix##Malloc(ame_extension_whole(size)), size, prefix##Free);        \
     }                                                                                                         \
     AME_EXTENSION_SLOW void *ame_extension_##name##_calloc(size_t count, size_t size)                         \
     {                                                                                                         \
         if (size != 0 && count > (size_t)PY_SSIZE_T_MAX / size) {                                             \
             return NULL;                                                                                      \
         }                                                                                                     \
-        void *block = prefix##Calloc(1, ame_extension_whole(count * size));                                  \
-        if (block != NULL && ame_extension_elided()) {                                                        \
-            ame_elision_fresh(block, count * size);                                                          \
-            ame_elision_on_abort(prefix##Free, block);                                                       \
-        }                                                                                                     \
-        return block;                                                                                         \
+        size *= count;                                                                                        \
+        return ame_extension_new_block(prefix##Calloc(1, ame_extension_whole(size)), size, prefix##Free);     \
     }                                                                                                         \
     AME_EXTENSION_SLOW void *ame_extension_##name##_realloc(void *block, size_t size)                         \
     {                                                                                                         \
@@ -368,16 +361,24 @@ ame_extension_list_append(PyObject *list, PyObject *item)
     return PyList_Append(list, item);
 }
 
-/* A slot of what is new: the reference goes over, or back to the transaction. */
+/* An empty slot of what is new takes the reference over. False where it is another's. */
+AME_EXTENSION_FAST int
+ame_extension_fill(PyObject *container, PyObject **slots, Py_ssize_t index, Py_ssize_t size, PyObject *item)
+{
+    if (index < 0 || index >= size || slots[index] != NULL || !ame_extension_is_new(container)) {
+        return 0;
+    }
+    ame_write_range(&slots[index], sizeof *slots);
+    slots[index] = item;
+    return 1;
+}
+
 AME_EXTENSION_SLOW int
 ame_extension_tuple_set_item(PyObject *tuple, Py_ssize_t index, PyObject *item)
 {
     if (ame_extension_elided()) {
-        if (PyTuple_Check(tuple) && index >= 0 && index < PyTuple_GET_SIZE(tuple) &&
-            PyTuple_GET_ITEM(tuple, index) == NULL && ame_extension_is_new(tuple)) {
-            PyObject **slot = &((PyTupleObject *)tuple)->ob_item[index];
-            ame_write_range(slot, sizeof *slot);
-            *slot = item;
+        if (PyTuple_Check(tuple) && ame_extension_fill(tuple, ((PyTupleObject *)tuple)->ob_item, index,
+                                                       PyTuple_GET_SIZE(tuple), item)) {
             return 0;
         }
         ame_elision_irrevocable("PyTuple_SetItem");
@@ -389,13 +390,9 @@ AME_EXTENSION_SLOW int
 ame_extension_list_set_item(PyObject *list, Py_ssize_t index, PyObject *item)
 {
     if (ame_extension_elided()) {
-        if (PyList_Check(list) && index >= 0 && index < PyList_GET_SIZE(list) && ame_extension_is_new(list)) {
-            PyObject **slot = &((PyListObject *)list)->ob_item[index];
-            if (*slot == NULL) {
-                ame_write_range(slot, sizeof *slot);
-                *slot = item;
-                return 0;
-            }
+        if (PyList_Check(list) && ame_extension_fill(list, ((PyListObject *)list)->ob_item, index,
+                                                     PyList_GET_SIZE(list), item)) {
+            return 0;
         }
         ame_elision_irrevocable("PyList_SetItem");
     }
@@ -497,14 +494,6 @@ AME_EXTENSION_FAST struct ame_domain *
 ame_extension_out_to_target(const void *target)
 {
     return ame_extension_elided() ? NULL : ame_extension_out_to(target);
-}
-
-AME_EXTENSION_FAST void
-ame_extension_irrevocable(const char *why)
-{
-    if (ame_extension_elided()) {
-        ame_elision_irrevocable(why);
-    }
 }
 
 #endif

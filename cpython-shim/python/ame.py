@@ -85,8 +85,54 @@ else:
         """End the transaction at the next opportunity. Nothing to do with a lock."""
 
     def stats(everybody=True):
-        """Counters of transactions: there are none."""
-        return {}
+        """Of extension modules that `ame ext build` has compiled, where they have domains of their own (free-threaded
+        Python): {"domains": {name: counters}}; else {}. All since the start:
+
+        entries     times that the domain was held; contended: after waiting, in all for ns_waiting
+        given_up    times that its holder gave it up in the middle
+        elided      entries that were transactions to their end; serialised: that came to what cannot be undone, and
+                    held the domain from there on; rolled_back: how often transactions began again
+        trials      how often it was tried which is faster; won: of these, transactions were
+        reasons     what serialised them, most frequent first: [(entry, why, how often)]
+        """
+        domains = _domains()
+        return {"domains": domains} if domains else {}
+
+    def _domains():
+        import ctypes
+        import os
+
+        class Reason(ctypes.Structure):
+            _fields_ = [("entry", ctypes.c_char_p), ("why", ctypes.c_char_p), ("count", ctypes.c_uint64)]
+
+        try:
+            # Only if an extension has loaded it.
+            runtime = ctypes.CDLL("libame_rt.so", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+        except (OSError, AttributeError):
+            return {}
+        pointer, number = ctypes.c_void_p, ctypes.c_uint64
+        runtime.ame_domain_next.restype, runtime.ame_domain_next.argtypes = pointer, [pointer]
+        runtime.ame_domain_name.restype, runtime.ame_domain_name.argtypes = ctypes.c_char_p, [pointer]
+        runtime.ame_domain_counts.argtypes = runtime.ame_elision_counts.argtypes = [pointer, pointer]
+        runtime.ame_elision_reasons.restype = ctypes.c_size_t
+        runtime.ame_elision_reasons.argtypes = [pointer, pointer, ctypes.c_size_t]
+        found = {}
+        domain = runtime.ame_domain_next(None)
+        while domain:
+            held, elision, reasons = (number * 4)(), (number * 5)(), (Reason * 100)()
+            runtime.ame_domain_counts(domain, held)
+            runtime.ame_elision_counts(domain, elision)
+            n = runtime.ame_elision_reasons(domain, reasons, len(reasons))
+            if any(held) or any(elision):
+                counts = dict(zip(_OF_DOMAINS, [*held, *elision]))
+                counts["reasons"] = [(each.entry.decode(), each.why.decode(), each.count) for each in reasons[:n]]
+                found[runtime.ame_domain_name(domain).decode()] = counts
+            domain = runtime.ame_domain_next(domain)
+        return found
+
+    #: Fields of `struct ame_domain_counts` and `struct ame_elision_counts` of ame.h.
+    _OF_DOMAINS = ("entries", "contended", "ns_waiting", "given_up",
+                   "elided", "serialised", "rolled_back", "trials", "won")
 
     def thread_stats():
         """Counters of transactions: there are none."""

@@ -81,7 +81,7 @@ impl Options {
             stats: ffi::option(2).map(PathBuf::from),
             remarks: ffi::option(3).map(PathBuf::from),
             warn: ffi::option(4).is_some_and(|v| v != "0"),
-            elide: std::env::var_os("AME_ELIDE").is_some_and(|v| v == "1"),
+            elide: std::env::var_os("AME_ELIDE").is_some_and(|v| v != "0"),
             free_threaded: match ffi::option(5).as_deref() {
                 None => false,
                 Some("free-threaded") => true,

@@ -218,7 +218,12 @@ void ame_module_register(uint32_t abi_version, const char *module,
 
 /* --- domains that are held (cpython-shim/extension) -------------------------------------------------- */
 /* Of the calling thread; initial-exec TLS. The glue's, more of it is the runtime's. */
-struct ame_domain;
+struct ame_domain {
+    uint32_t word;
+    uint32_t others[3];         /* the runtime's, as what comes after this struct */
+    uint32_t inside[64];        /* see bias, below */
+    uint64_t entries;           /* of who holds it */
+};
 struct ame_domain_thread {
     struct ame_domain *inside;  /* whose code runs; NULL: nobody's */
     void *kept;                 /* from malloc; freed when the thread ends */
@@ -226,6 +231,10 @@ struct ame_domain_thread {
     void *place;                /* after AME_DOMAIN_LENT: the place that was given then */
     void *dying;                /* list of objects that it is freeing */
     uint32_t entries;
+    uint32_t number;            /* the runtime's */
+    struct ame_domain **held;   /* the domains that it holds, or has lent */
+    size_t n_held;
+    uint32_t biased, slot;      /* the word of a domain with a bias to it, and its place in `inside` */
 };
 extern __thread struct ame_domain_thread ame_domain_thread __attribute__((tls_model("initial-exec")));
 
@@ -244,6 +253,11 @@ void ame_domain_release(struct ame_domain *domain);
 void ame_domain_release_all(void);
 void ame_domain_lend(struct ame_domain *domain, void *lender, void *place);
 void ame_domain_lend_all(void *lender, void *place);
+/* Bias: a domain whose word is the thread's `biased`, and that has 0 in the thread's slot of `inside`, is free for this
+ * thread only. It takes it by storing 1 there, and gives it back by storing 0; then it looks at the word again, and if
+ * that has changed, asks enter_without_bias, which says whether it has the domain, or calls leave_without_bias. */
+int ame_domain_enter_without_bias(struct ame_domain *domain);
+void ame_domain_leave_without_bias(struct ame_domain *domain);
 /* Whether a thread of this process (its number in the kernel) is in a system call, other than to wait for its turn
  * at a lock that keeps its waiters in a list; 0 also where the kernel does not tell. */
 int ame_domain_is_blocked(uint64_t thread);
@@ -273,8 +287,9 @@ struct ame_elided_entry {
  * transaction. forget takes one of the latest notes for a rollback back, if it is there; is_noted only looks.
  * visit calls a function with the argument of each note of another for a rollback.
  * fresh: a block of whole granules that nobody else knows of, and that a rollback frees without looking at it.
- * run: outside of transactions; waits: whether there is something to run after a commit. */
-/* choose: which of two functions to call, the second where the first is NULL or there is no such transaction.
+ * run: outside of transactions; waits: whether there is something to run after a commit.
+ *
+ * choose: which of two functions to call, the second where the first is NULL or there is no such transaction.
  * target: what to call by pointer. Both end the transaction before a function that has no body. */
 int ame_elision_join(struct ame_domain *domain, struct ame_elided_entry *entry, const void *end_of_frames);
 void ame_elision_irrevocable(const char *why);

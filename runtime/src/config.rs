@@ -10,10 +10,19 @@
 //! | `AME_TURN=n` | longest turn where threads take turns, in microseconds (0: they never do) |
 //! | `AME_TURN=n,always` | the same, and they do whether it is faster or not (tests) |
 //! | `AME_ELIDE=0` | entries of extensions hold their domain, also where they could be transactions |
+//! | `AME_ELIDE=always` | they are transactions where they can be, whether that is faster or not (tests) |
 //! | `AME_MAX_VERSION=n` | wrap versions at n (tests) |
 
 use crate::fatal;
 use std::sync::OnceLock;
+
+/// Whether entries that can be transactions are.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Elide {
+    Never,
+    WhereFaster,
+    Always,
+}
 
 pub struct Config {
     /// Chance of an abort per slow path, in 1/2^32; 0 is off.
@@ -26,7 +35,7 @@ pub struct Config {
     /// In cycles of the time stamp counter.
     pub turn: u64,
     pub always_turns: bool,
-    pub elide: bool,
+    pub elide: Elide,
     pub max_version: u16,
 }
 
@@ -80,7 +89,12 @@ pub fn config() -> &'static Config {
             stamp_ahead: number("AME_STAMP", 64, "from 0 to 256", |n| *n <= 256),
             turn: 2600 * turn,
             always_turns,
-            elide: variable("AME_ELIDE").is_none_or(|v| v != "0"),
+            elide: match variable("AME_ELIDE").as_deref() {
+                Some("0") => Elide::Never,
+                None | Some("1") => Elide::WhereFaster,
+                Some("always") => Elide::Always,
+                Some(text) => fatal!("AME_ELIDE={text}: expected 0, 1 or always"),
+            },
             max_version: number("AME_MAX_VERSION", MAX_VERSION, "from 8 to 65528", |n| {
                 (8..=MAX_VERSION).contains(n)
             }),

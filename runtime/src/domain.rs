@@ -17,7 +17,7 @@ use crate::clock;
 use crate::elision::{self, Sharing};
 use crate::entry::ame_total_stats;
 use crate::fatal;
-use crate::handoff::{Lock, MAX_NUMBER};
+use crate::handoff::{biased_to, Lock, MAX_NUMBER, SLOTS};
 use crate::stats::Stats;
 use crate::syscall::{self, Wait};
 use std::ffi::{c_char, c_int, c_void, CStr, CString, OsStr};
@@ -43,10 +43,15 @@ pub struct Counts {
     given_up: AtomicU64,
 }
 
+/// Begins as `struct ame_domain` of `ame_rt.h`: code of extensions enters and leaves what is biased to its thread.
+#[repr(C)]
 pub struct Domain {
     pub lock: Lock,
+    counts: Counts,
     /// From 1; as many as there are.
     pub number: u32,
+    /// Who uses it: written by the owner of the lock only.
+    usage: Usage,
     /// Transactions in it.
     pub sharing: Sharing,
     /// While it is lent: who, and where it was in the interpreter's program; for the glue.
@@ -54,12 +59,69 @@ pub struct Domain {
     place: AtomicPtr<c_void>,
     /// How often it has been lent.
     loans: AtomicU64,
-    counts: Counts,
     name: CString,
 }
 
+/// Whether a domain is used by one thread alone. To take a bias away costs as much as hundreds of entries, where
+/// the kernel is a guest even thousands. So the first comes after a thousand entries in a row, and each one that was
+/// taken away too soon makes the next one come later.
+struct Usage {
+    user: AtomicU32,
+    streak: AtomicU32,
+    /// Entries in a row that a bias comes after.
+    needed: AtomicU32,
+    /// Entries of all when it came; 0 when there has been none since this was last looked at.
+    since: AtomicU64,
+}
+
+impl Usage {
+    const LEAST: u32 = 1000;
+    const MOST: u32 = 1 << 22;
+
+    const fn new() -> Usage {
+        Usage {
+            user: AtomicU32::new(0),
+            streak: AtomicU32::new(0),
+            needed: AtomicU32::new(Usage::LEAST),
+            since: AtomicU64::new(0),
+        }
+    }
+
+    fn taken(&self, by: u32, entries: u64) {
+        if self.user.load(Ordering::Relaxed) == by {
+            let streak = self.streak.load(Ordering::Relaxed);
+            self.streak
+                .store(streak.saturating_add(1), Ordering::Relaxed);
+            return;
+        }
+        self.user.store(by, Ordering::Relaxed);
+        self.streak.store(0, Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed);
+        if since != 0 {
+            self.since.store(0, Ordering::Relaxed);
+            let needed = self.needed.load(Ordering::Relaxed);
+            let needed = match entries - since > 16 * u64::from(needed) {
+                true => needed / 4,
+                false => needed.saturating_mul(8),
+            };
+            self.needed
+                .store(needed.clamp(Usage::LEAST, Usage::MOST), Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn is_one_thread_s(&self) -> bool {
+        self.streak.load(Ordering::Relaxed) >= self.needed.load(Ordering::Relaxed)
+    }
+
+    fn biased(&self, entries: u64) {
+        self.streak.store(0, Ordering::Relaxed);
+        self.since.store(entries, Ordering::Relaxed);
+    }
+}
+
 /// Most programs have one; an interpreter has one per extension.
-const MAX_DOMAINS: usize = 256;
+pub const MAX_DOMAINS: usize = 256;
 
 static DOMAINS: Mutex<Vec<&'static Domain>> = Mutex::new(Vec::new());
 
@@ -88,6 +150,9 @@ pub struct ThreadState {
     /// What it holds, or has lent and perhaps lost: an array of `n_held` (room for all there can be).
     held: AtomicPtr<*const Domain>,
     n_held: AtomicUsize,
+    /// The word of a domain with a bias to it, and its slot there; no word at all where it has no slot.
+    biased: AtomicU32,
+    slot: AtomicU32,
 }
 
 /// As `ame_tls`: only its symbol is used, for the calling thread's copy.
@@ -104,7 +169,42 @@ pub static ame_domain_thread: ThreadState = ThreadState {
     number: AtomicU32::new(0),
     held: AtomicPtr::new(null_mut()),
     n_held: AtomicUsize::new(0),
+    biased: AtomicU32::new(NO_WORD),
+    slot: AtomicU32::new(0),
 };
+
+const NO_WORD: u32 = u32::MAX;
+/// Slots that are some thread's, as bits.
+static SLOTS_IN_USE: AtomicU64 = AtomicU64::new(0);
+
+/// Gives the thread one, so that domains can be biased to it, if one is left.
+fn take_slot(thread: &ThreadState, number: u32) {
+    let mut used = SLOTS_IN_USE.load(Ordering::Relaxed);
+    while used != u64::MAX {
+        let slot = used.trailing_ones();
+        let now = used | 1 << slot;
+        match SLOTS_IN_USE.compare_exchange(used, now, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => {
+                thread.slot.store(slot, Ordering::Relaxed);
+                thread.biased.store(biased_to(number), Ordering::Relaxed);
+                return;
+            }
+            Err(other) => used = other,
+        }
+    }
+}
+
+/// By the thread, which has been inside of no domain since.
+fn give_slot_back(thread: &ThreadState) {
+    if thread.biased.swap(NO_WORD, Ordering::Relaxed) != NO_WORD {
+        let number = thread.number.load(Ordering::Relaxed);
+        for domain in all().iter() {
+            domain.lock.give_bias_up(number);
+        }
+        let slot = thread.slot.load(Ordering::Relaxed);
+        SLOTS_IN_USE.fetch_and(!(1 << slot), Ordering::Release);
+    }
+}
 
 #[inline(always)]
 fn this_thread() -> &'static ThreadState {
@@ -128,6 +228,7 @@ impl Drop for AtEnd {
     fn drop(&mut self) {
         ame_domain_release_all();
         let thread = this_thread();
+        give_slot_back(thread);
         let kept = thread.kept.swap(null_mut(), Ordering::Relaxed);
         let held = thread.held.swap(null_mut(), Ordering::Relaxed);
         // What still runs on this thread holds nothing, and gets a number anew if it ever wants to.
@@ -160,9 +261,11 @@ fn new_number() -> u32 {
     if number > MAX_NUMBER {
         fatal!("more than {MAX_NUMBER} threads have entered a domain: start the process anew");
     }
-    // Not there any more in a thread that ends: then its last entries leave nothing behind, or too little.
-    let _ = AT_END.try_with(|_| ());
     let thread = this_thread();
+    // Not there any more in a thread that ends: then its last entries leave nothing behind, or too little.
+    if AT_END.try_with(|_| ()).is_ok() {
+        take_slot(thread, number);
+    }
     // SAFETY: an array of pointers.
     let held = unsafe { libc::calloc(MAX_DOMAINS, size_of::<*const Domain>()) };
     if held.is_null() {
@@ -191,6 +294,7 @@ impl ThreadState {
         self.n_held.store(n + 1, Ordering::Relaxed);
     }
 
+    #[inline(always)]
     fn remove(&self, domain: *const Domain) {
         let held = self.held();
         let Some(at) = held.iter().rposition(|&d| d == domain) else {
@@ -232,6 +336,10 @@ impl Domain {
         } else if self.lock.owner() == me {
             return Taken::Held;
         }
+        if self.enter(me) {
+            self.taken();
+            return Taken::Free;
+        }
         if !self.lock.try_acquire(me) {
             return Taken::No;
         }
@@ -241,6 +349,12 @@ impl Domain {
         }
         self.taken();
         Taken::Free
+    }
+
+    /// Takes it without an atomic instruction, if it is biased to the thread. No transaction has come in since it was.
+    fn enter(&self, me: u32) -> bool {
+        self.lock
+            .enter(me, this_thread().slot.load(Ordering::Relaxed))
     }
 
     /// What the thread has lent, it has again, or has lost.
@@ -254,6 +368,7 @@ impl Domain {
 
     /// The calling thread has just become the owner.
     pub fn taken(&self) {
+        self.usage.taken(number(), self.entries());
         add(&self.counts.entries, 1);
         let thread = this_thread();
         let me: *const Domain = self;
@@ -263,9 +378,19 @@ impl Domain {
         }
     }
 
+    #[inline(always)]
     fn release(&self) {
-        this_thread().remove(self);
-        self.lock.release(number());
+        let thread = this_thread();
+        thread.remove(self);
+        let mut slot = None;
+        if self.usage.is_one_thread_s()
+            && thread.biased.load(Ordering::Relaxed) != NO_WORD
+            && elision::may_hold_back(self)
+        {
+            self.usage.biased(self.entries());
+            slot = Some(thread.slot.load(Ordering::Relaxed));
+        }
+        self.lock.release_or_keep(number(), slot);
     }
 
     fn lend(&self, lender: *mut c_void, place: *mut c_void) {
@@ -279,6 +404,11 @@ impl Domain {
         &self.name
     }
 
+    /// Times that the lock was taken.
+    pub fn entries(&self) -> u64 {
+        self.counts.entries.load(Ordering::Relaxed)
+    }
+
     /// Entries that were transactions to their end.
     pub fn elided(&self) -> u64 {
         let mut sum = self.sharing.elided.load(Ordering::Relaxed);
@@ -288,8 +418,25 @@ impl Domain {
 
     /// The child of a fork has one thread.
     pub fn forget_others(&self) {
+        let thread = this_thread();
         self.lock
-            .forget_others(this_thread().number.load(Ordering::Relaxed));
+            .forget_others(thread.number.load(Ordering::Relaxed));
+        let mine = thread.biased.load(Ordering::Relaxed) != NO_WORD;
+        let slot = u64::from(mine) << thread.slot.load(Ordering::Relaxed);
+        SLOTS_IN_USE.store(slot, Ordering::Relaxed);
+        self.sharing.worth.forget_others();
+    }
+
+    /// As the fields of `struct ame_domain_counts`.
+    pub fn counts(&self) -> [u64; 4] {
+        let counts = &self.counts;
+        [
+            &counts.entries,
+            &counts.contended,
+            &counts.ns_waiting,
+            &counts.given_up,
+        ]
+        .map(|count| count.load(Ordering::Relaxed))
     }
 
     pub fn print(&self) {
@@ -330,6 +477,7 @@ pub unsafe extern "C" fn ame_domain_open(name: *const c_char) -> *const Domain {
     let domain: &'static Domain = Box::leak(Box::new(Domain {
         lock: Lock::new(),
         number: domains.len() as u32 + 1,
+        usage: Usage::new(),
         sharing: Sharing::default(),
         lender: AtomicPtr::new(null_mut()),
         place: AtomicPtr::new(null_mut()),
@@ -421,6 +569,10 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     // SAFETY: the caller's promise.
     let domain = unsafe { &*domain };
     let me = number();
+    if domain.enter(me) {
+        domain.taken();
+        return;
+    }
     if domain.lock.try_acquire(me) {
         elision::await_empty(domain);
         domain.taken();
@@ -428,8 +580,8 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     }
     let start = clock::now();
     let waited = || clock::now() - start;
-    // Number of the loan, and since when it has been seen.
-    let (mut loan, mut since) = (0, start);
+    // Number of the loan, and how long the thread had waited when it saw it first.
+    let (mut loan, mut since) = (0, 0);
     domain.lock.acquire(
         me,
         || waited() > PATIENCE_NS,
@@ -437,12 +589,12 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
             let lender = domain.lender.load(Ordering::Relaxed);
             let place = domain.place.load(Ordering::Relaxed);
             let current = domain.loans.load(Ordering::Relaxed);
-            let now = clock::now();
+            let waited = waited();
             if loan != current {
-                (loan, since) = (current, now);
+                (loan, since) = (current, waited);
             }
             // SAFETY: the lender waits while it is looked at.
-            let may = unsafe { may(lender, place, now - start, now - since) } != 0;
+            let may = unsafe { may(lender, place, waited, waited - since) } != 0;
             if may {
                 add(&domain.counts.given_up, 1);
             }
@@ -461,6 +613,22 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
 pub unsafe extern "C" fn ame_domain_release(domain: *const Domain) {
     // SAFETY: the caller's promise.
     unsafe { &*domain }.release();
+}
+
+/// # Safety
+/// See `ame_rt.h`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_leave_without_bias(domain: *const Domain) {
+    // SAFETY: the caller's promise.
+    unsafe { (*domain).lock.leave_without_bias(number()) };
+}
+
+/// # Safety
+/// See `ame_rt.h`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_enter_without_bias(domain: *const Domain) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { (*domain).lock.enter_without_bias(number()) }.into()
 }
 
 /// Gives up all that the thread holds.
@@ -586,12 +754,44 @@ const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(ThreadState, inside) == 0 && offset_of!(ThreadState, kept) == 8);
     assert!(offset_of!(ThreadState, n_kept) == 16 && offset_of!(ThreadState, place) == 24);
-    assert!(offset_of!(ThreadState, entries) == 40);
+    assert!(offset_of!(ThreadState, entries) == 40 && offset_of!(ThreadState, held) == 48);
+    assert!(offset_of!(ThreadState, n_held) == 56 && offset_of!(ThreadState, biased) == 64);
+    assert!(offset_of!(ThreadState, slot) == 68 && SLOTS == 64);
+    assert!(offset_of!(Domain, lock) == 0 && offset_of!(Domain, counts) == 16 + 4 * SLOTS);
+    assert!(offset_of!(Counts, entries) == 0);
 };
 
 #[cfg(test)]
 mod tests {
-    use super::module_name;
+    use super::{module_name, Usage};
+
+    #[test]
+    fn a_bias_that_was_taken_away_too_soon_comes_later() {
+        let usage = Usage::new();
+        let mut entries = 0;
+        let mut alone_for = |n: u64| {
+            for _ in 0..n {
+                usage.taken(1, entries);
+                entries += 1;
+                if usage.is_one_thread_s() {
+                    usage.biased(entries);
+                    return (true, entries);
+                }
+            }
+            (false, entries)
+        };
+        // Who comes first has none.
+        let (biased, entries) = alone_for(1002);
+        assert!(biased);
+        usage.taken(2, entries);
+        let (biased, entries) = alone_for(7000);
+        assert!(!biased);
+        usage.taken(2, entries);
+        let (biased, entries) = alone_for(8002);
+        assert!(biased);
+        usage.taken(2, entries + 1_000_000);
+        assert!(alone_for(2002).0, "one that lasted");
+    }
 
     #[test]
     fn a_domain_is_named_after_the_module() {

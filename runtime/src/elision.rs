@@ -14,7 +14,7 @@
 //! who has been rolled back twice.
 
 use crate::clock;
-use crate::config::config;
+use crate::config::{config, Elide};
 use crate::domain::{self, Domain};
 use crate::entry::speculative;
 use crate::heap::granule;
@@ -27,6 +27,7 @@ use crate::tables;
 use crate::thread::Thread;
 use crate::tls::tls;
 use crate::transaction;
+use crate::worth::Worth;
 use ame_abi::trace::cause;
 use ame_abi::{GRANULE, WINDOW};
 use std::collections::BTreeMap;
@@ -40,6 +41,12 @@ type Callback = unsafe extern "C" fn(*mut c_void);
 struct Action {
     run: Callback,
     argument: *mut c_void,
+}
+
+impl Action {
+    fn is(&self, run: Callback, argument: *mut c_void) -> bool {
+        self.argument == argument && std::ptr::fn_addr_eq(self.run, run)
+    }
 }
 
 /// `struct ame_elided_entry` of `ame_rt.h`: a way into an extension, a static variable of its code.
@@ -79,7 +86,6 @@ impl Entry {
 }
 
 /// A thread's part of it.
-#[derive(Default)]
 pub struct Elision {
     /// Of the current transaction.
     domain: Option<&'static Domain>,
@@ -92,8 +98,28 @@ pub struct Elision {
     failures: u32,
     on_commit: Vec<Action>,
     on_abort: Vec<Action>,
-    /// Entries that committed as transactions, by the domain's number.
-    elided: Vec<Count>,
+    /// Entries that committed as transactions, by the domain's number. Others read it: it stays where it is.
+    elided: Box<[Count]>,
+    /// See `Worth::elides`.
+    looks: u32,
+}
+
+impl Default for Elision {
+    fn default() -> Self {
+        Elision {
+            domain: None,
+            entry: None,
+            base: 0,
+            must_hold: false,
+            failures: 0,
+            on_commit: Vec::new(),
+            on_abort: Vec::new(),
+            elided: (0..=domain::MAX_DOMAINS)
+                .map(|_| Count::default())
+                .collect(),
+            looks: 0,
+        }
+    }
 }
 
 /// Rollbacks after which an entry holds its domain.
@@ -137,8 +163,7 @@ impl Elision {
     }
 
     pub fn elided_in(&self, domain: &Domain) -> u64 {
-        let count = self.elided.get(domain.number as usize);
-        count.map_or(0, Count::get)
+        self.elided[domain.number as usize].get()
     }
 }
 
@@ -147,6 +172,7 @@ impl Elision {
 pub struct Sharing {
     /// Whether there has ever been a transaction in it.
     pub used: AtomicBool,
+    pub worth: Worth,
     /// Entries as transactions, of threads that have ended.
     pub elided: AtomicU64,
     /// Those that came to hold the domain in the middle.
@@ -165,7 +191,7 @@ impl Sharing {
     }
 
     /// Most frequent first.
-    fn reasons(&self) -> Vec<Reason> {
+    pub fn reasons(&self) -> Vec<Reason> {
         let reasons = self.reasons.lock().unwrap_or_else(|e| e.into_inner());
         let mut all: Vec<Reason> = reasons
             .iter()
@@ -185,23 +211,36 @@ impl Sharing {
 pub struct Reason {
     entry: *const c_char,
     why: *const c_char,
-    count: u64,
+    pub count: u64,
+}
+
+impl Reason {
+    /// The entry, and why.
+    pub fn texts(&self) -> [&CStr; 2] {
+        // SAFETY: C strings that stay.
+        [self.entry, self.why].map(|text| unsafe { CStr::from_ptr(text) })
+    }
 }
 
 /// # Safety
-/// `domain` came from `ame_domain_open`; `out` has room for three numbers (`struct ame_elision_counts`).
+/// `domain` came from `ame_domain_open`; `out` has room for five numbers (`struct ame_elision_counts`).
 #[no_mangle]
-pub unsafe extern "C" fn ame_elision_counts(domain: *const Domain, out: *mut [u64; 3]) {
+pub unsafe extern "C" fn ame_elision_counts(domain: *const Domain, out: *mut [u64; 5]) {
     // SAFETY: the caller's promise.
-    unsafe {
-        let sharing = &(*domain).sharing;
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        out.write([
-            (*domain).elided(),
-            of(&sharing.serialised),
-            of(&sharing.rolled_back),
-        ]);
-    }
+    unsafe { out.write(counts(&*domain)) };
+}
+
+/// As the fields of `struct ame_elision_counts`.
+pub fn counts(domain: &Domain) -> [u64; 5] {
+    let sharing = &domain.sharing;
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    [
+        domain.elided(),
+        of(&sharing.serialised),
+        of(&sharing.rolled_back),
+        of(&sharing.worth.trials),
+        of(&sharing.worth.won),
+    ]
 }
 
 /// # Safety
@@ -231,10 +270,12 @@ fn others(slot: u32) -> impl Iterator<Item = &'static AtomicU32> {
 
 /// By who has just taken the lock, and is in no transaction: whether the domain is empty. Tried so often.
 pub fn is_empty(domain: &Domain, tries: u32) -> bool {
-    sharing::close();
-    if !domain.sharing.used.load(Ordering::Relaxed) {
+    // The lock was taken by a sequentially consistent instruction, and who joins fences between the same of this and
+    // its look at the lock: who has not been seen here sees the lock.
+    if !domain.sharing.used.load(Ordering::SeqCst) {
         return true;
     }
+    sharing::close();
     for _ in 0..tries {
         if sharing::is_empty(others(u32::MAX), domain.number) {
             return true;
@@ -276,8 +317,12 @@ pub unsafe extern "C" fn ame_elision_join(
         thread.elision.failures = 0;
         return 0;
     }
-    if thread.depth != 0 || !config().elide || WINDOW_BROKEN.load(Ordering::Relaxed) || !entry.may()
-    {
+    let wanted = match config().elide {
+        Elide::Never => false,
+        Elide::WhereFaster => is_worth(thread, domain),
+        Elide::Always => true,
+    };
+    if !wanted || thread.depth != 0 || WINDOW_BROKEN.load(Ordering::Relaxed) || !entry.may() {
         return 0;
     }
     if !domain.sharing.used.load(Ordering::Relaxed) {
@@ -297,11 +342,31 @@ pub unsafe extern "C" fn ame_elision_join(
     1
 }
 
+#[inline(always)]
+fn is_worth(thread: &mut Thread, domain: &Domain) -> bool {
+    let taken = || {
+        let owner = domain.lock.owner();
+        // It may have lent it.
+        owner != 0 && owner != domain::number()
+    };
+    let entries = || domain.entries() + domain.elided();
+    domain
+        .sharing
+        .worth
+        .elides(&mut thread.elision.looks, taken, entries)
+}
+
+/// Whether a domain may stay with its owner, so that transactions would have to take it away first.
+pub fn may_hold_back(domain: &Domain) -> bool {
+    config().elide != Elide::Always && domain.sharing.worth.is_alone()
+}
+
 #[cold]
 fn join_soon(thread: &Thread, domain: &Domain) -> bool {
     let start = clock::cycles();
     // What the thread has lent it claims back.
     while !domain.lock.is_free() {
+        domain.lock.unbias();
         if domain.lock.owner() == domain::number() || clock::cycles() - start > PATIENCE {
             return false;
         }
@@ -327,14 +392,7 @@ pub extern "C" fn ame_elision_end() -> c_int {
     if let Some(entry) = thread.elision.entry {
         entry.succeeded();
     }
-    let number = domain.number as usize;
-    if thread.elision.elided.len() <= number {
-        thread
-            .elision
-            .elided
-            .resize_with(number + 1, Count::default);
-    }
-    thread.elision.elided[number].add(1);
+    thread.elision.elided[domain.number as usize].add(1);
     1
 }
 
@@ -462,7 +520,7 @@ pub unsafe extern "C" fn ame_elision_forget(run: Callback, argument: *mut c_void
     let from = log.len().saturating_sub(RECENT);
     let found = log[from..]
         .iter()
-        .rposition(|action| action.argument == argument && std::ptr::fn_addr_eq(action.run, run));
+        .rposition(|action| action.is(run, argument));
     match found {
         Some(at) => {
             log.remove(from + at);
@@ -478,11 +536,10 @@ pub unsafe extern "C" fn ame_elision_forget(run: Callback, argument: *mut c_void
 pub unsafe extern "C" fn ame_elision_is_noted(run: Callback, argument: *mut c_void) -> c_int {
     // SAFETY: the thread's own state.
     let log = unsafe { &(*Thread::current()).elision.on_abort };
-    let found = log
-        .iter()
+    log.iter()
         .rev()
-        .any(|action| action.argument == argument && std::ptr::fn_addr_eq(action.run, run));
-    found.into()
+        .any(|action| action.is(run, argument))
+        .into()
 }
 
 /// # Safety
@@ -540,12 +597,18 @@ const PIECE: usize = 64 << 20;
 static OWNERS: [AtomicU16; WINDOW as usize / PIECE] =
     [const { AtomicU16::new(0) }; WINDOW as usize / PIECE];
 
+/// The owner of the piece that an address lies in, and what it must be for the address to be written there.
+#[inline(always)]
+fn piece(address: usize) -> (&'static AtomicU16, u16) {
+    let owner = &OWNERS[address % WINDOW as usize / PIECE];
+    (owner, (address / WINDOW as usize) as u16 + 1)
+}
+
 /// Before a granule is locked and logged. An interpreter maps memory wherever it likes, and when; so it is here that
 /// it shows whether two mappings alias. Then nothing is elided any more.
 #[inline(always)]
 pub fn check_window(thread: &mut Thread, address: usize, pc: u64) {
-    let owner = &OWNERS[address % WINDOW as usize / PIECE];
-    let high = (address / WINDOW as usize) as u16 + 1;
+    let (owner, high) = piece(address);
     if owner.load(Ordering::Relaxed) != high {
         new_piece(thread, owner, high, pc);
     }
@@ -610,8 +673,8 @@ fn stamp(thread: &mut Thread, start: usize, size: usize) {
     {
         return;
     }
-    let high = (start / WINDOW as usize) as u16 + 1;
-    if OWNERS[start % WINDOW as usize / PIECE].load(Ordering::Relaxed) != high {
+    let (owner, high) = piece(start);
+    if owner.load(Ordering::Relaxed) != high {
         return;
     }
     let held = thread.me.ver + 1;
@@ -719,26 +782,22 @@ pub unsafe extern "C" fn ame_elision_strndup(text: *const c_char, most: usize) -
 
 /// What a domain's transactions came to, for `AME_STATS=1`.
 pub fn print(domain: &Domain) {
-    let elided = domain.elided();
-    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let sharing = &domain.sharing;
-    if elided + of(&sharing.serialised) + of(&sharing.rolled_back) == 0 {
+    let [elided, serialised, rolled_back, trials, won] = counts(domain);
+    if elided + serialised + rolled_back == 0 {
         return;
     }
     eprintln!(
-        "ame: domain {}: {elided} elided, {} serialised, {} rolled back{}",
+        "ame: domain {}: {elided} elided, {serialised} serialised, {rolled_back} rolled back; worth it in {won} of \
+         {trials} trials{}",
         domain.name().to_string_lossy(),
-        of(&sharing.serialised),
-        of(&sharing.rolled_back),
         if WINDOW_BROKEN.load(Ordering::Relaxed) {
             "; elision ended: addresses alias"
         } else {
             ""
         }
     );
-    for Reason { entry, why, count } in sharing.reasons().into_iter().take(20) {
-        // SAFETY: C strings that stay.
-        let text = |p| unsafe { CStr::from_ptr(p) }.to_string_lossy();
-        eprintln!("ame:   {count} times {}: {}", text(entry), text(why));
+    for reason in domain.sharing.reasons().into_iter().take(20) {
+        let [entry, why] = reason.texts().map(CStr::to_string_lossy);
+        eprintln!("ame:   {} times {entry}: {why}", reason.count);
     }
 }

@@ -1,4 +1,5 @@
-//! A lock of one word that is handed over to who has waited long, and that its owner can lend.
+//! A lock of one word that is handed over to who has waited long, that its owner can lend, and that stays with who
+//! uses it alone.
 //!
 //! Free, it is anybody's: who comes by takes it, awake waiters or not, since handing it over costs two
 //! switches of threads each time. A waiter that has lost patience registers as the *heir*, and the next
@@ -7,27 +8,66 @@
 //! *Lent*, it is still the owner's, until somebody else takes it over: that one decides, by what it sees of the
 //! owner, whether it may. The owner claims it back before it goes on, and learns whether it has lost it. The
 //! thread that looks at the owner has the lock *pinned* meanwhile, so that the owner cannot go on and end.
+//!
+//! *Biased*, it is its owner's also while that does without it: taking it and giving it back are a store to a word of the
+//! thread's own and a look at the lock's, without an atomic instruction. Who wants it takes the bias away first
+//! ([`Lock::unbias`]): says so in the lock's word, has all processors fence (`membarrier`), and finds the owner inside,
+//! where it is an ordinary owner from then on, or outside, and then gives the lock back in its name (Kawachiya, Koseki,
+//! Onodera 2002; the asymmetric fence is that of Dice, Huang and Yang 2001). The words are one for each thread, because
+//! a thread may lose its processor, and with it the bias, between its first look at the word and its store.
 
 use crate::primitive::{
-    futex_wait, futex_wake, futex_wake_one, give_way_to_owner, AtomicU32, Ordering,
+    futex_wait, futex_wake, futex_wake_one, give_way_to_owner, heavy_fence, light_fence, AtomicU32,
+    Ordering,
 };
 
-/// Somebody may be asleep. The other bits are the owner's number, 0 when free; free, there is no flag.
+/// Flags of the word; the other bits are the owner's number, 0 when free. Free, there is no flag.
+///
+/// | word | |
+/// | --- | --- |
+/// | 0 | free |
+/// | owner, perhaps `WAITERS` | held; somebody may be asleep |
+/// | owner, `BIASED` | held if the owner says so in `inside`; it alone takes the lock and gives it back |
+/// | owner, `BIASED`, `ENDING` | somebody takes the bias away: nobody else changes the word |
 const WAITERS: u32 = 1;
+const BIASED: u32 = 2;
+const ENDING: u32 = 4;
+const SHIFT: u32 = 3;
+
+const fn held_by(me: u32) -> u32 {
+    me << SHIFT
+}
+
 /// In `lent`: somebody looks at the owner. The other bits are the owner's number.
 const PINNED: u32 = 1;
 /// Sleeps end by themselves: what is waited for may be impatience, or that a lender does something else. The
 /// first, and the longest.
 const SLEEP_NS: (i64, i64) = (50_000, 1_000_000);
 /// Numbers of threads are from 1 to this.
-pub const MAX_NUMBER: u32 = u32::MAX >> 1;
+pub const MAX_NUMBER: u32 = u32::MAX >> SHIFT;
 
 #[derive(Debug)]
+#[repr(C)]
 pub struct Lock {
     word: AtomicU32,
     heir: AtomicU32,
     /// 0 when it is not lent.
     lent: AtomicU32,
+    /// With a bias: which of `inside` is that of the owner.
+    slot: AtomicU32,
+    /// 1 while the thread with this slot, if the bias is its, holds the lock. Nobody else writes there.
+    inside: [AtomicU32; SLOTS],
+}
+
+/// Threads that can have a bias at the same time.
+#[cfg(not(loom))]
+pub const SLOTS: usize = 64;
+#[cfg(loom)]
+pub const SLOTS: usize = 2;
+
+/// The word of a lock with a bias to this thread.
+pub const fn biased_to(me: u32) -> u32 {
+    held_by(me) | BIASED
 }
 
 impl Lock {
@@ -37,6 +77,8 @@ impl Lock {
             word: AtomicU32::new(0),
             heir: AtomicU32::new(0),
             lent: AtomicU32::new(0),
+            slot: AtomicU32::new(0),
+            inside: [const { AtomicU32::new(0) }; SLOTS],
         }
     }
     #[cfg(loom)]
@@ -45,6 +87,8 @@ impl Lock {
             word: AtomicU32::new(0),
             heir: AtomicU32::new(0),
             lent: AtomicU32::new(0),
+            slot: AtomicU32::new(0),
+            inside: std::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
@@ -52,20 +96,121 @@ impl Lock {
     /// any other may be old.
     #[inline]
     pub fn owner(&self) -> u32 {
-        self.word.load(Ordering::Relaxed) >> 1
+        let word = self.word.load(Ordering::Relaxed);
+        if word & BIASED != 0 && self.owner_inside().load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        word >> SHIFT
     }
 
-    /// Whether nobody has it. What the last owner wrote is seen.
+    /// Whether nobody has it, nor a bias. What the last owner wrote is seen.
     #[inline(always)]
     pub fn is_free(&self) -> bool {
         self.word.load(Ordering::Acquire) == 0
     }
 
+    /// With a bias: the owner's.
+    #[inline(always)]
+    fn owner_inside(&self) -> &AtomicU32 {
+        &self.inside[self.slot.load(Ordering::Relaxed) as usize]
+    }
+
+    /// By a thread that does not hold it, nor has the bias.
     #[inline]
     pub fn try_acquire(&self, me: u32) -> bool {
+        self.try_word(me) || self.unbias() && self.try_word(me)
+    }
+
+    #[inline(always)]
+    fn try_word(&self, me: u32) -> bool {
+        // SeqCst: before the holder asks whether transactions have ever been in the domain (`elision::is_empty`).
         self.word
-            .compare_exchange(0, me << 1, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(0, held_by(me), Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
+    }
+
+    /// By any thread: takes it, if it is biased to that. `ame_extension_enter_biased` of domain.h does this inline.
+    #[inline(always)]
+    pub fn enter(&self, me: u32, slot: u32) -> bool {
+        let inside = &self.inside[slot as usize];
+        if self.word.load(Ordering::Relaxed) != biased_to(me) || inside.load(Ordering::Relaxed) != 0
+        {
+            return false;
+        }
+        inside.store(1, Ordering::Relaxed);
+        // Pairs with the heavy fence in `unbias`: either that sees us inside, or we see the word.
+        light_fence();
+        self.word.load(Ordering::Relaxed) == biased_to(me) || self.enter_without_bias(me)
+    }
+
+    /// It has said that it is inside, and who takes the bias away may have seen that.
+    #[cold]
+    pub fn enter_without_bias(&self, me: u32) -> bool {
+        self.is_left_with(me)
+    }
+
+    /// By who holds it by a bias: gives it back. Inline as well, but for what comes after.
+    #[inline(always)]
+    fn leave(&self, me: u32) {
+        self.owner_inside().store(0, Ordering::Release);
+        // As in `enter`.
+        light_fence();
+        if self.word.load(Ordering::Relaxed) != biased_to(me) {
+            self.leave_without_bias(me);
+        }
+    }
+
+    /// It is no longer inside, but who took the bias away may have found it there.
+    #[cold]
+    pub fn leave_without_bias(&self, me: u32) {
+        if self.is_left_with(me) {
+            self.release(me);
+        }
+    }
+
+    /// The bias is being taken from the calling thread, or has been: whether that has left it the lock.
+    #[cold]
+    fn is_left_with(&self, me: u32) -> bool {
+        loop {
+            let word = self.word.load(Ordering::Acquire);
+            if word != biased_to(me) | ENDING {
+                return word & !WAITERS == held_by(me);
+            }
+            give_way_to_owner();
+        }
+    }
+
+    /// Takes the bias away, if there is one. Whether there was.
+    #[cold]
+    pub fn unbias(&self) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        if word & BIASED == 0 {
+            return false;
+        }
+        if word & ENDING != 0
+            || self
+                .word
+                // Acquire: the owner's slot, and all that it has written while it had the lock before.
+                .compare_exchange(word, word | ENDING, Ordering::Acquire, Ordering::Relaxed)
+                .is_err()
+        {
+            give_way_to_owner();
+            return true;
+        }
+        // Pairs with the light fences in `enter` and `leave`.
+        heavy_fence();
+        let inside = self.owner_inside().load(Ordering::Acquire) != 0;
+        // Nobody sleeps: who would, takes the bias away first.
+        self.word
+            .store(if inside { word & !BIASED } else { 0 }, Ordering::Release);
+        true
+    }
+
+    /// By a thread that ends: nobody looks at its slot any more.
+    pub fn give_bias_up(&self, me: u32) {
+        while self.word.load(Ordering::Relaxed) & !ENDING == biased_to(me) {
+            self.unbias();
+        }
     }
 
     /// By the owner: others may take it over from now on. What they look at is written.
@@ -113,10 +258,11 @@ impl Lock {
         {
             return false;
         }
-        let taken = may();
+        // Pinned, it cannot be given a bias; while it has one, the word is not ours to change.
+        let taken = self.word.load(Ordering::Relaxed) & BIASED == 0 && may();
         if taken {
             // Others change it no more than to set the flag, which it gets; the owner claims first.
-            self.word.store(me << 1 | WAITERS, Ordering::Relaxed);
+            self.word.store(held_by(me) | WAITERS, Ordering::Relaxed);
             self.lent.store(0, Ordering::Release);
         } else {
             self.lent.store(lender, Ordering::Release);
@@ -136,7 +282,11 @@ impl Lock {
         let mut sleep = SLEEP_NS.0;
         loop {
             let word = self.word.load(Ordering::Acquire);
-            if word >> 1 == me {
+            if word & BIASED != 0 {
+                self.unbias();
+                continue;
+            }
+            if word >> SHIFT == me {
                 // Handed over, which took the registration away.
                 return;
             }
@@ -144,8 +294,8 @@ impl Lock {
                 // Others may be asleep, too: who sleeps has seen or set the flag, which is lost while free.
                 let taken = self.word.compare_exchange(
                     0,
-                    me << 1 | WAITERS,
-                    Ordering::Acquire,
+                    held_by(me) | WAITERS,
+                    Ordering::SeqCst,
                     Ordering::Relaxed,
                 );
                 if taken.is_ok() {
@@ -187,10 +337,27 @@ impl Lock {
     /// By the owner, who has not lent it.
     #[inline]
     pub fn release(&self, me: u32) {
-        let quick = self
-            .word
-            .compare_exchange(me << 1, 0, Ordering::Release, Ordering::Relaxed);
-        if quick.is_err() {
+        self.release_or_keep(me, None);
+    }
+
+    /// The same; with a bias from now on, if the thread has a slot for it and nobody waits.
+    #[inline(always)]
+    pub fn release_or_keep(&self, me: u32, slot: Option<u32>) {
+        let word = self.word.load(Ordering::Relaxed);
+        if word & BIASED != 0 {
+            return self.leave(me);
+        }
+        let left = slot.map_or(0, |slot| {
+            self.slot.store(slot, Ordering::Relaxed);
+            self.inside[slot as usize].store(0, Ordering::Relaxed);
+            word | BIASED
+        });
+        let quick = word & WAITERS == 0
+            && self
+                .word
+                .compare_exchange(word, left, Ordering::Release, Ordering::Relaxed)
+                .is_ok();
+        if !quick {
             self.release_to_waiters();
         }
     }
@@ -200,7 +367,7 @@ impl Lock {
         // Before the word: as long as this thread is the owner, no heir can take the lock by itself.
         let heir = self.heir.swap(0, Ordering::AcqRel);
         if heir != 0 {
-            self.word.store(heir << 1 | WAITERS, Ordering::Release);
+            self.word.store(held_by(heir) | WAITERS, Ordering::Release);
             futex_wake(&self.word);
         } else {
             self.word.store(0, Ordering::Release);
@@ -216,7 +383,7 @@ impl Lock {
         self.lent
             .store(if mine { lent } else { 0 }, Ordering::Relaxed);
         self.word
-            .store(if mine { me << 1 } else { 0 }, Ordering::Relaxed);
+            .store(if mine { held_by(me) } else { 0 }, Ordering::Relaxed);
     }
 }
 

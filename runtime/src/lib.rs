@@ -65,6 +65,8 @@ pub mod undo;
 #[cfg(not(loom))]
 pub mod window;
 #[cfg(not(loom))]
+pub mod worth;
+#[cfg(not(loom))]
 #[path = "libc/mod.rs"]
 pub mod wrappers;
 

@@ -1,12 +1,15 @@
 //! The binary trace of `AME_LOG=file`; format in `ame_abi::trace`.
 
 use crate::config::config;
+use crate::domain::{self, Domain};
+use crate::elision;
 use crate::host::{self, About};
 use crate::protocol::Want;
 use crate::tables::MAX_THREADS;
 use crate::thread::Thread;
 use crate::{clock, fatal};
 use ame_abi::trace::{access, cause, kind, outcome, MAGIC};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -89,11 +92,36 @@ pub fn close() {
         return;
     }
     crate::thread::for_each(thread_end);
+    for domain in domain::all().iter() {
+        domain_end(domain);
+    }
     ENABLED.store(false, Ordering::Release);
     if let Some(mut file) = lock().take() {
         if let Err(e) = file.flush() {
             eprintln!("ame: AME_LOG: the trace is incomplete: {e}");
         }
+    }
+}
+
+/// What a domain's threads came to, if there were any.
+fn domain_end(domain: &Domain) {
+    let counts = [&domain.counts()[..], &elision::counts(domain)].concat();
+    if counts.iter().all(|&n| n == 0) {
+        return;
+    }
+    let mut record = Record::new(kind::DOMAIN);
+    for n in counts {
+        record.u64(n);
+    }
+    record.text(domain.name()).write();
+    for reason in domain.sharing.reasons() {
+        let [entry, why] = reason.texts();
+        Record::new(kind::SERIALISED)
+            .u64(reason.count)
+            .text(domain.name())
+            .text(entry)
+            .text(why)
+            .write();
     }
 }
 
@@ -156,6 +184,9 @@ impl Record {
     }
     fn u64(&mut self, n: u64) -> &mut Self {
         self.bytes(&n.to_le_bytes())
+    }
+    fn text(&mut self, text: &CStr) -> &mut Self {
+        self.bytes(text.to_bytes_with_nul())
     }
     fn write(&mut self) {
         let length = (self.bytes.len() - 4) as u16;

@@ -833,42 +833,44 @@ fn turn_against_close() {
     });
 }
 
-/// Two threads and the first take a lock that is handed over, each twice; whether they lose patience at once.
-fn handoff(impatient: [bool; 2]) {
+/// Two threads take a lock, each twice; whether they lose patience at once, and whether they keep it with a bias.
+fn handoff(impatient: [bool; 2], keeps: [bool; 2]) {
     model(3, move || {
         let shared = Arc::new((Lock::new(), Memory::new()));
-        let work = move |me: u32, shared: &(Lock, Arc<Memory>), impatient: bool| {
+        let work = move |i: u32, shared: &(Lock, Arc<Memory>)| {
+            let (lock, me) = (&shared.0, i + 1);
             for _ in 0..2 {
-                if !shared.0.try_acquire(me) {
-                    shared.0.acquire(me, || impatient, || true);
+                if !lock.enter(me, i) && !lock.try_acquire(me) {
+                    lock.acquire(me, || impatient[i as usize], || true);
                 }
-                assert_eq!(shared.0.owner(), me);
+                assert_eq!(lock.owner(), me);
                 shared.1.set(0, shared.1.get(0) + 1);
-                shared.0.release(me);
+                lock.release_or_keep(me, keeps[i as usize].then_some(i));
             }
+            lock.give_bias_up(me);
         };
         let theirs = shared.clone();
-        let other = thread::spawn(move || work(2, &theirs, impatient[1]));
-        work(1, &shared, impatient[0]);
+        let other = thread::spawn(move || work(1, &theirs));
+        work(0, &shared);
         other.join().unwrap();
-        assert_eq!(shared.0.owner(), 0);
+        assert!(shared.0.is_free());
         assert_eq!(shared.1.get(0), 4);
     });
 }
 
 #[test]
 fn handoff_of_the_patient() {
-    handoff([false, false]);
+    handoff([false, false], [false, false]);
 }
 
 #[test]
 fn handoff_to_an_heir() {
-    handoff([false, true]);
+    handoff([false, true], [false, false]);
 }
 
 #[test]
 fn handoff_between_heirs() {
-    handoff([true, true]);
+    handoff([true, true], [false, false]);
 }
 
 /// A third thread comes by, and does not wait, while one of two is the heir.
@@ -945,6 +947,86 @@ fn handoff_of_what_is_lent() {
         other.join().unwrap();
         assert_eq!(lock.owner(), 0);
         assert_eq!(shared.1.get(0), 4);
+    });
+}
+
+#[test]
+fn handoff_of_a_bias() {
+    handoff([false, false], [true, false]);
+}
+
+#[test]
+fn handoff_between_biases() {
+    handoff([false, false], [true, true]);
+}
+
+/// The owner of a bias lends the lock, as in [`handoff_of_what_is_lent`].
+#[test]
+fn handoff_of_a_bias_that_is_lent() {
+    model(3, || {
+        let shared = Arc::new((Lock::new(), Memory::new()));
+        let add = |shared: &(Lock, Arc<Memory>)| shared.1.set(0, shared.1.get(0) + 1);
+        let lock = &shared.0;
+        assert!(lock.try_acquire(1));
+        lock.release_or_keep(1, Some(0));
+        let theirs = shared.clone();
+        let other = thread::spawn(move || {
+            let lock = &theirs.0;
+            if !lock.try_acquire(2) {
+                lock.acquire(2, || false, || theirs.1.get(1) == 1);
+            }
+            add(&theirs);
+            lock.release(2);
+        });
+        let take = || {
+            if !lock.enter(1, 0) && !lock.try_acquire(1) {
+                lock.acquire(1, || true, || true);
+            }
+        };
+        take();
+        add(&shared);
+        shared.1.set(1, 1);
+        lock.lend(1);
+        let has = lock.claim(1);
+        shared.1.set(1, 2);
+        if !has {
+            take();
+        }
+        add(&shared);
+        lock.release_or_keep(1, Some(0));
+        other.join().unwrap();
+        assert_eq!(lock.owner(), 0);
+        assert_eq!(shared.1.get(0), 3);
+    });
+}
+
+/// One thread takes the lock over from the owner of a bias, which another takes away at the same time.
+#[test]
+fn handoff_of_a_bias_to_two() {
+    model(3, || {
+        let shared = Arc::new((Lock::new(), Memory::new()));
+        let add = |shared: &(Lock, Arc<Memory>)| shared.1.set(0, shared.1.get(0) + 1);
+        let lock = &shared.0;
+        assert!(lock.try_acquire(1));
+        lock.release_or_keep(1, Some(0));
+        let done = move |me: u32, taken: bool, shared: &(Lock, Arc<Memory>)| {
+            if taken {
+                add(shared);
+                shared.0.release(me);
+            }
+            usize::from(taken)
+        };
+        let (taker, other) = (shared.clone(), shared.clone());
+        let taker = thread::spawn(move || done(2, taker.0.take_over(2, || true), &taker));
+        let other = thread::spawn(move || done(3, other.0.try_acquire(3), &other));
+        let mut sum = 0;
+        if lock.enter(1, 0) {
+            lock.lend(1);
+            sum += done(1, lock.claim(1), &shared);
+        }
+        sum += taker.join().unwrap() + other.join().unwrap();
+        assert_eq!(lock.owner(), 0);
+        assert_eq!(shared.1.get(0), sum as i32);
     });
 }
 

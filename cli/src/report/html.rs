@@ -4,7 +4,8 @@ use super::format::{count, counted, share, spread, time};
 use super::summary::{Summary, Thread};
 use super::symbols::Site;
 use super::text::{
-    advice, cost, irrevocable, outcomes, place, subject, what, what_on, whole, ANSWERS,
+    advice, cost, irrevocable, of_domain, outcomes, place, subject, what, what_on, whole, ANSWERS,
+    DOMAINS,
 };
 use super::trace::Work;
 use std::fmt::{self, Display, Write};
@@ -94,6 +95,7 @@ fn page(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
         .iter()
         .map(|entry| (0, irrevocable(entry), &entry.site));
     places(out, "What made transactions irrevocable", entries, top)?;
+    domains(out, summary, top)?;
     threads(out, summary)?;
     if !summary.notes.is_empty() {
         writeln!(
@@ -329,6 +331,22 @@ fn places<'a>(
     }
     writeln!(out, "</ol>")?;
     left_out(out, length, top)
+}
+
+fn domains(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
+    if summary.domains.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<h2>{DOMAINS}</h2><ol>")?;
+    for domain in summary.domains.iter().take(top) {
+        write!(out, "<li>{}", Escaped(&domain.name))?;
+        for line in of_domain(domain, top) {
+            write!(out, "<br>{}", Escaped(&line))?;
+        }
+        writeln!(out, "</li>")?;
+    }
+    writeln!(out, "</ol>")?;
+    left_out(out, summary.domains.len(), top)
 }
 
 fn left_out(out: &mut String, length: usize, top: usize) -> fmt::Result {

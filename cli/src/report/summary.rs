@@ -4,7 +4,7 @@
 //! one source line become one entry.
 
 use super::symbols::{Mappings, Place, Site, Symbols};
-use super::trace::{Conflict, CutOff, Object, Reader, Record, Work};
+use super::trace::{Conflict, CutOff, Domain, Object, Reader, Record, Work};
 use ame_abi::trace::{access, outcome, CAUSES};
 use anyhow::Result;
 use serde::Serialize;
@@ -27,6 +27,9 @@ pub struct Summary {
     pub aborts: Vec<AbortSite>,
     pub irrevocable: Vec<IrrevocableSite>,
     pub threads: Vec<Thread>,
+    /// Of extension modules, by entries, most first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Domain>,
     /// Modules without readable symbols, and other reasons for bare addresses.
     pub notes: Vec<String>,
 }
@@ -173,6 +176,7 @@ struct Counts {
     thrown_away: HashMap<(Place, Place, u32), (u64, u64)>,
     irrevocable: HashMap<(bool, Place, u32), (u64, Place)>,
     threads: BTreeMap<u16, ThreadCount>,
+    domains: Vec<Domain>,
 }
 
 #[derive(Default)]
@@ -315,6 +319,17 @@ impl Counts {
                 self.objects.insert(number, object);
                 0
             }
+            Record::Domain(domain) => {
+                self.domains.push(domain);
+                0
+            }
+            Record::Serialised { domain, reason } => {
+                let found = self.domains.iter_mut().find(|each| each.name == domain);
+                if let Some(domain) = found {
+                    domain.reasons.push(reason);
+                }
+                0
+            }
         };
         self.duration_ns = self.duration_ns.max(time);
     }
@@ -413,6 +428,8 @@ impl Counts {
             })
             .collect();
         irrevocable.sort_by_key(|site| std::cmp::Reverse(site.count));
+        let mut domains = self.domains;
+        domains.sort_by_key(|d| std::cmp::Reverse(d.entries.saturating_add(d.elided)));
         let mut notes = std::mem::take(&mut symbols.problems);
         notes.sort();
         Summary {
@@ -425,6 +442,7 @@ impl Counts {
             aborts,
             irrevocable,
             threads,
+            domains,
             notes,
         }
     }

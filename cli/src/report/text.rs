@@ -3,7 +3,7 @@
 use super::format::{count, counted, share, sparkline, spread, time};
 use super::summary::{Answer, ConflictSite, IrrevocableSite, Summary, Thread};
 use super::symbols::Site;
-use super::trace::{Object, Work};
+use super::trace::{Domain, Object, Work};
 use std::fmt::{self, Write};
 
 /// Buckets of the time line.
@@ -45,6 +45,7 @@ fn write_all(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
             .map(|entry| (irrevocable(entry), &entry.site)),
         top,
     )?;
+    domains(out, summary, top)?;
     threads(out, summary)?;
     time_line(out, summary)?;
     notes(out, summary)
@@ -293,6 +294,52 @@ fn places<'a>(
         site(out, "       ", place)?;
     }
     left_out(out, length, top)
+}
+
+fn domains(out: &mut String, summary: &Summary, top: usize) -> fmt::Result {
+    if summary.domains.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{DOMAINS}")?;
+    for domain in summary.domains.iter().take(top) {
+        writeln!(out, "  {}", domain.name)?;
+        for line in of_domain(domain, top) {
+            writeln!(out, "     {line}")?;
+        }
+    }
+    left_out(out, summary.domains.len(), top)
+}
+
+pub const DOMAINS: &str = "Domains of extension modules, by entries";
+
+/// How it was entered, and what serialised entries that were transactions.
+pub fn of_domain(domain: &Domain, top: usize) -> Vec<String> {
+    let mut lines = vec![format!(
+        "held {}, {} after waiting ({}); given up in the middle {}",
+        counted(domain.entries, "time"),
+        count(domain.contended),
+        time(domain.waiting_ns),
+        counted(domain.given_up, "time"),
+    )];
+    if domain.trials + domain.elided + domain.serialised + domain.rolled_back != 0 {
+        lines.push(format!(
+            "{} elided, {} serialised, {}; worth it in {} of {}",
+            count(domain.elided),
+            count(domain.serialised),
+            counted(domain.rolled_back, "rollback"),
+            count(domain.won),
+            counted(domain.trials, "trial"),
+        ));
+    }
+    for reason in domain.reasons.iter().take(top) {
+        lines.push(format!(
+            "{} {}: {}",
+            counted(reason.count, "time"),
+            reason.entry,
+            reason.why
+        ));
+    }
+    lines
 }
 
 fn left_out(out: &mut String, length: usize, top: usize) -> fmt::Result {

@@ -61,6 +61,38 @@ pub enum Record {
         number: u32,
         object: Object,
     },
+    Domain(Domain),
+    Serialised {
+        domain: String,
+        reason: Reason,
+    },
+}
+
+/// A domain of extension modules: what its entries came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Domain {
+    pub name: String,
+    /// Times that it was held, and of these, after waiting.
+    pub entries: u64,
+    pub contended: u64,
+    pub waiting_ns: u64,
+    pub given_up: u64,
+    /// Entries as transactions: to their end, until they came to hold it, and rollbacks.
+    pub elided: u64,
+    pub serialised: u64,
+    pub rolled_back: u64,
+    /// How often both ways were tried, and transactions were faster.
+    pub trials: u64,
+    pub won: u64,
+    /// What serialised them.
+    pub reasons: Vec<Reason>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Reason {
+    pub entry: String,
+    pub why: String,
+    pub count: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -347,6 +379,30 @@ fn decode(record_kind: u8, payload: &[u8]) -> Result<Option<Record>> {
                 advice: fields.text()?,
             },
         },
+        kind::DOMAIN => Record::Domain(Domain {
+            entries: fields.u64()?,
+            contended: fields.u64()?,
+            waiting_ns: fields.u64()?,
+            given_up: fields.u64()?,
+            elided: fields.u64()?,
+            serialised: fields.u64()?,
+            rolled_back: fields.u64()?,
+            trials: fields.u64()?,
+            won: fields.u64()?,
+            name: fields.text()?,
+            reasons: Vec::new(),
+        }),
+        kind::SERIALISED => {
+            let count = fields.u64()?;
+            Record::Serialised {
+                domain: fields.text()?,
+                reason: Reason {
+                    entry: fields.text()?,
+                    why: fields.text()?,
+                    count,
+                },
+            }
+        }
         _ => return Ok(None),
     }))
 }

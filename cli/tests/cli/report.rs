@@ -230,6 +230,27 @@ fn json() {
 }
 
 #[test]
+fn domains() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut trace = Trace::new();
+    trace
+        .process(4711, "python3 app.py")
+        .domain("lru", [10, 0, 0, 0, 0, 0, 0, 0, 0])
+        .domain("a<b", [5000, 7, 1_500_000, 3, 60_000, 21, 1, 4, 3])
+        .serialised(20, ["a<b", "get_item", "PyObject_Call"])
+        .serialised(1, ["a<b", "set_item", "a call by pointer"])
+        .serialised(1, ["not there", "f", "g"]);
+    write(dir.path(), &trace.bytes);
+    let text = stdout(&mut ame(dir.path()));
+    settings().bind(|| insta::assert_snapshot!("domains", text));
+    let page = dir.path().join("page.html");
+    stdout(ame(dir.path()).arg("--html").arg(&page));
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("<li>a&lt;b<br>held 5,000 times, 7 after waiting"));
+    assert!(page.contains("<br>20 times get_item: PyObject_Call"));
+}
+
+#[test]
 fn html_is_one_page_without_outside_resources() {
     let program = Program::new(&["-g"]);
     let mut trace = sample(&program);

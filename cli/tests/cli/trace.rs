@@ -149,6 +149,22 @@ impl Trace {
         )
     }
 
+    /// Its name, and numbers as the record has them.
+    pub fn domain(&mut self, name: &str, numbers: [u64; 9]) -> &mut Self {
+        let numbers = numbers.iter().fold(fields(), |payload, &n| payload.u64(n));
+        let name = format!("{name}\0");
+        self.record(kind::DOMAIN, numbers.bytes(name.as_bytes()))
+    }
+
+    /// Domain, entry, why.
+    pub fn serialised(&mut self, count: u64, texts: [&str; 3]) -> &mut Self {
+        let texts = texts.map(|text| format!("{text}\0")).concat();
+        self.record(
+            kind::SERIALISED,
+            fields().u64(count).bytes(texts.as_bytes()),
+        )
+    }
+
     pub fn thread_end(&mut self, time: u64, thread: u16, work: [u64; 5]) -> &mut Self {
         let payload = work
             .iter()

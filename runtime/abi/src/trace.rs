@@ -46,6 +46,13 @@ pub mod kind {
     /// `u32 number`, then three texts, each ended by a NUL: type of an object, what of it, and what
     /// may help when it is in the way often (may be empty).
     pub const OBJECT: u8 = 9;
+    /// `u64 entries, u64 contended, u64 waiting_ns, u64 given_up, u64 elided, u64 serialised,
+    /// u64 rolled_back, u64 trials, u64 won`, then its name, ended by a NUL. A domain of extension modules,
+    /// when the trace was closed: `ame_domain_counts` and `ame_elision_counts` of `ame.h`.
+    pub const DOMAIN: u8 = 10;
+    /// `u64 count`, then three texts, each ended by a NUL: the domain, a function that entered it as a
+    /// transaction, and why it came to hold the domain.
+    pub const SERIALISED: u8 = 11;
 }
 
 /// What the reporting thread wanted (`access`).

@@ -5,7 +5,6 @@ hammers them with several threads, and compares their counters, which nothing bu
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 import queue
@@ -18,7 +17,7 @@ THREADS = 4
 #: Rounds of each thread.
 ROUNDS = int(os.environ.get("ROUNDS", 10000))
 #: Entries may be transactions, and so at the same time.
-ELIDED = os.environ.get("AME_ELIDE") == "1"
+ELIDED = os.environ.get("AME_ELIDE") == "always"
 
 sys.setswitchinterval(1e-4)
 
@@ -163,6 +162,28 @@ def case_slots_of_static_types():
                 assert list(one) == [1, 2, 3]   # and asks for the length
                 one()
         with Exact(module, THREADS * ROUNDS * 11):
+            together(work)
+
+
+def case_one_thread_alone_and_then_others():
+    """A domain that one thread has used alone stays with it until others come."""
+    for module in modules():
+        turn = threading.Barrier(THREADS)
+
+        def work(i):
+            for each in range(ROUNDS // 500):
+                if i == each % THREADS:
+                    for _ in range(2000):
+                        module.bump(1)
+                    # It still goes on when the others come.
+                    turn.wait()
+                    for _ in range(2000):
+                        module.bump(1)
+                else:
+                    turn.wait()
+                    for _ in range(20):
+                        module.bump(1)
+        with Exact(module, ROUNDS // 500 * (4000 + 20 * (THREADS - 1))):
             together(work)
 
 
@@ -444,23 +465,11 @@ def case_counts_of_the_domain():
     module = modules()[0]
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         return
-    runtime = ctypes.CDLL("libame_rt.so")
-    runtime.ame_domain_next.restype = ctypes.c_void_p
-    runtime.ame_domain_next.argtypes = [ctypes.c_void_p]
-    runtime.ame_domain_name.restype = ctypes.c_char_p
-    runtime.ame_domain_name.argtypes = [ctypes.c_void_p]
-    runtime.ame_domain_counts.argtypes = runtime.ame_elision_counts.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    import ame
 
     def entries():
-        domain = None
-        while domain := runtime.ame_domain_next(domain):
-            if runtime.ame_domain_name(domain) == b"probe_multi":
-                counts = (ctypes.c_uint64 * 4)()
-                runtime.ame_domain_counts(domain, counts)
-                elided = (ctypes.c_uint64 * 3)()
-                runtime.ame_elision_counts(domain, elided)
-                return counts[0] + elided[0]
-        raise AssertionError("there is no domain probe_multi")
+        counts = ame.stats()["domains"]["probe_multi"]
+        return counts["entries"] + counts["elided"]
     before = entries()
     for _ in range(100):
         module.bump(1)

@@ -1,7 +1,7 @@
 /* An extension that relies on the GIL for everything: each entry adds to a counter in steps that another thread
  * must not see. NAME names the module; with SINGLE its initialisation is single-phase. */
 #define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "../box.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -35,11 +35,8 @@ typedef struct {
 static PyObject *
 box_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    PyObject *content = Py_None;
-    if (!PyArg_ParseTuple(args, "|O", &content)) {
-        return NULL;
-    }
-    Box *self = (Box *)type->tp_alloc(type, 0);
+    PyObject *content;
+    Box *self = (Box *)allocate_with_content(type, args, &content);
     if (self == NULL) {
         return NULL;
     }

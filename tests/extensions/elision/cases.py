@@ -1,4 +1,5 @@
-"""What runs in the interpreter under test: cases.py NAME...; without names all.
+"""What runs in the interpreter under test: cases.py NAME...; without names all: those for AME_ELIDE=always, or
+those that look at when entries are transactions.
 
 Entries of undo.c are transactions, some of which are rolled back (AME_CHAOS): nothing may be left of those. Each
 case says which entries must have been some; otherwise it would test nothing.
@@ -9,6 +10,7 @@ import gc
 import os
 import sys
 import threading
+import time
 
 import undo
 
@@ -28,8 +30,8 @@ class Reason(ctypes.Structure):
 
 
 def statistics():
-    """Entries that were elided, serialised, rolled back."""
-    counts = (ctypes.c_uint64 * 3)()
+    """Entries that were elided, serialised, rolled back; trials, and how many transactions have won."""
+    counts = (ctypes.c_uint64 * 5)()
     runtime.ame_elision_counts(runtime.ame_domain_open(b"undo"), counts)
     return list(counts)
 
@@ -49,7 +51,7 @@ class Elided:
         self.before = statistics()
 
     def __exit__(self, *error):
-        elided, _, rolled_back = (now - then for now, then in zip(statistics(), self.before))
+        elided, _, rolled_back = [now - then for now, then in zip(statistics(), self.before)][:3]
         if error[0] is None:
             assert elided > ROUNDS // 20, f"only {elided} entries were transactions"
             assert not CHAOS or rolled_back > ROUNDS // 100, f"only {rolled_back} were rolled back"
@@ -229,14 +231,60 @@ def case_steps():
                             for _ in range(ROUNDS)])
 
 
-CASES = {name.removeprefix("case_"): function for name, function in list(globals().items())
-         if name.startswith("case_")}
+def case_attempts():
+    """What is cleared after a rollback: the error of an attempt that the next one does not repeat."""
+    with Elided():
+        for _ in range(ROUNDS):
+            try:
+                undo.fails_at_times()
+            except ValueError:
+                pass
+
+
+def case_statistics():
+    """`ame.stats()` says what the runtime does."""
+    import ame
+    undo.calls(undo.compare)
+    domain = ame.stats()["domains"]["undo"]
+    assert [domain[name] for name in ("elided", "serialised", "rolled_back", "trials", "won")] == statistics()
+    assert domain["entries"] >= domain["serialised"] > 0, domain
+    assert {(entry, why): count for entry, why, count in domain["reasons"]} == reasons()
+
+
+def adaptive_alone():
+    """One thread holds the domain: that is faster."""
+    for _ in range(ROUNDS):
+        undo.counts(None)
+    assert statistics()[0] == 0, statistics()
+
+
+def adaptive_together():
+    """Where threads want the domain at the same time, it is tried which way is faster."""
+    def work(i):
+        end = time.monotonic() + 20
+        while statistics()[3] < 2:
+            assert time.monotonic() < end, f"no trials: {statistics()}"
+            undo.works(1000)
+    together(work)
+    elided, _, _, trials, won = statistics()
+    assert elided > 0 and won <= trials, statistics()
+    # Nobody waits any more: after the last result has counted for long enough the domain is held.
+    end = time.monotonic() + 20
+    while True:
+        before = statistics()[0]
+        for _ in range(100):
+            undo.works(100)
+        if statistics()[0] == before:
+            break
+        assert time.monotonic() < end, statistics()
+
+
+ALWAYS = os.environ.get("AME_ELIDE") == "always"
+CASES = {name.split("_", 1)[1]: function for name, function in list(globals().items())
+         if name.startswith("case_" if ALWAYS else "adaptive_")}
 
 
 def main(names):
-    unknown = set(names) - set(CASES)
-    if unknown:
-        sys.exit(f"there is no case {', '.join(unknown)}; there are: {', '.join(CASES)}")
     for name in names or CASES:
         CASES[name]()
         print(f"{name} ok", flush=True)

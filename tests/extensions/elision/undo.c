@@ -1,7 +1,7 @@
 /* An extension whose entries do each kind of thing that a rollback has to undo, with barriers in between where
  * AME_CHAOS rolls back. What must hold afterwards cases.py says. */
 #define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "../box.h"
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +115,36 @@ fails_by_flag(PyObject *self, PyObject *ignored)
     Py_RETURN_NONE;
 }
 
+/* The same with one thread: attempts fail by chance. */
+static PyObject *
+fails_at_times(PyObject *self, PyObject *ignored)
+{
+    if (__builtin_ia32_rdtsc() >> 6 & 1) {
+        PyErr_SetString(PyExc_ValueError, "bad luck");
+        touch();
+        return NULL;
+    }
+    touch();
+    Py_RETURN_NONE;
+}
+
+/* A while, in memory of its own. */
+static PyObject *
+works(PyObject *self, PyObject *rounds)
+{
+    long n = PyLong_AsLong(rounds);
+    long *own = malloc(8 * sizeof *own);
+    for (int i = 0; i < 8; i++) {
+        own[i] = i;
+    }
+    for (long i = 0; i < n; i++) {
+        own[i & 7] += own[(i + 1) & 7];
+    }
+    long sum = own[0];
+    free(own);
+    return PyLong_FromLong(sum);
+}
+
 static PyObject *
 memory(PyObject *self, PyObject *number)
 {
@@ -221,11 +251,8 @@ static long boxes;
 static PyObject *
 box_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    PyObject *content = Py_None;
-    if (!PyArg_ParseTuple(args, "|O", &content)) {
-        return NULL;
-    }
-    Box *self = (Box *)type->tp_alloc(type, 0);
+    PyObject *content;
+    Box *self = (Box *)allocate_with_content(type, args, &content);
     if (self == NULL) {
         return NULL;
     }
@@ -284,7 +311,8 @@ alive(PyObject *self, PyObject *ignored)
 static PyMethodDef functions[] = {
     {"counts", counts, METH_O, NULL}, {"swap", swap, METH_O, NULL}, {"makes", makes, METH_O, NULL},
     {"fails", fails, METH_O, NULL}, {"flips", flips, METH_NOARGS, NULL},
-    {"fails_by_flag", fails_by_flag, METH_NOARGS, NULL}, {"memory", memory, METH_O, NULL}, {"keeps", keeps, METH_NOARGS, NULL},
+    {"fails_by_flag", fails_by_flag, METH_NOARGS, NULL}, {"fails_at_times", fails_at_times, METH_NOARGS, NULL},
+    {"works", works, METH_O, NULL}, {"memory", memory, METH_O, NULL}, {"keeps", keeps, METH_NOARGS, NULL},
     {"in_use", in_use, METH_NOARGS, NULL}, {"arguments", arguments, METH_VARARGS, NULL},
     {"attribute", attribute, METH_O, NULL}, {"calls", calls, METH_O, NULL},
     {"compare", compare, METH_NOARGS, NULL}, {"alive", alive, METH_NOARGS, NULL}, {NULL},

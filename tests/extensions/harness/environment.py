@@ -100,8 +100,7 @@ def install(package, python, compiler):
             log += run([*pip, "--prefer-binary", *rest], env)
     file = corpus.archive(package)
     if compiler != "plain":
-        if compiler == "elide":
-            env["AME_ELIDE"] = "1"
+        env["AME_ELIDE"] = "1" if compiler == "elide" else "0"
         domain = ["--domain", package.domain] if package.domain else []
         return log + run([ame(), "ext", "build", file, "--python", python, *domain, "--", *options], env)
     env |= {"CC": "clang-19", "CXX": "clang++-19"}

@@ -21,7 +21,8 @@ def outcome(package, which, python, folder=None):
     """{"passed": [...], "other": {name: what}, "end": how pytest ended}, by the interpreter `python`, which is
     `which` of the Pythons; the same for the same environment when `folder` keeps it."""
     own = [SUITES / f"test_{package.name}.py"] if not package.tests else []
-    rules = digest(str(package.tests), str(package.without), package.skip.get(which, ""), *own)
+    settings = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("AME_")]
+    rules = digest(str(package.tests), str(package.without), package.skip.get(which, ""), *settings, *own)
     kept = folder and Path(folder) / f"suite-{rules}.json"
     if kept and kept.exists():
         return json.loads(kept.read_text())

@@ -56,7 +56,7 @@ macro_rules! litmus_tests {
 
 litmus_tests! {
     actions allocation api atomics big_abort callbacks computed_goto constructors conversions counter counters
-    deep_stack fork frames hot ifunc inevitable jump_out jumps language layouts locks memory_functions nested
+    deep_stack fork frames hot ifunc inevitable jump_out jumps language layouts locks made_code memory_functions nested
     new_threads privatisation progress publication realloc_chain recursion retry shared_stack signal_actions
     signal_waits signals sort_rollback
     thread_lives undo varargs write_skew zombie

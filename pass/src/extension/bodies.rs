@@ -10,7 +10,7 @@ use super::{is_api, is_glue, Extension, PREFIX};
 use crate::analysis::address::root;
 use crate::attributes::BODY;
 use crate::ffi::{attribute_kind, Builder, Module, Opcode, Value};
-use crate::instrument::{calls as calls_of, is_call};
+use crate::instrument::calls as calls_of;
 use crate::marks::{Kind, Mark, Marks};
 use crate::report::Report;
 use ame_annotations::{FunctionKind, Sets};
@@ -99,11 +99,11 @@ impl Bodies {
 pub fn choose(module: Module, builder: &Builder, function: Value) -> Value {
     let name = format!("{}{SUFFIX}", function.name());
     // Null where nobody has it.
-    let body = module.function(&name).unwrap_or_else(|| {
-        let body = module.add_function(&name, function.value_type());
+    let known = module.function(&name);
+    let body = known.unwrap_or_else(|| module.add_function(&name, function.value_type()));
+    if known.is_none() {
         body.set_weak_reference();
-        body
-    });
+    }
     let choose = runtime(module, "ame_elision_choose", 3, true);
     let name = text(module, function.name());
     builder.call(choose.value_type(), choose, &[body, function, name])
@@ -116,31 +116,38 @@ fn text(module: Module, text: &str) -> Value {
 
 /// A function of the runtime that takes pointers, and returns one or nothing.
 fn runtime(module: Module, name: &str, arguments: usize, returns: bool) -> Value {
-    module.function(name).unwrap_or_else(|| {
-        let pointer = module.pointer();
-        let result = if returns { pointer } else { module.void() };
-        module.add_function(name, result.function(&vec![pointer; arguments], false))
-    })
+    let pointer = module.pointer();
+    let result = if returns { pointer } else { module.void() };
+    module.declared(name, result.function(&vec![pointer; arguments], false))
 }
 
 /// Takes the allocator of the runtime in all functions, by pointer as well.
-pub fn replace_allocator(module: Module) {
+fn replace_allocator(module: Module) {
     let prefix = CString::new(PREFIX).unwrap_or_default();
     for name in ALLOCATOR {
         let Some(function) = module.function(name).filter(|f| f.is_declaration()) else {
             continue;
         };
-        let own = format!("ame_elision_{name}");
-        let other = module
-            .function(&own)
-            .unwrap_or_else(|| module.add_function(&own, function.value_type()));
+        let other = module.declared(&format!("ame_elision_{name}"), function.value_type());
         // What domain.h itself allocates belongs to the thread, whatever becomes of its transactions.
         function.replace_outside(other, &prefix);
     }
 }
 
-/// Copies the functions.
-pub fn make(module: Module) -> Bodies {
+/// Makes the functions that transactions run, and has the whole module use the runtime's allocator.
+pub fn make(
+    module: Module,
+    libc: &Sets,
+    extension: Option<&Extension>,
+    report: &mut Report,
+) -> Result<Bodies, String> {
+    replace_allocator(module);
+    let mut bodies = copy(module);
+    adapt(module, &mut bodies, libc, extension, report)?;
+    Ok(bodies)
+}
+
+fn copy(module: Module) -> Bodies {
     let functions: Vec<Value> = module.functions().filter(|&f| fits(f)).collect();
     let mut of = FxHashMap::default();
     for function in functions {
@@ -191,7 +198,7 @@ struct Rewriter<'a> {
 }
 
 /// Adapts the bodies.
-pub fn adapt(
+fn adapt(
     module: Module,
     bodies: &mut Bodies,
     libc: &Sets,
@@ -376,11 +383,7 @@ impl Rewriter<'_> {
         if let Some(rule) = self.libc.function(name) {
             match rule.replace.as_deref() {
                 Some(own) if OF_MEMORY.iter().any(|start| own.starts_with(start)) => {
-                    let other = self
-                        .module
-                        .function(own)
-                        .unwrap_or_else(|| self.module.add_function(own, callee.value_type()));
-                    call.set_callee(other);
+                    call.set_callee(self.module.declared(own, callee.value_type()));
                 }
                 None if rule.kind == FunctionKind::Pure => {}
                 _ => self.irrevocable(call, name, report),
@@ -394,24 +397,20 @@ impl Rewriter<'_> {
     }
 
     fn by_pointer(&self, call: Value) -> Result<(), String> {
+        let choose = match self.extension {
+            Some(extension) => extension.function("ame_extension_target")?,
+            None => runtime(self.module, "ame_elision_target", 1, true),
+        };
         self.builder.before(call);
+        let target = self
+            .builder
+            .call(choose.value_type(), choose, &[call.callee()]);
+        call.set_callee(target);
         match self.extension {
             Some(extension) => {
-                let choose = extension.function("ame_extension_target")?;
-                let target = self
-                    .builder
-                    .call(choose.value_type(), choose, &[call.callee()]);
-                call.set_callee(target);
                 calls::around(extension, call, "ame_extension_out_to_target", &[target])
             }
-            None => {
-                let choose = runtime(self.module, "ame_elision_target", 1, true);
-                let target = self
-                    .builder
-                    .call(choose.value_type(), choose, &[call.callee()]);
-                call.set_callee(target);
-                Ok(())
-            }
+            None => Ok(()),
         }
     }
 
@@ -460,10 +459,8 @@ pub fn is_body(function: Value) -> bool {
     function.is_function() && function.text_attribute(BODY).is_some()
 }
 
-/// Direct calls of functions that only bodies may make.
+/// Keeps a body that a thunk calls from being inlined there, where its accesses would have no barriers.
 pub fn keep_apart(body: Value) {
-    // In a thunk its accesses would have no barriers.
     body.add_function_attribute(attribute_kind("noinline"));
     body.remove_function_attribute(attribute_kind("alwaysinline"));
-    debug_assert!(!is_call(body));
 }

@@ -175,18 +175,12 @@ fn fill(
     let n = before.parameters().len();
     builder.call(before.value_type(), before, &arguments[..n]);
     let result = builder.forward_call(function);
-    let returns = function.value_type().return_type() != module.void();
-    let result = if returns {
-        change(extension, result)?
-    } else {
-        result
+    let result = match result.ty().is_void() {
+        true => result,
+        false => change(extension, result)?,
     };
     builder.call(after.value_type(), after, &[frame]);
-    if returns {
-        builder.ret(result);
-    } else {
-        builder.return_void();
-    }
+    builder.return_result(result);
     Ok(())
 }
 
@@ -237,25 +231,13 @@ fn fill_elided(
         let callee = extension.function(name)?;
         Ok(builder.call(callee.value_type(), callee, arguments))
     };
-    let declared = |name: &str, ty: crate::ffi::Type| {
-        let function = module.function(name);
-        function.unwrap_or_else(|| module.add_function(name, ty))
-    };
-    let give = |result: Value, after: &dyn Fn() -> Result<(), String>| -> Result<(), String> {
-        after()?;
-        match function.value_type().return_type() == module.void() {
-            true => builder.return_void(),
-            false => builder.ret(result),
-        }
-        Ok(())
-    };
     builder.at_end(start);
     builder.forget_location();
     let frame = builder.alloca(module.int(64).array(FRAME_WORDS));
     builder.branch(again);
     builder.at_end(again);
     let ty = pointer.function(&[i32t], false);
-    let address = declared("llvm.frameaddress.p0", ty);
+    let address = module.declared("llvm.frameaddress.p0", ty);
     // Above the saved frame pointer and the return address.
     let base = builder.call(ty, address, &[i32t.int(0)]);
     let end = builder.gep(module.int(64), base, module.int(64).int(2));
@@ -266,7 +248,7 @@ fn fill_elided(
     builder.branch_if(is(BEGINS), begin, nested);
     builder.at_end(begin);
     let ty = i32t.function(&[], false);
-    let result = builder.call(ty, declared("ame_begin", ty), &[]);
+    let result = builder.call(ty, module.declared("ame_begin", ty), &[]);
     let began = builder.compare(IntPredicate::LLVMIntEQ, result, i32t.int(0));
     builder.branch_if(began, run, undone);
     builder.at_end(undone);
@@ -281,15 +263,16 @@ fn fill_elided(
         }
     };
     builder.at_end(run);
-    give(transact(), &|| {
-        call("ame_extension_end", &[frame]).map(|_| ())
-    })?;
+    let result = transact();
+    call("ame_extension_end", &[frame])?;
+    builder.return_result(result);
     builder.at_end(nested);
-    give(transact(), &|| Ok(()))?;
+    builder.return_result(transact());
     builder.at_end(hold);
-    give(builder.forward_call(function), &|| {
-        call(way.after, &[frame]).map(|_| ())
-    })
+    let result = builder.forward_call(function);
+    call(way.after, &[frame])?;
+    builder.return_result(result);
+    Ok(())
 }
 
 /// In a file without the header: what others call by pointer is entered through a function that looks at the
@@ -327,10 +310,7 @@ pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
         for (block, target) in [(inside, body), (outside, function)] {
             runtime.builder.at_end(block);
             let result = runtime.builder.forward_call(target);
-            match function.value_type().return_type() == module.void() {
-                true => runtime.builder.return_void(),
-                false => runtime.builder.ret(result),
-            }
+            runtime.builder.return_result(result);
         }
     }
 }

@@ -97,9 +97,7 @@ pub fn run_without_header(module: Module, options: &Options) -> Result<bool, Str
     }
     let sets = elision_sets()?;
     let mut report = Report::new(module, options);
-    bodies::replace_allocator(module);
-    let mut bodies = bodies::make(module);
-    bodies::adapt(module, &mut bodies, sets, None, &mut report)?;
+    let bodies = bodies::make(module, sets, None, &mut report)?;
     entries::dispatch(module, &bodies, sets);
     bodies.link(module);
     module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
@@ -121,15 +119,10 @@ pub fn run(module: Module, options: &Options) -> Result<bool, String> {
     let mut report = Report::new(module, options);
     reports::write(&extension, &mut report);
     calls::replace(&extension, &mut report)?;
-    let bodies = match extension.elision {
-        Some(sets) => {
-            bodies::replace_allocator(module);
-            let mut bodies = bodies::make(module);
-            bodies::adapt(module, &mut bodies, sets, Some(&extension), &mut report)?;
-            Some(bodies)
-        }
-        None => None,
-    };
+    let bodies = extension
+        .elision
+        .map(|sets| bodies::make(module, sets, Some(&extension), &mut report))
+        .transpose()?;
     calls::give_up(&extension, &mut report)?;
     entries::make(&extension, bodies.as_ref(), &mut report)?;
     if let Some(bodies) = bodies {

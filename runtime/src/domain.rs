@@ -56,6 +56,39 @@ pub struct Domain {
     loans: AtomicU64,
     counts: Counts,
     name: CString,
+    /// Null where the interpreter has no GIL.
+    gil: AtomicPtr<Gil>,
+}
+
+/// `struct ame_gil` of `ame_rt.h`: the lock of an interpreter, which a thread must not have while it waits for a domain.
+#[repr(C)]
+pub struct Gil {
+    /// Gives it up, if the thread has it, and can.
+    release: unsafe extern "C" fn() -> Given,
+    /// Takes it, if the thread does not have it.
+    take: unsafe extern "C" fn(),
+}
+
+/// `enum ame_gil_given` of `ame_rt.h`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    NotHeld,
+    Given,
+    /// The thread uses what only the GIL protects.
+    Kept,
+}
+
+impl Gil {
+    pub fn release(&self) -> Given {
+        // SAFETY: the glue's, which can be called anywhere in the extension's code.
+        unsafe { (self.release)() }
+    }
+
+    pub fn take(&self) {
+        // SAFETY: as above.
+        unsafe { (self.take)() }
+    }
 }
 
 /// Most programs have one; an interpreter has one per extension.
@@ -83,6 +116,10 @@ pub struct ThreadState {
     dying: AtomicPtr<c_void>,
     /// Entries from outside that have not ended; the glue's.
     entries: AtomicU32,
+    /// Whether the bodies of functions run, also outside of transactions: they take the GIL where they need it.
+    pub bodies: AtomicU32,
+    /// With what to take the GIL again, if the thread has given it up for a while; the glue's.
+    detached: AtomicPtr<c_void>,
     /// From 1; 0 before it first takes a domain.
     number: AtomicU32,
     /// What it holds, or has lent and perhaps lost: an array of `n_held` (room for all there can be).
@@ -101,13 +138,15 @@ pub static ame_domain_thread: ThreadState = ThreadState {
     place: AtomicPtr::new(null_mut()),
     dying: AtomicPtr::new(null_mut()),
     entries: AtomicU32::new(0),
+    bodies: AtomicU32::new(0),
+    detached: AtomicPtr::new(null_mut()),
     number: AtomicU32::new(0),
     held: AtomicPtr::new(null_mut()),
     n_held: AtomicUsize::new(0),
 };
 
 #[inline(always)]
-fn this_thread() -> &'static ThreadState {
+pub fn this_thread() -> &'static ThreadState {
     let address: *const ThreadState;
     // SAFETY: the initial-exec TLS sequence of the x86-64 ABI; the block lives as long as the thread.
     unsafe {
@@ -174,6 +213,12 @@ fn new_number() -> u32 {
 }
 
 impl ThreadState {
+    /// The domain whose code runs. Only in that code: the glue has other values as well.
+    pub fn inside(&self) -> Option<&'static Domain> {
+        // SAFETY: domains live forever.
+        unsafe { self.inside.load(Ordering::Relaxed).as_ref() }
+    }
+
     fn held(&self) -> &[*const Domain] {
         let n = self.n_held.load(Ordering::Relaxed);
         match n {
@@ -275,6 +320,11 @@ impl Domain {
         self.lock.lend(number());
     }
 
+    pub fn gil(&self) -> Option<&'static Gil> {
+        // SAFETY: null, or static data of an extension, which is never unloaded.
+        unsafe { self.gil.load(Ordering::Acquire).as_ref() }
+    }
+
     pub fn name(&self) -> &CStr {
         &self.name
     }
@@ -288,6 +338,7 @@ impl Domain {
 
     /// The child of a fork has one thread.
     pub fn forget_others(&self) {
+        DETACHED.store(0, Ordering::Relaxed);
         self.lock
             .forget_others(this_thread().number.load(Ordering::Relaxed));
     }
@@ -336,9 +387,33 @@ pub unsafe extern "C" fn ame_domain_open(name: *const c_char) -> *const Domain {
         loans: AtomicU64::new(0),
         counts: Counts::default(),
         name: name.to_owned(),
+        gil: AtomicPtr::new(null_mut()),
     }));
     domains.push(domain);
     domain
+}
+
+/// # Safety
+/// `domain` came from `ame_domain_open`; `gil` lives forever.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_set_gil(domain: *const Domain, gil: *const Gil) {
+    // SAFETY: the caller's promise.
+    unsafe { &*domain }
+        .gil
+        .store(gil.cast_mut(), Ordering::Release);
+}
+
+/// Threads that run code of some domain without the GIL. Changed by who has the GIL.
+static DETACHED: AtomicU32 = AtomicU32::new(0);
+
+/// Adds to their number, and returns it.
+#[no_mangle]
+pub extern "C" fn ame_domain_detached(change: i32) -> u32 {
+    let number = DETACHED
+        .load(Ordering::Relaxed)
+        .wrapping_add_signed(change);
+    DETACHED.store(number, Ordering::Relaxed);
+    number
 }
 
 /// # Safety
@@ -586,7 +661,8 @@ const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(ThreadState, inside) == 0 && offset_of!(ThreadState, kept) == 8);
     assert!(offset_of!(ThreadState, n_kept) == 16 && offset_of!(ThreadState, place) == 24);
-    assert!(offset_of!(ThreadState, entries) == 40);
+    assert!(offset_of!(ThreadState, entries) == 40 && offset_of!(ThreadState, bodies) == 44);
+    assert!(offset_of!(ThreadState, detached) == 48);
 };
 
 #[cfg(test)]

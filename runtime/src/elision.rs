@@ -15,7 +15,7 @@
 
 use crate::clock;
 use crate::config::config;
-use crate::domain::{self, Domain};
+use crate::domain::{self, Domain, Gil, Given};
 use crate::entry::speculative;
 use crate::heap::granule;
 use crate::module;
@@ -351,16 +351,22 @@ pub fn irrevocable(thread: &mut Thread, pc: u64, why: *const c_char) {
         transaction::abort(thread, cause::LOCK, pc);
     }
     sharing::close();
+    // Those inside may need the GIL to come to their end.
+    let gil = domain
+        .gil()
+        .filter(|_| !sharing::is_empty(others(thread.me.slot), domain.number));
+    let given = gil.map_or(Given::NotHeld, Gil::release);
     let mut steps = 0u32;
     while !sharing::is_empty(others(thread.me.slot), domain.number) {
         protocol::answer_fence(thread.me);
-        if thread.me.doomed() {
+        if thread.me.doomed() || given == Given::Kept {
             domain.lock.release(me);
             thread.elision.must_hold = true;
             transaction::abort(thread, cause::WOUNDED, pc);
         }
         steps += 1;
         match steps % 1000 {
+            0 if gil.is_some() => std::thread::sleep(LOOK_AGAIN),
             0 => std::thread::yield_now(),
             _ => std::hint::spin_loop(),
         }
@@ -377,7 +383,13 @@ pub fn irrevocable(thread: &mut Thread, pc: u64, why: *const c_char) {
     let thread = unsafe { &mut *Thread::current() };
     thread.elision.on_abort.clear();
     thread.elision.leave(thread.me.slot, &mut thread.snapshot);
+    if let Some(gil) = gil.filter(|_| given == Given::Given) {
+        gil.take();
+    }
 }
+
+/// Between two looks at transactions that may take long, because they run without the GIL.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_micros(50);
 
 /// # Safety
 /// See `ame_rt.h`.
@@ -400,22 +412,40 @@ pub unsafe extern "C" fn ame_elision_choose(
     plain: *const c_void,
     name: *const c_char,
 ) -> *const c_void {
-    if tls().wver.load(Ordering::Relaxed) == 0 {
+    if !runs_bodies() {
         return plain;
     }
     if body.is_null() {
         // SAFETY: the caller's promise.
-        unsafe { ame_elision_irrevocable(name) };
+        unsafe { leave_bodies(name) };
         return plain;
     }
     body
+}
+
+/// Whether the thread runs bodies of functions: always in transactions, and where it holds a domain without the GIL.
+fn runs_bodies() -> bool {
+    tls().wver.load(Ordering::Relaxed) != 0
+        || domain::this_thread().bodies.load(Ordering::Relaxed) != 0
+}
+
+/// Before code that is no body, and knows nothing of transactions or of the GIL.
+///
+/// # Safety
+/// `why` is a C string that stays.
+unsafe fn leave_bodies(why: *const c_char) {
+    // SAFETY: the caller's promise.
+    unsafe { ame_elision_irrevocable(why) };
+    if let Some(gil) = domain::this_thread().inside().and_then(Domain::gil) {
+        gil.take();
+    }
 }
 
 /// # Safety
 /// See `ame_rt.h`.
 #[no_mangle]
 pub unsafe extern "C" fn ame_elision_target(target: *const c_void) -> *const c_void {
-    if tls().wver.load(Ordering::Relaxed) != 0 && !module::instrumented(target as usize) {
+    if runs_bodies() && !module::instrumented(target as usize) {
         let ours = [
             ame_elision_malloc as *const c_void,
             ame_elision_calloc as *const c_void,
@@ -426,7 +456,7 @@ pub unsafe extern "C" fn ame_elision_target(target: *const c_void) -> *const c_v
         ];
         if !ours.contains(&target) {
             // SAFETY: a C string.
-            unsafe { ame_elision_irrevocable(c"a call by pointer".as_ptr()) };
+            unsafe { leave_bodies(c"a call by pointer".as_ptr()) };
         }
     }
     target

@@ -6,7 +6,8 @@
 //! instrument phase gives it barriers.
 
 use super::calls::{self, Leaves};
-use super::{is_api, is_glue, Extension, PREFIX};
+use super::parallel::Points;
+use super::{is_api, is_glue, parallel, Extension, PREFIX};
 use crate::analysis::address::root;
 use crate::attributes::BODY;
 use crate::ffi::{attribute_kind, Builder, Module, Opcode, Value};
@@ -24,7 +25,7 @@ const SUFFIX: &str = ".transaction";
 const ALLOCATOR: [&str; 6] = ["malloc", "calloc", "realloc", "free", "strdup", "strndup"];
 
 /// Inline functions of CPython's headers.
-const HEADER: [(&str, &str); 4] = [
+pub const HEADER: [(&str, &str); 4] = [
     ("Py_INCREF", "ame_extension_incref"),
     ("Py_DECREF", "ame_extension_decref"),
     ("Py_XINCREF", "ame_extension_xincref"),
@@ -37,6 +38,12 @@ const HEADER_UNDOABLE: [&str; 4] = [
     "Py_SET_TYPE",
     "PyMutex_Lock",
     "PyMutex_Unlock",
+];
+
+/// Of them, those that store into what has just been made, on an interpreter with a GIL.
+const PUTS: [(&str, &str); 2] = [
+    ("PyList_SET_ITEM", "ame_extension_put_in_list"),
+    ("PyTuple_SET_ITEM", "ame_extension_put_in_tuple"),
 ];
 
 /// Functions of domain.h that stand for some of CPython, and keep what they lend.
@@ -80,6 +87,11 @@ pub struct Bodies {
 }
 
 impl Bodies {
+    /// Functions with their bodies.
+    pub fn all(&self) -> impl Iterator<Item = (Value, Value)> + '_ {
+        self.of.iter().map(|(&function, &body)| (function, body))
+    }
+
     pub fn get(&self, function: Value) -> Option<Value> {
         self.of.get(&function).copied()
     }
@@ -143,7 +155,13 @@ pub fn make(
 ) -> Result<Bodies, String> {
     replace_allocator(module);
     let mut bodies = copy(module);
+    // Of calls as they are in the source.
+    let parallel = extension.filter(|e| e.parallel.is_some());
+    let points = parallel.map(|e| (e, Points::find(e, &bodies, libc)));
     adapt(module, &mut bodies, libc, extension, report)?;
+    if let Some((extension, points)) = points {
+        points.insert(extension, report)?;
+    }
     Ok(bodies)
 }
 
@@ -194,7 +212,7 @@ struct Rewriter<'a> {
     bodies: &'a Bodies,
     libc: &'a Sets,
     /// Where the file includes `Python.h`.
-    extension: Option<&'a Extension>,
+    extension: Option<&'a Extension<'a>>,
 }
 
 /// Adapts the bodies.
@@ -280,6 +298,7 @@ impl Rewriter<'_> {
             return Ok(false);
         }
         if is_glue(callee) {
+            self.need_gil(call)?;
             if !LENDING.contains(&name) {
                 self.irrevocable(call, name, report);
             }
@@ -287,19 +306,33 @@ impl Rewriter<'_> {
         }
         if let Some((_, own)) = HEADER.iter().find(|(header, _)| *header == name) {
             if let Some(extension) = self.extension {
+                if own.contains("incref") {
+                    self.need_gil(call)?;
+                }
                 call.set_callee(extension.function(own)?);
                 return Ok(false);
             }
         }
+        let put = PUTS.iter().find(|(header, _)| *header == name);
+        if let (Some((_, own)), Some(extension)) = (put, self.parallel()) {
+            self.need_gil(call)?;
+            call.set_callee(extension.function(own)?);
+            return Ok(false);
+        }
         if HEADER_UNDOABLE.contains(&name) {
+            self.need_gil(call)?;
             self.irrevocable(call, name, report);
             return Ok(false);
+        }
+        if name == "Py_REFCNT" {
+            self.need_gil(call)?;
         }
         if let Some(body) = self.bodies.get(callee) {
             call.set_callee(body);
             return Ok(false);
         }
         if !callee.is_declaration() && !callee.is_available_externally() {
+            self.need_gil(call)?;
             self.irrevocable(call, name, report);
             return Ok(false);
         }
@@ -320,6 +353,9 @@ impl Rewriter<'_> {
         name: &str,
         report: &mut Report,
     ) -> Result<(), String> {
+        if !parallel::WITHOUT_GIL.contains(&name) {
+            self.need_gil(call)?;
+        }
         let rule = extension.elision.and_then(|sets| sets.function(name));
         if let Some(own) = rule.and_then(|rule| rule.replace.as_deref()) {
             call.set_callee(extension.function(own)?);
@@ -410,6 +446,18 @@ impl Rewriter<'_> {
             Some(extension) => {
                 calls::around(extension, call, "ame_extension_out_to_target", &[target])
             }
+            None => Ok(()),
+        }
+    }
+
+    fn parallel(&self) -> Option<&Extension<'_>> {
+        self.extension.filter(|e| e.parallel.is_some())
+    }
+
+    /// Before the call, the thread takes the GIL, if there is one.
+    fn need_gil(&self, call: Value) -> Result<(), String> {
+        match self.parallel() {
+            Some(extension) => parallel::call_glue(extension, call, "ame_extension_need_gil"),
             None => Ok(()),
         }
     }

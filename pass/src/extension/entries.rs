@@ -65,8 +65,8 @@ const OF_THE_BODY: [&str; 7] = [
     "nosync",
 ];
 
-/// Of `struct ame_extension_dealloc_frame`, the larger one.
-const FRAME_WORDS: u64 = 7;
+/// Of `struct ame_extension_dealloc_frame`, the larger one, where there is a GIL.
+const FRAME_WORDS: u64 = 10;
 
 pub fn make(
     extension: &Extension,
@@ -114,6 +114,11 @@ pub fn make(
                 if elided && way.places.is_empty() {
                     filled.push((function, body, thunk));
                 } else {
+                    let start = module.append_block(thunk, "");
+                    extension.builder.at_end(start);
+                    if extension.parallel.is_some() && std::ptr::eq(way, &WAYS[0]) {
+                        skip_traversal(extension, thunk)?;
+                    }
                     fill(extension, function, thunk, way, |_, result| Ok(result))?;
                 }
                 report.count(way.count);
@@ -123,10 +128,78 @@ pub fn make(
         }
     }
     // These give addresses away.
+    let way = &WAYS[WAYS.len() - 1];
     for (function, body, thunk) in filled {
-        fill_elided(extension, function, body, thunk, &WAYS[WAYS.len() - 1])?;
+        match extension.parallel {
+            Some(parallel) if !parallel.has(function) => {
+                fill_unmarked(extension, function, body, thunk, way)?;
+            }
+            _ => fill_elided(extension, function, body, thunk, way)?,
+        }
     }
     Ok(())
+}
+
+/// At the start of a thunk: if a function of the header says so, it returns something else than it would. The builder
+/// stands where the thunk goes on.
+fn return_early(
+    extension: &Extension,
+    thunk: Value,
+    if_so: &str,
+    result: impl Fn() -> Value,
+) -> Result<(), String> {
+    let (module, builder) = (extension.module, &extension.builder);
+    let (early, go_on) = (
+        module.append_block(thunk, "early"),
+        module.append_block(thunk, "go_on"),
+    );
+    let ask = extension.function(if_so)?;
+    builder.forget_location();
+    let answer = builder.call(ask.value_type(), ask, &[]);
+    let no = module.int(32).int(0);
+    let yes = builder.compare(IntPredicate::LLVMIntNE, answer, no);
+    builder.branch_if(yes, early, go_on);
+    builder.at_end(early);
+    builder.return_result(result());
+    builder.at_end(go_on);
+    Ok(())
+}
+
+/// The collector learns nothing of objects that a thread without the GIL may be changing.
+fn skip_traversal(extension: &Extension, thunk: Value) -> Result<(), String> {
+    let nothing = || thunk.value_type().return_type().int(0);
+    return_early(extension, thunk, "ame_extension_skips_traversal", nothing)
+}
+
+/// For a function with a body that keeps the GIL: another body may call it by its address.
+fn fill_unmarked(
+    extension: &Extension,
+    function: Value,
+    body: Option<Value>,
+    thunk: Value,
+    way: &Way,
+) -> Result<(), String> {
+    Runtime::new(extension.module).set_prefix(thunk);
+    if let Some(body) = body {
+        keep_apart(body);
+    }
+    let start = extension.module.append_block(thunk, "");
+    extension.builder.at_end(start);
+    let nested = || call_body(extension, function, body, thunk);
+    return_early(extension, thunk, "ame_extension_is_nested", nested)?;
+    fill(extension, function, thunk, way, |_, result| Ok(result))
+}
+
+/// In a thunk. Of another file's function nobody knows here whether it has a body.
+fn call_body(extension: &Extension, function: Value, body: Option<Value>, thunk: Value) -> Value {
+    let (module, builder) = (extension.module, &extension.builder);
+    match body {
+        Some(body) => builder.forward_call(body),
+        None => {
+            let target = choose(module, builder, function);
+            builder.call(function.value_type(), target, &thunk.parameters())
+        }
+    }
 }
 
 fn warn(function: Value, report: &mut Report) {
@@ -157,7 +230,7 @@ fn thunk(extension: &Extension, function: Value, suffix: &str) -> Result<Value, 
     Ok(thunk)
 }
 
-/// `before(&frame, first argument)`, the call, `after(&frame)`.
+/// Where the builder stands: `before(&frame, first argument)`, the call, `after(&frame)`.
 fn fill(
     extension: &Extension,
     function: Value,
@@ -168,7 +241,6 @@ fn fill(
     let (module, builder) = (extension.module, &extension.builder);
     let before = extension.function(way.before)?;
     let after = extension.function(way.after)?;
-    builder.at_end(module.append_block(thunk, ""));
     builder.forget_location();
     let frame = builder.alloca(module.int(64).array(FRAME_WORDS));
     let arguments = [&[frame], &thunk.parameters()[..]].concat();
@@ -187,6 +259,8 @@ fn fill(
 /// Number of the frame's ways in `enum ame_extension_way`.
 const HOLDS: u64 = 0;
 const BEGINS: u64 = 1;
+/// Only where there is a GIL.
+const BODY_HOLDS: u64 = 3;
 
 /// The same for a function with a body, `None`: perhaps, in another file. In C:
 ///
@@ -198,6 +272,7 @@ const BEGINS: u64 = 1;
 ///         if (ame_begin() != 0) { ame_extension_rolled_back(&frame); goto again; }
 ///         result = f.transaction(...); ame_extension_end(&frame); return result;
 ///     }
+///     if (way == BODY_HOLDS) { result = f.transaction(...); ame_extension_end(&frame); return result; }
 ///     return f.transaction(...);
 /// ```
 fn fill_elided(
@@ -216,7 +291,8 @@ fn fill_elided(
     let (i32t, pointer) = (module.int(32), module.pointer());
     let name = module.const_bytes(format!("{}\0", function.name()).as_bytes());
     let name = module.add_constant(name);
-    let state = module.const_struct(&[name, i32t.int(0), i32t.int(0)]);
+    let zero = i32t.int(0);
+    let state = module.const_struct(&[name, zero, zero, zero, zero]);
     let state = module.add_variable(&format!("{}.state", thunk.name()), state);
     let block = |name| module.append_block(thunk, name);
     let (start, again) = (block(""), block("again"));
@@ -245,7 +321,14 @@ fn fill_elided(
     let is = |number| builder.compare(IntPredicate::LLVMIntEQ, chosen, i32t.int(number));
     builder.branch_if(is(HOLDS), hold, other);
     builder.at_end(other);
-    builder.branch_if(is(BEGINS), begin, nested);
+    if extension.parallel.is_some() {
+        let others = block("others");
+        builder.branch_if(is(BEGINS), begin, others);
+        builder.at_end(others);
+        builder.branch_if(is(BODY_HOLDS), run, nested);
+    } else {
+        builder.branch_if(is(BEGINS), begin, nested);
+    }
     builder.at_end(begin);
     let ty = i32t.function(&[], false);
     let result = builder.call(ty, module.declared("ame_begin", ty), &[]);
@@ -254,14 +337,7 @@ fn fill_elided(
     builder.at_end(undone);
     call("ame_extension_rolled_back", &[frame])?;
     builder.branch(again);
-    // Of another file's function nobody knows here whether it has one.
-    let transact = || match body {
-        Some(body) => builder.forward_call(body),
-        None => {
-            let target = choose(module, builder, function);
-            builder.call(function.value_type(), target, &thunk.parameters())
-        }
-    };
+    let transact = || call_body(extension, function, body, thunk);
     builder.at_end(run);
     let result = transact();
     call("ame_extension_end", &[frame])?;
@@ -277,7 +353,9 @@ fn fill_elided(
 
 /// In a file without the header: what others call by pointer is entered through a function that looks at the
 /// thread's mode.
-pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
+///
+/// Where there is a GIL (`parallel`), bodies run also outside of transactions, as the runtime knows.
+pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets, parallel: bool) {
     let mut runtime = Runtime::new(module);
     let functions: Vec<Value> = module.functions().collect();
     for function in functions {
@@ -302,9 +380,18 @@ pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
         keep_apart(body);
         runtime.set_prefix(dispatcher);
         let block = |name| module.append_block(dispatcher, name);
-        let (start, inside, outside) = (block(""), block("transaction"), block("plain"));
+        let start = block("");
         runtime.builder.forget_location();
         runtime.builder.at_end(start);
+        if parallel {
+            let target = choose(module, &runtime.builder, function);
+            let arguments = dispatcher.parameters();
+            let ty = function.value_type();
+            let result = runtime.builder.call(ty, target, &arguments);
+            runtime.builder.return_result(result);
+            continue;
+        }
+        let (inside, outside) = (block("transaction"), block("plain"));
         let condition = runtime.in_transaction_here();
         runtime.builder.branch_if(condition, inside, outside);
         for (block, target) in [(inside, body), (outside, function)] {
@@ -319,6 +406,9 @@ pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
 /// the module does without the GIL.
 fn initialise(extension: &Extension, function: Value) -> Result<(), String> {
     let thunk = function.give_place(c".ame_body");
+    extension
+        .builder
+        .at_end(extension.module.append_block(thunk, ""));
     let way = &WAYS[WAYS.len() - 1];
     fill(extension, function, thunk, way, |extension, result| {
         let glue = extension.function("ame_extension_module")?;

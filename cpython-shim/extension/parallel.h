@@ -1,0 +1,95 @@
+/* Entries of functions that are parallel on a Python with a GIL; see gil.h.
+ *
+ * Part of domain.h. */
+#ifndef AME_EXTENSION_PARALLEL_H
+#define AME_EXTENSION_PARALLEL_H
+
+enum ame_extension_way {
+    AME_EXTENSION_HOLDS,    /* plain code: the domain is held, or the thread is let through */
+    AME_EXTENSION_BEGINS,   /* ame_begin() comes next */
+    AME_EXTENSION_NESTED,   /* in a body that has entered further out */
+    AME_EXTENSION_BODY,     /* the domain is held, and a body comes next */
+};
+
+/* An entry that does not run without the GIL for so many cycles gains less than it costs to give it up: it has some
+ * rest then, for twice as long each time. */
+#define AME_EXTENSION_WORTH 20000
+#define AME_EXTENSION_MOST_RESTS 255
+
+AME_EXTENSION_FAST void
+ame_extension_weigh(struct ame_extension_frame *frame)
+{
+    struct ame_elided_entry *entry = frame->entry;
+    if (ame_extension_spared.cycles >= AME_EXTENSION_WORTH) {
+        entry->rests /= 2;
+        return;
+    }
+    entry->rests = entry->rests < AME_EXTENSION_MOST_RESTS ? 2 * entry->rests + 1 : entry->rests;
+    entry->rest = entry->rests;
+}
+
+AME_EXTENSION_SLOW int
+ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry *entry, void *end_of_frames)
+{
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    PyThreadState *state = frame->outer == NULL ? ame_extension_attached_state() : NULL;
+    if (state == NULL || entry->rest != 0) {
+        if (state != NULL) {
+            entry->rest--;
+        }
+        else if (ame_extension_elided()) {
+            ame_elision_irrevocable("a call of another extension");
+        }
+        ame_extension_come_in(frame);
+        return AME_EXTENSION_HOLDS;
+    }
+    frame->entry = entry;
+    /* An exception that is set would have to be set again after a rollback. */
+    if (AME_EXTENSION_RAISED(state) == NULL && ame_elision_join(ame_extension_domain, entry, end_of_frames)) {
+        ame_extension_come_to_bodies(frame, AME_EXTENSION_SPARES);
+        frame->kept = thread->n_kept;
+        frame->taken = AME_DOMAIN_FREE;
+        frame->place = (void *)(intptr_t)AME_EXTENSION_DEPTH(state);
+        thread->entries++;
+        thread->inside = ame_extension_domain;
+        return AME_EXTENSION_BEGINS;
+    }
+    ame_extension_come_in(frame);
+    thread->bodies = AME_EXTENSION_SPARES;
+    return AME_EXTENSION_BODY;
+}
+
+/* For a function that is parallel. */
+AME_EXTENSION_FAST int
+ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *entry, void *end_of_frames)
+{
+    frame->outer = ame_domain_thread.inside;
+    if (frame->outer == ame_extension_domain) {
+        return ame_domain_thread.bodies != AME_EXTENSION_PLAIN ? AME_EXTENSION_NESTED : AME_EXTENSION_HOLDS;
+    }
+    return ame_extension_choose(frame, entry, end_of_frames);
+}
+
+/* For the others: 1 in a body that calls them by their address. */
+AME_EXTENSION_FAST int
+ame_extension_is_nested(void)
+{
+    return ame_domain_thread.bodies != AME_EXTENSION_PLAIN && ame_domain_thread.inside == ame_extension_domain;
+}
+
+/* --- containers that the transaction has made ------------------------------------------------------- */
+
+/* PyList_SET_ITEM, PyTuple_SET_ITEM. */
+AME_EXTENSION_SLOW void
+ame_extension_put_in_list(PyObject *list, Py_ssize_t index, PyObject *item)
+{
+    ame_extension_put(&((PyListObject *)list)->ob_item[index], item);
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_put_in_tuple(PyObject *tuple, Py_ssize_t index, PyObject *item)
+{
+    ame_extension_put(&((PyTupleObject *)tuple)->ob_item[index], item);
+}
+
+#endif

@@ -11,9 +11,11 @@ enum ame_extension_way {
     AME_EXTENSION_BODY,     /* the domain is held, and a body comes next */
 };
 
-/* An entry that does not run without the GIL for so many cycles gains less than it costs to give it up: it has some
- * rest then, for twice as long each time. */
+/* An entry that does not run without the GIL for so many cycles gains less than it costs to give it up. After a few in
+ * a row it keeps the GIL, for twice as long each time. */
+#ifndef AME_EXTENSION_WORTH
 #define AME_EXTENSION_WORTH 20000
+#endif
 #define AME_EXTENSION_MOST_RESTS 255
 
 AME_EXTENSION_FAST void
@@ -25,7 +27,7 @@ ame_extension_weigh(struct ame_extension_frame *frame)
         return;
     }
     entry->rests = entry->rests < AME_EXTENSION_MOST_RESTS ? 2 * entry->rests + 1 : entry->rests;
-    entry->rest = entry->rests;
+    entry->rest = entry->rests >> 2;
 }
 
 AME_EXTENSION_SLOW int

@@ -65,8 +65,13 @@ const OF_THE_BODY: [&str; 7] = [
     "nosync",
 ];
 
-/// Of `struct ame_extension_dealloc_frame`, the larger one, where there is a GIL.
-const FRAME_WORDS: u64 = 10;
+/// Of `struct ame_extension_dealloc_frame`, the larger one.
+fn frame_words(extension: &Extension) -> u64 {
+    match extension.parallel {
+        Some(_) => 10,
+        None => 7,
+    }
+}
 
 pub fn make(
     extension: &Extension,
@@ -114,12 +119,12 @@ pub fn make(
                 if elided && way.places.is_empty() {
                     filled.push((function, body, thunk));
                 } else {
-                    let start = module.append_block(thunk, "");
-                    extension.builder.at_end(start);
-                    if extension.parallel.is_some() && std::ptr::eq(way, &WAYS[0]) {
-                        skip_traversal(extension, thunk)?;
-                    }
-                    fill(extension, function, thunk, way, |_, result| Ok(result))?;
+                    let traverses = std::ptr::eq(way, &WAYS[0]);
+                    let first = || match extension.parallel {
+                        Some(_) if traverses => skip_traversal(extension, thunk),
+                        _ => Ok(()),
+                    };
+                    fill(extension, function, thunk, way, first, Ok)?;
                 }
                 report.count(way.count);
             } else {
@@ -183,11 +188,9 @@ fn fill_unmarked(
     if let Some(body) = body {
         keep_apart(body);
     }
-    let start = extension.module.append_block(thunk, "");
-    extension.builder.at_end(start);
     let nested = || call_body(extension, function, body, thunk);
-    return_early(extension, thunk, "ame_extension_is_nested", nested)?;
-    fill(extension, function, thunk, way, |_, result| Ok(result))
+    let first = || return_early(extension, thunk, "ame_extension_is_nested", nested);
+    fill(extension, function, thunk, way, first, Ok)
 }
 
 /// In a thunk. Of another file's function nobody knows here whether it has a body.
@@ -230,26 +233,29 @@ fn thunk(extension: &Extension, function: Value, suffix: &str) -> Result<Value, 
     Ok(thunk)
 }
 
-/// Where the builder stands: `before(&frame, first argument)`, the call, `after(&frame)`.
+/// `before(&frame, first argument)`, the call, `after(&frame)`. What comes first, and what becomes of the result.
 fn fill(
     extension: &Extension,
     function: Value,
     thunk: Value,
     way: &Way,
-    change: impl Fn(&Extension, Value) -> Result<Value, String>,
+    first: impl Fn() -> Result<(), String>,
+    change: impl Fn(Value) -> Result<Value, String>,
 ) -> Result<(), String> {
     let (module, builder) = (extension.module, &extension.builder);
     let before = extension.function(way.before)?;
     let after = extension.function(way.after)?;
+    builder.at_end(module.append_block(thunk, ""));
     builder.forget_location();
-    let frame = builder.alloca(module.int(64).array(FRAME_WORDS));
+    let frame = builder.alloca(module.int(64).array(frame_words(extension)));
+    first()?;
     let arguments = [&[frame], &thunk.parameters()[..]].concat();
     let n = before.parameters().len();
     builder.call(before.value_type(), before, &arguments[..n]);
     let result = builder.forward_call(function);
     let result = match result.ty().is_void() {
         true => result,
-        false => change(extension, result)?,
+        false => change(result)?,
     };
     builder.call(after.value_type(), after, &[frame]);
     builder.return_result(result);
@@ -309,7 +315,7 @@ fn fill_elided(
     };
     builder.at_end(start);
     builder.forget_location();
-    let frame = builder.alloca(module.int(64).array(FRAME_WORDS));
+    let frame = builder.alloca(module.int(64).array(frame_words(extension)));
     builder.branch(again);
     builder.at_end(again);
     let ty = pointer.function(&[i32t], false);
@@ -406,14 +412,12 @@ pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets, parallel: bool) {
 /// the module does without the GIL.
 fn initialise(extension: &Extension, function: Value) -> Result<(), String> {
     let thunk = function.give_place(c".ame_body");
-    extension
-        .builder
-        .at_end(extension.module.append_block(thunk, ""));
     let way = &WAYS[WAYS.len() - 1];
-    fill(extension, function, thunk, way, |extension, result| {
+    let tell = |result| {
         let glue = extension.function("ame_extension_module")?;
         Ok(extension.builder.call(glue.value_type(), glue, &[result]))
-    })
+    };
+    fill(extension, function, thunk, way, || Ok(()), tell)
 }
 
 /// Puts the thunk where these fields have the function: in initial values, and where it is stored.

@@ -130,6 +130,9 @@ ame_extension_wait(struct ame_domain *domain)
             return AME_DOMAIN_FREE;
         }
     }
+#ifndef Py_GIL_DISABLED
+    ame_extension_crowd = AME_EXTENSION_CROWD;
+#endif
     PyObject *hidden = ame_extension_hide_dying();
     PyThreadState *thread = PyEval_SaveThread();
     ame_domain_acquire(domain, ame_extension_may);
@@ -270,6 +273,7 @@ struct ame_extension_frame {
     struct ame_elided_entry *entry;
     uint64_t bodies;            /* those of the outer entry */
     uint64_t cycles;            /* that it has run without the GIL */
+    uint64_t holds;             /* the domain, from its begin on */
 #endif
 };
 

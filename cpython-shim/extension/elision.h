@@ -62,7 +62,7 @@ ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *en
 
 AME_EXTENSION_SLOW void ame_extension_unmake(void *what);
 #ifndef Py_GIL_DISABLED
-AME_EXTENSION_FAST void ame_extension_weigh(struct ame_extension_frame *frame);
+AME_EXTENSION_SLOW void ame_extension_weigh(struct ame_extension_frame *frame);
 #endif
 AME_EXTENSION_SLOW void ame_extension_forget(void *what);
 

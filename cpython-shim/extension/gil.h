@@ -9,6 +9,7 @@
 #ifndef AME_EXTENSION_GIL_H
 #define AME_EXTENSION_GIL_H
 #include <pthread.h>
+#include <unistd.h>
 
 /* --- what newer Pythons have ----------------------------------------------------------------------- */
 
@@ -139,6 +140,11 @@ enum { AME_EXTENSION_PLAIN, AME_EXTENSION_SPARES, AME_EXTENSION_KEEPS };
 
 /* Of the innermost entry that is parallel: how long it has run without the GIL. */
 AME_EXTENSION_ONE __thread struct { uint64_t since, cycles; } ame_extension_spared;
+
+/* Entries that may be transactions after one had to wait for the domain: while nobody waits, to hold it costs less.
+ * Changed with the GIL. */
+#define AME_EXTENSION_CROWD 64
+AME_EXTENSION_ONE uint32_t ame_extension_crowd;
 
 AME_EXTENSION_FAST int
 ame_extension_is_detached(void)

@@ -13,16 +13,22 @@ enum ame_extension_way {
 
 /* An entry that does not run without the GIL for so many cycles gains less than it costs to give it up. After a few in
  * a row it keeps the GIL, for twice as long each time. */
-#ifndef AME_EXTENSION_WORTH
 #define AME_EXTENSION_WORTH 20000
-#endif
 #define AME_EXTENSION_MOST_RESTS 255
 
-AME_EXTENSION_FAST void
+/* With the GIL. */
+AME_EXTENSION_SLOW void
 ame_extension_weigh(struct ame_extension_frame *frame)
 {
     struct ame_elided_entry *entry = frame->entry;
-    if (ame_extension_spared.cycles >= AME_EXTENSION_WORTH) {
+    uint64_t cycles = ame_extension_spared.cycles;
+    if (frame->holds || ame_extension_elided()) {
+        /* The mean of the latest ones. */
+        uint32_t *mean = frame->holds ? &entry->held : &entry->elided;
+        uint64_t new = cycles >> 8 < UINT32_MAX ? cycles >> 8 : UINT32_MAX;
+        *mean = (uint32_t)(*mean == 0 ? new : (7 * (uint64_t)*mean + new) / 8);
+    }
+    if (cycles >= AME_EXTENSION_WORTH) {
         entry->rests /= 2;
         return;
     }
@@ -30,35 +36,56 @@ ame_extension_weigh(struct ame_extension_frame *frame)
     entry->rest = entry->rests >> 2;
 }
 
+/* Whether an entry better is a transaction: others want to come in, and all processors together then do more. Looked
+ * at again from time to time. */
+AME_EXTENSION_SLOW int
+ame_extension_better_elided(struct ame_elided_entry *entry)
+{
+    static long processors;
+    if (ame_extension_crowd == 0) {
+        return 0;
+    }
+    if (processors == 0) {
+        processors = sysconf(_SC_NPROCESSORS_ONLN);
+    }
+    return ame_extension_crowd-- == AME_EXTENSION_CROWD / 2 || entry->held == 0 ||
+           entry->elided / processors < entry->held;
+}
+
 AME_EXTENSION_SLOW int
 ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry *entry, void *end_of_frames)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
     PyThreadState *state = frame->outer == NULL ? ame_extension_attached_state() : NULL;
-    if (state == NULL || entry->rest != 0) {
-        if (state != NULL) {
-            entry->rest--;
-        }
-        else if (ame_extension_elided()) {
-            ame_elision_irrevocable("a call of another extension");
-        }
+    if (state == NULL && ame_extension_elided()) {
+        ame_elision_irrevocable("a call of another extension");
+    }
+#ifdef AME_EXTENSION_ALWAYS
+    int rests = 0, elides = 1;
+#else
+    int rests = entry->rest != 0, elides = ame_extension_better_elided(entry);
+#endif
+    if (state == NULL || rests) {
+        entry->rest -= rests;
         ame_extension_come_in(frame);
         return AME_EXTENSION_HOLDS;
     }
     frame->entry = entry;
     /* An exception that is set would have to be set again after a rollback. */
-    if (AME_EXTENSION_RAISED(state) == NULL && ame_elision_join(ame_extension_domain, entry, end_of_frames)) {
-        ame_extension_come_to_bodies(frame, AME_EXTENSION_SPARES);
-        frame->kept = thread->n_kept;
-        frame->taken = AME_DOMAIN_FREE;
-        frame->place = (void *)(intptr_t)AME_EXTENSION_DEPTH(state);
-        thread->entries++;
-        thread->inside = ame_extension_domain;
-        return AME_EXTENSION_BEGINS;
+    frame->holds = !elides || AME_EXTENSION_RAISED(state) != NULL ||
+                   !ame_elision_join(ame_extension_domain, entry, end_of_frames);
+    if (frame->holds) {
+        ame_extension_come_in(frame);
+        thread->bodies = AME_EXTENSION_SPARES;
+        return AME_EXTENSION_BODY;
     }
-    ame_extension_come_in(frame);
-    thread->bodies = AME_EXTENSION_SPARES;
-    return AME_EXTENSION_BODY;
+    ame_extension_come_to_bodies(frame, AME_EXTENSION_SPARES);
+    frame->kept = thread->n_kept;
+    frame->taken = AME_DOMAIN_FREE;
+    frame->place = (void *)(intptr_t)AME_EXTENSION_DEPTH(state);
+    thread->entries++;
+    thread->inside = ame_extension_domain;
+    return AME_EXTENSION_BEGINS;
 }
 
 /* For a function that is parallel. */

@@ -268,7 +268,7 @@ int ame_domain_is_libc(const void *function);
 struct ame_elided_entry {
     const char *name;
     uint32_t skip, penalty;     /* the runtime's */
-    uint32_t rest, rests;       /* the glue's */
+    uint32_t rest, rests, held, elided;     /* the glue's */
 };
 
 /* join: 1 if the thread is in the domain now, together with others; ame_begin() comes next. What the transaction

@@ -313,8 +313,10 @@ fn join_soon(thread: &Thread, domain: &Domain) -> bool {
 /// Commits, if the transaction is still one; else the thread holds the domain.
 #[no_mangle]
 pub extern "C" fn ame_elision_end() -> c_int {
-    // SAFETY: the thread's own state: it has joined.
-    let thread = unsafe { &mut *Thread::current() };
+    // SAFETY: the thread's own state, which one that has always held the domain may not have.
+    let Some(thread) = (unsafe { Thread::current().as_mut() }) else {
+        return 0;
+    };
     let Some(domain) = thread.elision.domain else {
         return 0;
     };

@@ -68,7 +68,7 @@ const OF_THE_BODY: [&str; 7] = [
 /// Of `struct ame_extension_dealloc_frame`, the larger one.
 fn frame_words(extension: &Extension) -> u64 {
     match extension.parallel {
-        Some(_) => 10,
+        Some(_) => 11,
         None => 7,
     }
 }
@@ -298,7 +298,7 @@ fn fill_elided(
     let name = module.const_bytes(format!("{}\0", function.name()).as_bytes());
     let name = module.add_constant(name);
     let zero = i32t.int(0);
-    let state = module.const_struct(&[name, zero, zero, zero, zero]);
+    let state = module.const_struct(&[name, zero, zero, zero, zero, zero, zero]);
     let state = module.add_variable(&format!("{}.state", thunk.name()), state);
     let block = |name| module.append_block(thunk, name);
     let (start, again) = (block(""), block("again"));

@@ -80,6 +80,12 @@ def join(threads, failed):
 
 def case_overlap():
     """Two threads are inside at once, and Python code beside them: neither comes out before that says so."""
+    # When threads have met, entries are transactions.
+    start = elided()[0]
+    for _ in range(100):
+        if elided()[0] > start + 4:
+            break
+        join(*together(lambda: probe.add(20000), lambda: probe.add(20000)))
     go.value = 0
     results = []
     before = elided()[0]
@@ -214,6 +220,18 @@ def case_counts():
     assert sys.getrefcount(one) == before + n, (sys.getrefcount(one), before, n)
     del bag
     assert sys.getrefcount(one) == before
+
+
+def case_made():
+    """What a transaction has made and then not been, leaves nothing behind."""
+    one = object()
+    before = sys.getrefcount(one)
+
+    def make():
+        for _ in range(ROUNDS):
+            assert probe.repeats(one) == [one] * 8
+    join(*together(make, make))
+    assert sys.getrefcount(one) == before, (sys.getrefcount(one), before)
 
 
 def case_collector():

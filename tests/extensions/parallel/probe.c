@@ -124,11 +124,15 @@ items(PyObject *self, PyObject *list)
     Py_ssize_t n = PySequence_Fast_GET_SIZE(fast);
     PyObject **all = PySequence_Fast_ITEMS(fast);
     long sum = 0;
-    spin(20000);
-    for (Py_ssize_t i = 0; i < n; i++) {
+    spin(200000);
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast); i++) {
         sum += Py_SIZE(all[i]) != 0;
     }
     Py_DECREF(fast);
+    if (sum != n) {
+        PyErr_SetString(PyExc_SystemError, "somebody has changed the list");
+        return NULL;
+    }
     return PyLong_FromLong(sum);
 }
 
@@ -144,6 +148,23 @@ borrow(PyObject *self, PyObject *list)
     return PyBytes_FromStringAndSize(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item));
 }
 
+
+/* Makes a list of references. */
+AME_PARALLEL static PyObject *
+repeats(PyObject *self, PyObject *object)
+{
+    PyObject *list = PyList_New(8);
+    if (list == NULL) {
+        return NULL;
+    }
+    for (int i = 0; i < 8; i++) {
+        PyList_SET_ITEM(list, i, Py_NewRef(object));
+        step(10);
+    }
+    return list;
+}
+
+/* --- objects with C data of their own, that the collector knows ------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
@@ -242,7 +263,7 @@ static PyMethodDef functions[] = {
     {"add", add, METH_O, NULL}, {"look", look, METH_NOARGS, NULL}, {"add_plain", add_plain, METH_O, NULL},
     {"fails", fails, METH_O, NULL}, {"calls", calls, METH_O, NULL}, {"items", items, METH_O, NULL},
     {"borrow", borrow, METH_O, NULL},
-    {"alive", alive, METH_NOARGS, NULL}, {NULL},
+    {"repeats", repeats, METH_O, NULL}, {"alive", alive, METH_NOARGS, NULL}, {NULL},
 };
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "probe", NULL, -1, functions};
 

@@ -71,6 +71,13 @@ ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry 
         return AME_EXTENSION_HOLDS;
     }
     frame->entry = entry;
+    if (elides && thread->entries == 0 && ame_domain_is_held(ame_extension_domain)) {
+        /* Who holds it will be a transaction the next time as well. */
+        ame_extension_crowd = AME_EXTENSION_CROWD;
+        PyThreadState *saved = PyEval_SaveThread();
+        ame_domain_await_free(ame_extension_domain);
+        PyEval_RestoreThread(saved);
+    }
     /* An exception that is set would have to be set again after a rollback. */
     frame->holds = !elides || AME_EXTENSION_RAISED(state) != NULL ||
                    !ame_elision_join(ame_extension_domain, entry, end_of_frames);

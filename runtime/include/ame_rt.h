@@ -243,6 +243,9 @@ enum ame_domain_taken ame_domain_try_acquire(struct ame_domain *domain);
 void ame_domain_acquire(struct ame_domain *domain, int (*may)(void *lender, void *place, uint64_t waited,
                                                                uint64_t lent));
 void ame_domain_release(struct ame_domain *domain);
+/* Whether a domain is held; waits until it is not, for some 20 ms, and takes nothing. */
+int ame_domain_is_held(const struct ame_domain *domain);
+void ame_domain_await_free(const struct ame_domain *domain);
 /* Of an interpreter with a GIL: how to give it up, if that is possible, and how to take it (nothing if it has it).
  * detached adds to the number of threads in the process that run code of a domain without it, and returns it; with the
  * GIL. */

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// `struct ame_domain_counts` of `ame.h`. Written by the owner of the lock only, but for `contended` and
 /// `ns_waiting`.
@@ -528,6 +529,32 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     domain.taken();
     add(&domain.counts.contended, 1);
     add(&domain.counts.ns_waiting, waited());
+}
+
+/// # Safety
+/// `domain` came from `ame_domain_open`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_is_held(domain: *const Domain) -> c_int {
+    // SAFETY: the caller's promise.
+    (!unsafe { &*domain }.lock.is_free()).into()
+}
+
+/// Waits until nobody holds the domain, for a while, and takes nothing.
+///
+/// # Safety
+/// `domain` came from `ame_domain_open`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_await_free(domain: *const Domain) {
+    const LOOKS: u32 = 400;
+    const LOOK_AGAIN: Duration = Duration::from_micros(50);
+    // SAFETY: the caller's promise.
+    let lock = unsafe { &(*domain).lock };
+    for _ in 0..LOOKS {
+        if lock.is_free() {
+            return;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// # Safety

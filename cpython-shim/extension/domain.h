@@ -25,6 +25,7 @@ extern "C" {
 #define AME_EXTENSION_DEPTH(thread) ((thread)->c_recursion_remaining)
 #define AME_EXTENSION_IS_IMMORTAL(object) _Py_IsImmortal(object)
 #define ame_extension_attached_state PyThreadState_GetUnchecked
+#define AME_EXTENSION_HAS 0
 #else
 #include "gil.h"
 #endif
@@ -212,7 +213,7 @@ ame_extension_keep(PyObject *object)
         return object;
     }
 #ifndef Py_GIL_DISABLED
-    if (thread->bodies == AME_EXTENSION_PLAIN) {
+    if (thread->spares == AME_EXTENSION_HAS) {
         /* It has the GIL, as it always had. */
         Py_DECREF(object);
         return object;
@@ -271,31 +272,40 @@ struct ame_extension_frame {
     void *place;                /* where it had lent the domain */
 #ifndef Py_GIL_DISABLED
     struct ame_elided_entry *entry;
-    uint64_t bodies;            /* those of the outer entry */
+    uint64_t spares;            /* what the outer entry did */
     uint64_t cycles;            /* that it has run without the GIL */
     uint64_t holds;             /* the domain, from its begin on */
 #endif
 };
 
-/* From here on, until come_out, what the entry runs is such. */
+#ifndef Py_GIL_DISABLED
+AME_EXTENSION_SLOW void ame_extension_weigh(struct ame_extension_frame *frame);
+#endif
+
+/* What an entry does with the GIL, until it ends. */
 AME_EXTENSION_FAST void
-ame_extension_come_to_bodies(struct ame_extension_frame *frame, uint32_t bodies)
+ame_extension_begin_sparing(struct ame_extension_frame *frame, uint32_t spares)
 {
 #ifndef Py_GIL_DISABLED
-    frame->bodies = ame_domain_thread.bodies;
+    frame->spares = ame_domain_thread.spares;
     frame->cycles = ame_extension_spared.cycles;
-    ame_domain_thread.bodies = bodies;
+    ame_domain_thread.spares = spares;
+    frame->entry = NULL;
     ame_extension_spared.cycles = 0;
 #else
-    (void)frame, (void)bodies;
+    (void)frame, (void)spares;
 #endif
 }
 
 AME_EXTENSION_FAST void
-ame_extension_come_from_bodies(struct ame_extension_frame *frame)
+ame_extension_end_sparing(struct ame_extension_frame *frame)
 {
 #ifndef Py_GIL_DISABLED
-    ame_domain_thread.bodies = (uint32_t)frame->bodies;
+    ame_extension_need_gil();
+    if (frame->entry != NULL) {
+        ame_extension_weigh(frame);
+    }
+    ame_domain_thread.spares = (uint32_t)frame->spares;
     ame_extension_spared.cycles = frame->cycles;
 #else
     (void)frame;
@@ -310,7 +320,7 @@ ame_extension_come_in(struct ame_extension_frame *frame)
         (frame->outer == NULL && ame_extension_attached_state() == NULL)) {
         return;
     }
-    ame_extension_come_to_bodies(frame, 0);
+    ame_extension_begin_sparing(frame, AME_EXTENSION_HAS);
     frame->kept = thread->n_kept;
     frame->taken = ame_extension_take(ame_extension_domain);
     frame->place = thread->place;
@@ -322,7 +332,7 @@ AME_EXTENSION_SLOW void
 ame_extension_go_out(struct ame_extension_frame *frame)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
-    ame_extension_come_from_bodies(frame);
+    ame_extension_end_sparing(frame);
     thread->entries--;
     if (frame->taken == AME_DOMAIN_FREE) {
         ame_domain_release(ame_extension_domain);
@@ -581,8 +591,14 @@ ame_extension_out_to_foreign(const void *target)
     /* In type slots; they allocate and free memory, and run nothing. */
     if (target == (const void *)PyType_GenericAlloc || target == (const void *)PyObject_Free ||
         target == (const void *)PyObject_GC_Del || ame_domain_is_libc(target)) {
+#ifndef Py_GIL_DISABLED
+        ame_extension_need_gil();
+#endif
         return NULL;
     }
+#ifndef Py_GIL_DISABLED
+    ame_extension_need_gil();
+#endif
     return ame_extension_out();
 }
 
@@ -834,7 +850,7 @@ AME_EXTENSION_SLOW PyObject *
 ame_extension_list_item(PyObject *list, Py_ssize_t index)
 {
 #ifndef Py_GIL_DISABLED
-    if (ame_domain_thread.bodies == AME_EXTENSION_PLAIN) {
+    if (ame_domain_thread.spares == AME_EXTENSION_HAS) {
         return ((PyListObject *)list)->ob_item[index];
     }
 #endif

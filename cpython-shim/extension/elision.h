@@ -61,9 +61,6 @@ ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *en
 #endif
 
 AME_EXTENSION_SLOW void ame_extension_unmake(void *what);
-#ifndef Py_GIL_DISABLED
-AME_EXTENSION_SLOW void ame_extension_weigh(struct ame_extension_frame *frame);
-#endif
 AME_EXTENSION_SLOW void ame_extension_forget(void *what);
 
 /* ame_begin() has come back from a rollback. */
@@ -71,10 +68,7 @@ AME_EXTENSION_SLOW void
 ame_extension_rolled_back(struct ame_extension_frame *frame)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
-#ifndef Py_GIL_DISABLED
-    ame_extension_need_gil();
-    ame_extension_come_from_bodies(frame);
-#endif
+    ame_extension_end_sparing(frame);
     PyThreadState *state = ame_extension_attached_state();
     thread->entries--;
     thread->inside = NULL;
@@ -101,10 +95,9 @@ ame_extension_end(struct ame_extension_frame *frame)
     struct ame_domain_thread *thread = &ame_domain_thread;
 #ifndef Py_GIL_DISABLED
     ame_extension_need_gil();
-    ame_extension_weigh(frame);
 #endif
     if (ame_elision_end()) {
-        ame_extension_come_from_bodies(frame);
+        ame_extension_end_sparing(frame);
         thread->entries--;
         thread->inside = NULL;
         if (thread->n_kept > frame->kept) {
@@ -520,12 +513,7 @@ ame_extension_target_elided(void *target)
 AME_EXTENSION_FAST void *
 ame_extension_target(void *target)
 {
-#ifdef Py_GIL_DISABLED
-    int bodies = ame_extension_elided();
-#else
-    int bodies = ame_domain_thread.bodies != AME_EXTENSION_PLAIN;
-#endif
-    return bodies ? ame_extension_target_elided(target) : target;
+    return ame_extension_elided() ? ame_extension_target_elided(target) : target;
 }
 
 /* After that. */

@@ -135,8 +135,8 @@ ame_extension_add_module_ref(const char *name)
 
 /* --- giving the GIL up, and taking it --------------------------------------------------------------- */
 
-/* What ame_domain_thread.bodies is. */
-enum { AME_EXTENSION_PLAIN, AME_EXTENSION_SPARES, AME_EXTENSION_KEEPS };
+/* What ame_domain_thread.spares is: the thread has the GIL, gives it up, or has come to keep it. */
+enum { AME_EXTENSION_HAS, AME_EXTENSION_SPARES, AME_EXTENSION_KEEPS };
 
 /* Of the innermost entry that is parallel: how long it has run without the GIL. */
 AME_EXTENSION_ONE __thread struct { uint64_t since, cycles; } ame_extension_spared;
@@ -171,7 +171,7 @@ ame_extension_give_gil(void)
     if (thread->detached != NULL) {
         return AME_GIL_NOT_HELD;
     }
-    if (thread->bodies == AME_EXTENSION_KEEPS) {
+    if (thread->spares == AME_EXTENSION_KEEPS) {
         return AME_GIL_KEPT;
     }
     ame_domain_detached(1);
@@ -189,11 +189,11 @@ ame_extension_need_gil(void)
     }
 }
 
-/* Before code that needs nothing of Python: in the body of a function that is parallel. */
+/* Before code that needs nothing of Python. */
 AME_EXTENSION_FAST void
 ame_extension_spare_gil(void)
 {
-    if (ame_domain_thread.bodies == AME_EXTENSION_SPARES) {
+    if (ame_domain_thread.spares == AME_EXTENSION_SPARES) {
         ame_extension_give_gil();
     }
 }
@@ -203,8 +203,8 @@ AME_EXTENSION_SLOW void
 ame_extension_keep_gil(void)
 {
     ame_extension_take_gil();
-    if (ame_domain_thread.bodies == AME_EXTENSION_SPARES) {
-        ame_domain_thread.bodies = AME_EXTENSION_KEEPS;
+    if (ame_domain_thread.spares == AME_EXTENSION_SPARES) {
+        ame_domain_thread.spares = AME_EXTENSION_KEEPS;
     }
 }
 

@@ -5,10 +5,9 @@
 #define AME_EXTENSION_PARALLEL_H
 
 enum ame_extension_way {
-    AME_EXTENSION_HOLDS,    /* plain code: the domain is held, or the thread is let through */
+    AME_EXTENSION_HOLDS,    /* the domain is held, or the thread is let through */
     AME_EXTENSION_BEGINS,   /* ame_begin() comes next */
-    AME_EXTENSION_NESTED,   /* in a body that has entered further out */
-    AME_EXTENSION_BODY,     /* the domain is held, and a body comes next */
+    AME_EXTENSION_NESTED,   /* in a transaction that entered further out */
 };
 
 /* An entry that does not run without the GIL for so many cycles gains less than it costs to give it up. After a few in
@@ -22,12 +21,10 @@ ame_extension_weigh(struct ame_extension_frame *frame)
 {
     struct ame_elided_entry *entry = frame->entry;
     uint64_t cycles = ame_extension_spared.cycles;
-    if (frame->holds || ame_extension_elided()) {
-        /* The mean of the latest ones. */
-        uint32_t *mean = frame->holds ? &entry->held : &entry->elided;
-        uint64_t new = cycles >> 8 < UINT32_MAX ? cycles >> 8 : UINT32_MAX;
-        *mean = (uint32_t)(*mean == 0 ? new : (7 * (uint64_t)*mean + new) / 8);
-    }
+    /* The mean of the latest ones. */
+    uint32_t *mean = frame->holds ? &entry->held : &entry->elided;
+    uint64_t now = cycles >> 8 < UINT32_MAX ? cycles >> 8 : UINT32_MAX;
+    *mean = (uint32_t)(*mean == 0 ? now : (7 * (uint64_t)*mean + now) / 8);
     if (cycles >= AME_EXTENSION_WORTH) {
         entry->rests /= 2;
         return;
@@ -70,7 +67,6 @@ ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry 
         ame_extension_come_in(frame);
         return AME_EXTENSION_HOLDS;
     }
-    frame->entry = entry;
     if (elides && thread->entries == 0 && ame_domain_is_held(ame_extension_domain)) {
         /* Who holds it will be a transaction the next time as well. */
         ame_extension_crowd = AME_EXTENSION_CROWD;
@@ -83,10 +79,12 @@ ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry 
                    !ame_elision_join(ame_extension_domain, entry, end_of_frames);
     if (frame->holds) {
         ame_extension_come_in(frame);
-        thread->bodies = AME_EXTENSION_SPARES;
-        return AME_EXTENSION_BODY;
+        thread->spares = AME_EXTENSION_SPARES;
+        frame->entry = entry;
+        return AME_EXTENSION_HOLDS;
     }
-    ame_extension_come_to_bodies(frame, AME_EXTENSION_SPARES);
+    ame_extension_begin_sparing(frame, AME_EXTENSION_SPARES);
+    frame->entry = entry;
     frame->kept = thread->n_kept;
     frame->taken = AME_DOMAIN_FREE;
     frame->place = (void *)(intptr_t)AME_EXTENSION_DEPTH(state);
@@ -101,16 +99,16 @@ ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *en
 {
     frame->outer = ame_domain_thread.inside;
     if (frame->outer == ame_extension_domain) {
-        return ame_domain_thread.bodies != AME_EXTENSION_PLAIN ? AME_EXTENSION_NESTED : AME_EXTENSION_HOLDS;
+        return ame_extension_elided() ? AME_EXTENSION_NESTED : AME_EXTENSION_HOLDS;
     }
     return ame_extension_choose(frame, entry, end_of_frames);
 }
 
-/* For the others: 1 in a body that calls them by their address. */
+/* For the others: 1 in a transaction, whose bodies call them by their address. */
 AME_EXTENSION_FAST int
 ame_extension_is_nested(void)
 {
-    return ame_domain_thread.bodies != AME_EXTENSION_PLAIN && ame_domain_thread.inside == ame_extension_domain;
+    return ame_extension_elided() && ame_domain_thread.inside == ame_extension_domain;
 }
 
 /* --- containers that the transaction has made ------------------------------------------------------- */

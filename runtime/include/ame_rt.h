@@ -226,7 +226,7 @@ struct ame_domain_thread {
     void *place;                /* after AME_DOMAIN_LENT: the place that was given then */
     void *dying;                /* list of objects that it is freeing */
     uint32_t entries;
-    uint32_t bodies;            /* bodies of functions run, also outside of transactions */
+    uint32_t spares;            /* whether it gives the GIL up where it can */
     void *detached;             /* with what to take the GIL again, given up for a while; or NULL */
 };
 extern __thread struct ame_domain_thread ame_domain_thread __attribute__((tls_model("initial-exec")));

@@ -117,8 +117,8 @@ pub struct ThreadState {
     dying: AtomicPtr<c_void>,
     /// Entries from outside that have not ended; the glue's.
     entries: AtomicU32,
-    /// Whether the bodies of functions run, also outside of transactions: they take the GIL where they need it.
-    pub bodies: AtomicU32,
+    /// Whether it gives the GIL up where it can; the glue's.
+    spares: AtomicU32,
     /// With what to take the GIL again, if the thread has given it up for a while; the glue's.
     detached: AtomicPtr<c_void>,
     /// From 1; 0 before it first takes a domain.
@@ -139,7 +139,7 @@ pub static ame_domain_thread: ThreadState = ThreadState {
     place: AtomicPtr::new(null_mut()),
     dying: AtomicPtr::new(null_mut()),
     entries: AtomicU32::new(0),
-    bodies: AtomicU32::new(0),
+    spares: AtomicU32::new(0),
     detached: AtomicPtr::new(null_mut()),
     number: AtomicU32::new(0),
     held: AtomicPtr::new(null_mut()),
@@ -147,7 +147,7 @@ pub static ame_domain_thread: ThreadState = ThreadState {
 };
 
 #[inline(always)]
-pub fn this_thread() -> &'static ThreadState {
+fn this_thread() -> &'static ThreadState {
     let address: *const ThreadState;
     // SAFETY: the initial-exec TLS sequence of the x86-64 ABI; the block lives as long as the thread.
     unsafe {
@@ -214,12 +214,6 @@ fn new_number() -> u32 {
 }
 
 impl ThreadState {
-    /// The domain whose code runs. Only in that code: the glue has other values as well.
-    pub fn inside(&self) -> Option<&'static Domain> {
-        // SAFETY: domains live forever.
-        unsafe { self.inside.load(Ordering::Relaxed).as_ref() }
-    }
-
     fn held(&self) -> &[*const Domain] {
         let n = self.n_held.load(Ordering::Relaxed);
         match n {
@@ -688,7 +682,7 @@ const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(ThreadState, inside) == 0 && offset_of!(ThreadState, kept) == 8);
     assert!(offset_of!(ThreadState, n_kept) == 16 && offset_of!(ThreadState, place) == 24);
-    assert!(offset_of!(ThreadState, entries) == 40 && offset_of!(ThreadState, bodies) == 44);
+    assert!(offset_of!(ThreadState, entries) == 40 && offset_of!(ThreadState, spares) == 44);
     assert!(offset_of!(ThreadState, detached) == 48);
 };
 

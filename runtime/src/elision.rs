@@ -414,40 +414,22 @@ pub unsafe extern "C" fn ame_elision_choose(
     plain: *const c_void,
     name: *const c_char,
 ) -> *const c_void {
-    if !runs_bodies() {
+    if tls().wver.load(Ordering::Relaxed) == 0 {
         return plain;
     }
     if body.is_null() {
         // SAFETY: the caller's promise.
-        unsafe { leave_bodies(name) };
+        unsafe { ame_elision_irrevocable(name) };
         return plain;
     }
     body
-}
-
-/// Whether the thread runs bodies of functions: always in transactions, and where it holds a domain without the GIL.
-fn runs_bodies() -> bool {
-    tls().wver.load(Ordering::Relaxed) != 0
-        || domain::this_thread().bodies.load(Ordering::Relaxed) != 0
-}
-
-/// Before code that is no body, and knows nothing of transactions or of the GIL.
-///
-/// # Safety
-/// `why` is a C string that stays.
-unsafe fn leave_bodies(why: *const c_char) {
-    // SAFETY: the caller's promise.
-    unsafe { ame_elision_irrevocable(why) };
-    if let Some(gil) = domain::this_thread().inside().and_then(Domain::gil) {
-        gil.take();
-    }
 }
 
 /// # Safety
 /// See `ame_rt.h`.
 #[no_mangle]
 pub unsafe extern "C" fn ame_elision_target(target: *const c_void) -> *const c_void {
-    if runs_bodies() && !module::instrumented(target as usize) {
+    if tls().wver.load(Ordering::Relaxed) != 0 && !module::instrumented(target as usize) {
         let ours = [
             ame_elision_malloc as *const c_void,
             ame_elision_calloc as *const c_void,
@@ -458,7 +440,7 @@ pub unsafe extern "C" fn ame_elision_target(target: *const c_void) -> *const c_v
         ];
         if !ours.contains(&target) {
             // SAFETY: a C string.
-            unsafe { leave_bodies(c"a call by pointer".as_ptr()) };
+            unsafe { ame_elision_irrevocable(c"a call by pointer".as_ptr()) };
         }
     }
     target

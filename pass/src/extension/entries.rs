@@ -265,8 +265,6 @@ fn fill(
 /// Number of the frame's ways in `enum ame_extension_way`.
 const HOLDS: u64 = 0;
 const BEGINS: u64 = 1;
-/// Only where there is a GIL.
-const BODY_HOLDS: u64 = 3;
 
 /// The same for a function with a body, `None`: perhaps, in another file. In C:
 ///
@@ -278,7 +276,6 @@ const BODY_HOLDS: u64 = 3;
 ///         if (ame_begin() != 0) { ame_extension_rolled_back(&frame); goto again; }
 ///         result = f.transaction(...); ame_extension_end(&frame); return result;
 ///     }
-///     if (way == BODY_HOLDS) { result = f.transaction(...); ame_extension_end(&frame); return result; }
 ///     return f.transaction(...);
 /// ```
 fn fill_elided(
@@ -327,14 +324,7 @@ fn fill_elided(
     let is = |number| builder.compare(IntPredicate::LLVMIntEQ, chosen, i32t.int(number));
     builder.branch_if(is(HOLDS), hold, other);
     builder.at_end(other);
-    if extension.parallel.is_some() {
-        let others = block("others");
-        builder.branch_if(is(BEGINS), begin, others);
-        builder.at_end(others);
-        builder.branch_if(is(BODY_HOLDS), run, nested);
-    } else {
-        builder.branch_if(is(BEGINS), begin, nested);
-    }
+    builder.branch_if(is(BEGINS), begin, nested);
     builder.at_end(begin);
     let ty = i32t.function(&[], false);
     let result = builder.call(ty, module.declared("ame_begin", ty), &[]);
@@ -359,9 +349,7 @@ fn fill_elided(
 
 /// In a file without the header: what others call by pointer is entered through a function that looks at the
 /// thread's mode.
-///
-/// Where there is a GIL (`parallel`), bodies run also outside of transactions, as the runtime knows.
-pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets, parallel: bool) {
+pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
     let mut runtime = Runtime::new(module);
     let functions: Vec<Value> = module.functions().collect();
     for function in functions {
@@ -386,18 +374,9 @@ pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets, parallel: bool) {
         keep_apart(body);
         runtime.set_prefix(dispatcher);
         let block = |name| module.append_block(dispatcher, name);
-        let start = block("");
+        let (start, inside, outside) = (block(""), block("transaction"), block("plain"));
         runtime.builder.forget_location();
         runtime.builder.at_end(start);
-        if parallel {
-            let target = choose(module, &runtime.builder, function);
-            let arguments = dispatcher.parameters();
-            let ty = function.value_type();
-            let result = runtime.builder.call(ty, target, &arguments);
-            runtime.builder.return_result(result);
-            continue;
-        }
-        let (inside, outside) = (block("transaction"), block("plain"));
         let condition = runtime.in_transaction_here();
         runtime.builder.branch_if(condition, inside, outside);
         for (block, target) in [(inside, body), (outside, function)] {

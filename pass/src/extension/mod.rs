@@ -104,7 +104,7 @@ pub fn run_without_header(module: Module, options: &Options) -> Result<bool, Str
     let sets = elision_sets()?;
     let mut report = Report::new(module, options);
     let bodies = bodies::make(module, sets, None, &mut report)?;
-    entries::dispatch(module, &bodies, sets, options.parallel.is_some());
+    entries::dispatch(module, &bodies, sets);
     bodies.link(module);
     module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
     report.write("extension", options)?;

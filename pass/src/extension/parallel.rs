@@ -1,17 +1,19 @@
 //! Entries that run without the GIL of the interpreter, where it has one.
 //!
-//! An entry comes with the GIL, and its body gives it up where a stretch of code begins that needs nothing of
-//! Python ([`Points`]): a loop, or a call of a function of the extension or of another library. Where it
-//! needs the GIL, the body takes it ([`super::bodies`]). To give it up too late costs time, to give it up
-//! where it is needed again at once costs a little: so these places need not be right, only good.
+//! An entry comes with the GIL, and gives it up where a stretch of code begins that needs nothing of Python
+//! ([`Points`]): a loop, or a call of a function of the extension or of another library. Where code needs
+//! the GIL, it takes it: bodies ([`super::bodies`]) and the plain code that runs with the domain held.
+//! To give it up too late costs time, to give it up where it is needed again at once costs a little: so
+//! these places need not be right, only good.
 
-use super::bodies::{Bodies, HEADER};
+use super::bodies::{is_body, Bodies, HEADER};
 use super::reports::shared_field;
 use super::{is_api, is_glue, Extension};
 use crate::analysis::cfg::{Cfg, NONE};
 use crate::analysis::loops::Loops;
 use crate::attributes::PARALLEL;
 use crate::ffi::{Module, Opcode, Value};
+use crate::instrument::calls as calls_of;
 use crate::options::Parallel;
 use crate::report::Report;
 use crate::tag::annotations;
@@ -113,24 +115,33 @@ impl Points {
             need: Vec::new(),
             keep: Vec::new(),
         };
-        for function in extension.module.functions() {
-            let Some(body) = bodies.get(function) else {
-                continue;
-            };
-            for at in body.blocks().flat_map(|b| b.instructions()) {
-                if !looks_inside(extension, at) {
-                    continue;
-                }
-                // Functions of CPython's headers look for a moment only.
-                match is_api(function.name()) {
-                    true => points.need.push(at),
-                    false => points.keep.push(at),
-                }
-            }
+        let plain = extension.module.functions();
+        for function in plain.filter(|&f| !f.is_declaration() && !is_body(f) && !is_glue(f)) {
+            let body = bodies.get(function);
             // What needs no GIL is called without.
-            if about.python.contains(&function) || function.is_address_taken() {
-                about.places(body, &mut points.spare);
+            let spares = about.python.contains(&function) || function.is_address_taken();
+            for code in [Some(function), body].into_iter().flatten() {
+                for at in code.blocks().flat_map(|b| b.instructions()) {
+                    if !looks_inside(extension, at) {
+                        continue;
+                    }
+                    // Functions of CPython's headers look for a moment only.
+                    match is_api(function.name()) {
+                        true => points.need.push(at),
+                        false => points.keep.push(at),
+                    }
+                }
+                if spares && body.is_some() {
+                    about.places(code, &mut points.spare);
+                }
             }
+            // Bodies look after their calls themselves.
+            points.need.extend(calls_of(function).filter(|&call| {
+                let callee = call.callee();
+                let is_count = HEADER.iter().any(|(header, _)| *header == callee.name());
+                let is_own = bodies.get(callee).is_some() && !is_count;
+                callee.is_function() && !is_own && about.of(call) == About::Python
+            }));
         }
         points
     }
@@ -243,7 +254,7 @@ impl Functions<'_> {
         }
     }
 
-    /// In a body: before the outermost loops, and calls outside of these, that are not about Python.
+    /// In a function: before the outermost loops, and calls outside of these, that are not about Python.
     fn places(&self, body: Value, places: &mut Vec<Value>) {
         let cfg = Cfg::new(body);
         let loops = Loops::new(&cfg);

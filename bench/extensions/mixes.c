@@ -29,10 +29,10 @@ mixes(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef functions[] = {{"mixes", mixes, METH_VARARGS, NULL}, {NULL}};
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "probe", NULL, -1, functions};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "mixes", NULL, -1, functions};
 
 PyMODINIT_FUNC
-PyInit_probe(void)
+PyInit_mixes(void)
 {
     return PyModule_Create(&definition);
 }

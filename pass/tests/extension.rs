@@ -90,7 +90,10 @@ fn parallel(functions_named: &str, ir: &str) -> String {
     let text = module(
         &format!("{HEADER}{ELISION}{PARALLEL}{ir}"),
         "ame-tag",
-        &[("AME_EXTENSION", "parallel"), ("AME_PARALLEL", functions_named)],
+        &[
+            ("AME_EXTENSION", "parallel"),
+            ("AME_PARALLEL", functions_named),
+        ],
     );
     functions(&text)
 }
@@ -100,7 +103,10 @@ fn refused(functions_named: &str, ir: &str) -> String {
     common::refused(
         &format!("{HEADER}{ELISION}{PARALLEL}{ir}"),
         "ame-tag",
-        &[("AME_EXTENSION", "parallel"), ("AME_PARALLEL", functions_named)],
+        &[
+            ("AME_EXTENSION", "parallel"),
+            ("AME_PARALLEL", functions_named),
+        ],
     )
 }
 
@@ -134,7 +140,10 @@ fn parallel_functions_that_python_cannot_reach_are_refused() {
         [{ ptr, ptr, ptr, i32, ptr } { ptr @f, ptr @text, ptr @file, i32 3, ptr null }]\n\
         define void @f() { ret void }";
     let message = refused("", annotated);
-    assert!(message.contains("x.c:3: f: Python cannot reach"), "{message}");
+    assert!(
+        message.contains("x.c:3: f: Python cannot reach"),
+        "{message}"
+    );
 }
 
 /// Only the functions that a transaction runs, and the thunks: after the whole way.

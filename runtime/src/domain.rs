@@ -404,9 +404,7 @@ static DETACHED: AtomicU32 = AtomicU32::new(0);
 /// Adds to their number, and returns it.
 #[no_mangle]
 pub extern "C" fn ame_domain_detached(change: i32) -> u32 {
-    let number = DETACHED
-        .load(Ordering::Relaxed)
-        .wrapping_add_signed(change);
+    let number = DETACHED.load(Ordering::Relaxed).wrapping_add_signed(change);
     DETACHED.store(number, Ordering::Relaxed);
     number
 }

@@ -66,8 +66,8 @@ pub fn find(inherited: Option<&OsStr>, folder: &Path) -> Result<Option<String>> 
 }
 
 fn read(file: &Path) -> Result<Settings> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     toml::from_str(&text).with_context(|| {
         format!(
             "{}: what goes there is [parallel] with functions = [\"name\", ...], the C functions that run without \
@@ -156,7 +156,10 @@ mod tests {
     fn the_file_beside_setup_py_says() {
         assert_eq!(found("").unwrap(), None);
         assert_eq!(found("[parallel]").unwrap().as_deref(), Some("marked"));
-        assert_eq!(found("[parallel]\nall = true").unwrap().as_deref(), Some("all"));
+        assert_eq!(
+            found("[parallel]\nall = true").unwrap().as_deref(),
+            Some("all")
+        );
         let named = found("[parallel]\nfunctions = [\"solve\"]").unwrap();
         assert_eq!(named.as_deref(), Some("solve"));
     }
@@ -165,9 +168,15 @@ mod tests {
     fn mistakes_are_named() {
         let message = |settings| format!("{:#}", found(settings).unwrap_err());
         let unknown = message("[parallel]\nfunctions = [\"solve\", \"solv\"]");
-        assert!(unknown.contains("\"solv\"") && unknown.contains("ame.toml"), "{unknown}");
+        assert!(
+            unknown.contains("\"solv\"") && unknown.contains("ame.toml"),
+            "{unknown}"
+        );
         let wrong = message("[parallel]\nfunction = [\"solve\"]");
-        assert!(wrong.contains("function") && wrong.contains("[parallel]"), "{wrong}");
+        assert!(
+            wrong.contains("function") && wrong.contains("[parallel]"),
+            "{wrong}"
+        );
         assert!(message("[paralel]").contains("paralel"));
     }
 

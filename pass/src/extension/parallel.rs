@@ -50,13 +50,18 @@ impl Marked {
         for name in &parallel.names {
             let function = module.function(name).filter(|f| !f.is_declaration());
             if function.is_some_and(|f| f.is_internal() && !f.is_address_taken()) {
-                return Err(format!("ame.toml or AME_PARALLEL names {name}: {UNREACHABLE}"));
+                return Err(format!(
+                    "ame.toml or AME_PARALLEL names {name}: {UNREACHABLE}"
+                ));
             }
         }
         Ok(Marked {
             all: parallel.all || module.global(WHOLE_MODULE).is_some(),
             names: parallel.names.clone(),
-            in_source: annotated.into_iter().map(|(function, _)| function).collect(),
+            in_source: annotated
+                .into_iter()
+                .map(|(function, _)| function)
+                .collect(),
         })
     }
 
@@ -67,7 +72,8 @@ impl Marked {
     }
 }
 
-const UNREACHABLE: &str = "Python cannot reach this function by itself, for its address stands in no table of this \
+const UNREACHABLE: &str =
+    "Python cannot reach this function by itself, for its address stands in no table of this \
     file: mark the function of the method table, or type slot, that calls it";
 
 /// Functions of CPython that need no GIL.
@@ -82,9 +88,7 @@ pub const WITHOUT_GIL: [&str; 4] = [
 pub fn call_glue(extension: &Extension, at: Value, name: &str) -> Result<(), String> {
     let function = extension.function(name)?;
     extension.builder.before(at);
-    extension
-        .builder
-        .call(function.value_type(), function, &[]);
+    extension.builder.call(function.value_type(), function, &[]);
     Ok(())
 }
 
@@ -232,7 +236,10 @@ impl Functions<'_> {
             return About::Python;
         }
         let name = callee.name();
-        if name.starts_with("llvm.") || name.starts_with("ame_elision_") || WITHOUT_GIL.contains(&name) {
+        if name.starts_with("llvm.")
+            || name.starts_with("ame_elision_")
+            || WITHOUT_GIL.contains(&name)
+        {
             return About::Nothing;
         }
         if is_glue(callee) || HEADER.iter().any(|(header, _)| *header == name) {
@@ -280,7 +287,11 @@ impl Functions<'_> {
         }
         for (number, block) in cfg.blocks.iter().enumerate() {
             if !is_free(loops.innermost[number]) {
-                places.extend(block.instructions().filter(|&at| self.of(at) == About::Work));
+                places.extend(
+                    block
+                        .instructions()
+                        .filter(|&at| self.of(at) == About::Work),
+                );
             }
         }
     }

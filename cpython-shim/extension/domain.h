@@ -273,7 +273,7 @@ struct ame_extension_frame {
 #ifndef Py_GIL_DISABLED
     struct ame_elided_entry *entry;
     uint64_t spares;            /* what the outer entry did */
-    uint64_t cycles;            /* that it has run without the GIL */
+    uint64_t cycles, stretches; /* that it has run without the GIL */
     uint64_t holds;             /* the domain, from its begin on */
 #endif
 };
@@ -289,9 +289,10 @@ ame_extension_begin_sparing(struct ame_extension_frame *frame, uint32_t spares)
 #ifndef Py_GIL_DISABLED
     frame->spares = ame_domain_thread.spares;
     frame->cycles = ame_extension_spared.cycles;
+    frame->stretches = ame_extension_spared.stretches;
     ame_domain_thread.spares = spares;
     frame->entry = NULL;
-    ame_extension_spared.cycles = 0;
+    ame_extension_spared.cycles = ame_extension_spared.stretches = 0;
 #else
     (void)frame, (void)spares;
 #endif
@@ -307,6 +308,7 @@ ame_extension_end_sparing(struct ame_extension_frame *frame)
     }
     ame_domain_thread.spares = (uint32_t)frame->spares;
     ame_extension_spared.cycles = frame->cycles;
+    ame_extension_spared.stretches = frame->stretches;
 #else
     (void)frame;
 #endif

@@ -138,8 +138,15 @@ ame_extension_add_module_ref(const char *name)
 /* What ame_domain_thread.spares is: the thread has the GIL, gives it up, or has come to keep it. */
 enum { AME_EXTENSION_HAS, AME_EXTENSION_SPARES, AME_EXTENSION_KEEPS };
 
-/* Of the innermost entry that is parallel: how long it has run without the GIL. */
-AME_EXTENSION_ONE __thread struct { uint64_t since, cycles; } ame_extension_spared;
+/* Of the innermost entry that is parallel: how long it has run without the GIL, and in how many stretches. */
+AME_EXTENSION_ONE __thread struct { uint64_t since, cycles, stretches; } ame_extension_spared;
+
+/* A stretch without the GIL that takes fewer cycles gains less than it costs to give that up. */
+#ifdef AME_EXTENSION_ALWAYS
+#define AME_EXTENSION_WORTH 0
+#else
+#define AME_EXTENSION_WORTH 20000
+#endif
 
 /* Entries that may be transactions after one had to wait for the domain: while nobody waits, to hold it costs less.
  * Changed with the GIL. */
@@ -175,6 +182,7 @@ ame_extension_give_gil(void)
         return AME_GIL_KEPT;
     }
     ame_domain_detached(1);
+    ame_extension_spared.stretches++;
     thread->detached = PyEval_SaveThread();
     ame_extension_spared.since = __builtin_ia32_rdtsc();
     return AME_GIL_GIVEN;
@@ -189,12 +197,22 @@ ame_extension_need_gil(void)
     }
 }
 
+/* After a few stretches that were all too short an entry gives nothing up any more. */
+AME_EXTENSION_SLOW void
+ame_extension_give_gil_if_worth(void)
+{
+    uint64_t n = ame_extension_spared.stretches;
+    if (n < 16 || ame_extension_spared.cycles >= n * AME_EXTENSION_WORTH / 4) {
+        ame_extension_give_gil();
+    }
+}
+
 /* Before code that needs nothing of Python. */
 AME_EXTENSION_FAST void
 ame_extension_spare_gil(void)
 {
-    if (ame_domain_thread.spares == AME_EXTENSION_SPARES) {
-        ame_extension_give_gil();
+    if (ame_domain_thread.spares == AME_EXTENSION_SPARES && !ame_extension_is_detached()) {
+        ame_extension_give_gil_if_worth();
     }
 }
 

@@ -10,9 +10,8 @@ enum ame_extension_way {
     AME_EXTENSION_NESTED,   /* in a transaction that entered further out */
 };
 
-/* An entry that does not run without the GIL for so many cycles gains less than it costs to give it up. After a few in
- * a row it keeps the GIL, for twice as long each time. */
-#define AME_EXTENSION_WORTH 20000
+/* After a few entries in a row for which it was not worth it to give the GIL up they keep it, for twice as long each
+ * time. */
 #define AME_EXTENSION_MOST_RESTS 255
 
 /* With the GIL. */
@@ -25,7 +24,8 @@ ame_extension_weigh(struct ame_extension_frame *frame)
     uint32_t *mean = frame->holds ? &entry->held : &entry->elided;
     uint64_t now = cycles >> 8 < UINT32_MAX ? cycles >> 8 : UINT32_MAX;
     *mean = (uint32_t)(*mean == 0 ? now : (7 * (uint64_t)*mean + now) / 8);
-    if (cycles >= AME_EXTENSION_WORTH) {
+    uint64_t stretches = ame_extension_spared.stretches;
+    if (stretches != 0 && cycles / stretches >= AME_EXTENSION_WORTH) {
         entry->rests /= 2;
         return;
     }

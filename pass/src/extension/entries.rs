@@ -68,7 +68,7 @@ const OF_THE_BODY: [&str; 7] = [
 /// Of `struct ame_extension_dealloc_frame`, the larger one.
 fn frame_words(extension: &Extension) -> u64 {
     match extension.parallel {
-        Some(_) => 11,
+        Some(_) => 12,
         None => 7,
     }
 }

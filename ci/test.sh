@@ -85,9 +85,10 @@ ame_cpython() {
 }
 
 domains() {
-    stage "extensions with a GIL of their own, on free-threaded CPython and with the GIL"
+    stage "extensions with a GIL of their own, on free-threaded CPython and with the GIL, and without it there"
     whole tests/extensions/domains/run
     whole tests/extensions/elision/run
+    whole tests/extensions/parallel/run
 }
 
 extensions() {

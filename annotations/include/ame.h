@@ -35,10 +35,15 @@ extern "C" {
 #define AME_INEVITABLE AME_ANNOTATE("inevitable") /* cannot be undone: the caller becomes inevitable */
 #define AME_EXCLUSIVE  AME_ANNOTATE("exclusive")  /* must run alone */
 #define AME_BOUNDARY   AME_ANNOTATE("boundary")   /* the transaction is committed around the call */
+#define AME_PARALLEL   AME_ANNOTATE("parallel")   /* of a C extension, known to Python: runs without the GIL */
 #define AME_HOT        AME_ANNOTATE("hot")        /* outside transactions a copy without barriers runs */
 #define AME_REPLACE(symbol) AME_ANNOTATE("replace=" symbol) /* in transactions call symbol instead */
 #define AME_READS(arg, len)  AME_ANNOTATE("reads=" #arg "," #len)
 #define AME_WRITES(arg, len) AME_ANNOTATE("writes=" #arg "," #len)
+
+/* In a file of a C extension, once: all its functions that Python knows are AME_PARALLEL. */
+#define AME_PARALLEL_MODULE \
+    __attribute__((weak, visibility("hidden"), used)) const char ame_parallel_module = 1;
 
 /* --- transactions ------------------------------------------------------------------------------ */
 /* Starts a transaction and returns how often it was rolled back so far: 0, and after each rollback

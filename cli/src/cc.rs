@@ -5,6 +5,7 @@
 
 mod command;
 mod limits;
+mod parallel;
 mod request;
 mod response;
 
@@ -31,7 +32,9 @@ Everything goes to clang 19 as it is written; these flags are taken out and acte
   -fame-ccache            run clang through ccache, with plugin and sets in the hash
   -fame-print-ccache-env  print the variables to set for `ccache ame-cc`, and stop
   -fno-ame                plain clang: no plugin, no runtime (-fame undoes it); so are extensions of a
-                          Python with a GIL compiled, unless -fame is given
+                          Python with a GIL compiled, unless -fame is given or functions are to run
+                          without the GIL: ame.toml beside setup.py has [parallel] with
+                          functions = [\"NAME\", ...] or all = true, or the source says AME_PARALLEL
 
 With -nostdlib, -nodefaultlibs or -r the runtime is not linked: add -lame_rt where it belongs.
 
@@ -48,7 +51,8 @@ ccache around `ame cc` sees the command, not the plugin: without the variables t
 
 Environment: AME_HOME (folder of libame_pass.so, libame_rt.so, ame.h), AME_CLANG and AME_CLANGXX
 (paths of clang 19), AME_ANNOTATIONS, AME_PASS_OPT and AME_DOMAIN (as the flags, for every file),
-AME_EXTENSION=free-threaded (files without Python.h belong to an extension, too: no transactions).";
+AME_EXTENSION=free-threaded (files without Python.h belong to an extension, too: no transactions),
+AME_PARALLEL=all or NAME,NAME (in place of ame.toml).";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
@@ -91,11 +95,14 @@ pub fn run(language: Language, args: &[OsString]) -> Result<Infallible> {
 pub fn prepare(language: Language, args: &[OsString]) -> Result<command::Invocation> {
     let mut request = Request::parse(args, &response::read)?;
     let checks = std::env::var_os("AME_CHECK").is_some_and(|folder| !folder.is_empty());
-    if !checks && !request.own.asked && has_gil(&request) && !has_annotations(&request) {
-        request.own.plain = true;
+    let mut parallel = None;
+    if !checks && !request.own.asked && !request.own.plain && !has_annotations(&request) {
+        parallel = without_gil(&request)?;
+        request.own.plain = parallel.is_none() && has_gil(&request);
     }
     let clang = locate::clang(language == Language::Cxx)?;
-    let tools = tools(&request, clang.into())?;
+    let mut tools = tools(&request, clang.into())?;
+    tools.parallel = parallel;
     if checks {
         return command::check(&request, &tools);
     }
@@ -146,6 +153,17 @@ fn has_gil(request: &Request) -> bool {
         .include_folders()
         .filter(|folder| folder.join("Python.h").exists() && folder.join("pyconfig.h").exists());
     installed.next().is_some() && !is_free_threaded(request)
+}
+
+/// Which functions of an extension run without the GIL, for an interpreter that has one.
+fn without_gil(request: &Request) -> Result<Option<String>> {
+    let extension = std::env::var_os("AME_EXTENSION");
+    let other = extension.is_some_and(|kind| !kind.is_empty() && kind != "parallel");
+    if other || request.stage < Stage::Preprocess || is_free_threaded(request) {
+        return Ok(None);
+    }
+    let folder = std::env::current_dir().context("cannot tell the current folder")?;
+    parallel::find(std::env::var_os(parallel::VARIABLE).as_deref(), &folder)
 }
 
 /// AME CPython names its sets to the compiler of its extensions.

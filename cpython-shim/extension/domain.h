@@ -1,4 +1,5 @@
-/* An extension's own GIL on free-threaded CPython: what pass/src/extension puts calls of into its code.
+/* An extension's own GIL: what pass/src/extension puts calls of into its code, for free-threaded CPython, and where
+ * functions run without the GIL on CPython with one (gil.h).
  *
  * A thread that comes from outside takes the domain, unless it is not attached to the interpreter (it
  * started in the extension, or is between Py_BEGIN_ALLOW_THREADS and Py_END_ALLOW_THREADS). Calls that leave
@@ -19,9 +20,24 @@
 extern "C" {
 #endif
 
+#ifdef Py_GIL_DISABLED
+#define AME_EXTENSION_RAISED(thread) ((thread)->current_exception)
+#define AME_EXTENSION_DEPTH(thread) ((thread)->c_recursion_remaining)
+#define AME_EXTENSION_IS_IMMORTAL(object) _Py_IsImmortal(object)
+#define ame_extension_attached_state PyThreadState_GetUnchecked
+#define AME_EXTENSION_HAS 0
+#else
+#include "gil.h"
+#endif
+
 /* --- the domain ---------------------------------------------------------------------------------- */
 
 AME_EXTENSION_ONE struct ame_domain *ame_extension_domain;
+
+#ifndef Py_GIL_DISABLED
+AME_EXTENSION_ONE void ame_extension_before_fork(void);
+AME_EXTENSION_ONE void ame_extension_after_fork(void);
+#endif
 
 /* AME_EXTENSION_DOMAIN is what -fame-domain=NAME defines. */
 static __attribute__((constructor, used)) void
@@ -37,12 +53,17 @@ ame_extension_start(void)
         if (ame_extension_domain == NULL) {
             Py_FatalError("ame: too many domains: build extensions with one name, -fame-domain=NAME");
         }
+#ifndef Py_GIL_DISABLED
+        ame_domain_set_gil(ame_extension_domain, &ame_extension_gil);
+        pthread_atfork(ame_extension_before_fork, ame_extension_after_fork, ame_extension_after_fork);
+#endif
     }
 }
 
 /* Inside: the collector, while all other threads are stopped, perhaps one that has the domain. */
 #define AME_EXTENSION_STOPPED ((struct ame_domain *)1)
 
+#ifdef Py_GIL_DISABLED
 /* Whether the thread waits for the lock of an object, as it is found in its list of critical sections. */
 AME_EXTENSION_FAST int
 ame_extension_waits_for_object(PyThreadState *thread)
@@ -77,6 +98,7 @@ ame_extension_may(void *lender, void *place, uint64_t waited, uint64_t lent)
     return ame_domain_is_blocked(thread->native_thread_id) ||
            (lent >= AME_EXTENSION_PATIENCE && !ame_extension_waits_for_object(thread));
 }
+#endif
 
 /* An object that tp_dealloc is freeing. */
 struct ame_extension_dying {
@@ -109,6 +131,9 @@ ame_extension_wait(struct ame_domain *domain)
             return AME_DOMAIN_FREE;
         }
     }
+#ifndef Py_GIL_DISABLED
+    ame_extension_crowd = AME_EXTENSION_CROWD;
+#endif
     PyObject *hidden = ame_extension_hide_dying();
     PyThreadState *thread = PyEval_SaveThread();
     ame_domain_acquire(domain, ame_extension_may);
@@ -184,9 +209,16 @@ AME_EXTENSION_SLOW PyObject *
 ame_extension_keep(PyObject *object)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
-    if (object == NULL || _Py_IsImmortal(object)) {
+    if (object == NULL || AME_EXTENSION_IS_IMMORTAL(object)) {
         return object;
     }
+#ifndef Py_GIL_DISABLED
+    if (thread->spares == AME_EXTENSION_HAS) {
+        /* It has the GIL, as it always had. */
+        Py_DECREF(object);
+        return object;
+    }
+#endif
     struct ame_extension_dying *dying = (struct ame_extension_dying *)thread->dying;
     for (; dying != NULL; dying = dying->outer) {
         if (dying->object == object) {
@@ -238,16 +270,59 @@ struct ame_extension_frame {
     uint64_t kept;              /* how many references it had */
     uint64_t taken;             /* enum ame_domain_taken */
     void *place;                /* where it had lent the domain */
+#ifndef Py_GIL_DISABLED
+    struct ame_elided_entry *entry;
+    uint64_t spares;            /* what the outer entry did */
+    uint64_t cycles, stretches; /* that it has run without the GIL */
+    uint64_t holds;             /* the domain, from its begin on */
+#endif
 };
+
+#ifndef Py_GIL_DISABLED
+AME_EXTENSION_SLOW void ame_extension_weigh(struct ame_extension_frame *frame);
+#endif
+
+/* What an entry does with the GIL, until it ends. */
+AME_EXTENSION_FAST void
+ame_extension_begin_sparing(struct ame_extension_frame *frame, uint32_t spares)
+{
+#ifndef Py_GIL_DISABLED
+    frame->spares = ame_domain_thread.spares;
+    frame->cycles = ame_extension_spared.cycles;
+    frame->stretches = ame_extension_spared.stretches;
+    ame_domain_thread.spares = spares;
+    frame->entry = NULL;
+    ame_extension_spared.cycles = ame_extension_spared.stretches = 0;
+#else
+    (void)frame, (void)spares;
+#endif
+}
+
+AME_EXTENSION_FAST void
+ame_extension_end_sparing(struct ame_extension_frame *frame)
+{
+#ifndef Py_GIL_DISABLED
+    ame_extension_need_gil();
+    if (frame->entry != NULL) {
+        ame_extension_weigh(frame);
+    }
+    ame_domain_thread.spares = (uint32_t)frame->spares;
+    ame_extension_spared.cycles = frame->cycles;
+    ame_extension_spared.stretches = frame->stretches;
+#else
+    (void)frame;
+#endif
+}
 
 AME_EXTENSION_SLOW void
 ame_extension_come_in(struct ame_extension_frame *frame)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
     if (frame->outer == AME_EXTENSION_STOPPED ||
-        (frame->outer == NULL && PyThreadState_GetUnchecked() == NULL)) {
+        (frame->outer == NULL && ame_extension_attached_state() == NULL)) {
         return;
     }
+    ame_extension_begin_sparing(frame, AME_EXTENSION_HAS);
     frame->kept = thread->n_kept;
     frame->taken = ame_extension_take(ame_extension_domain);
     frame->place = thread->place;
@@ -259,13 +334,14 @@ AME_EXTENSION_SLOW void
 ame_extension_go_out(struct ame_extension_frame *frame)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
+    ame_extension_end_sparing(frame);
     thread->entries--;
     if (frame->taken == AME_DOMAIN_FREE) {
         ame_domain_release(ame_extension_domain);
     }
     else if (frame->taken == AME_DOMAIN_LENT) {
         /* The call further out goes on. */
-        ame_domain_lend(ame_extension_domain, PyThreadState_GetUnchecked(), frame->place);
+        ame_domain_lend(ame_extension_domain, ame_extension_attached_state(), frame->place);
     }
     thread->inside = NULL;
     if (thread->n_kept > frame->kept) {
@@ -281,10 +357,14 @@ ame_extension_go_out(struct ame_extension_frame *frame)
     }
 }
 
-/* By a thread that is in no domain. Costs two loads where there is no bias, and no atomic instruction where there is. */
+/* By a thread that is in no domain. Costs two loads where there is no bias, and no atomic instruction where there is. On
+ * Pythons with a GIL there is none. */
 AME_EXTENSION_FAST int
 ame_extension_enter_biased(struct ame_extension_frame *frame)
 {
+#ifndef Py_GIL_DISABLED
+    return 0;
+#else
     struct ame_domain_thread *thread = &ame_domain_thread;
     struct ame_domain *domain = ame_extension_domain;
     uint32_t *inside = &domain->inside[thread->slot];
@@ -306,6 +386,7 @@ ame_extension_enter_biased(struct ame_extension_frame *frame)
     thread->entries++;
     thread->inside = domain;
     return 1;
+#endif
 }
 
 /* Back to no domain at all, if the thread has just this one by a bias, and no references to let go. */
@@ -333,6 +414,9 @@ AME_EXTENSION_FAST void
 ame_extension_enter(struct ame_extension_frame *frame)
 {
     frame->outer = ame_domain_thread.inside;
+#ifndef Py_GIL_DISABLED
+    ame_extension_need_gil();
+#endif
     if (ame_tls.wver != 0) {
         /* Code without barriers comes next. */
         ame_elision_irrevocable("an entry that is no transaction");
@@ -381,11 +465,87 @@ ame_extension_stop(struct ame_extension_frame *frame)
     ame_domain_thread.inside = AME_EXTENSION_STOPPED;
 }
 
+#ifndef Py_GIL_DISABLED
+/* For the collector, which has the GIL, and does not stop threads that run without it: while there are some it learns
+ * nothing of what the extension's objects refer to, so that all that lives on. It never sees a mixture, because
+ * none of them begins or ends such a stretch without the GIL. */
+AME_EXTENSION_FAST int
+ame_extension_skips_traversal(void)
+{
+    return ame_domain_detached(0) != 0;
+}
+#endif
+
 AME_EXTENSION_FAST void
 ame_extension_go_on(struct ame_extension_frame *frame)
 {
     ame_domain_thread.inside = frame->outer;
 }
+
+#ifndef Py_GIL_DISABLED
+
+/* A child of fork has what memory holds then: nobody else is in the domain. os.fork calls the first of these while
+ * it may still give up the GIL; others that fork come straight to the second. */
+AME_EXTENSION_ONE __thread int ame_extension_forks;
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_before_os_fork(PyObject *self, PyObject *arguments)
+{
+    (void)self, (void)arguments;
+    ame_extension_before_fork();
+    Py_RETURN_NONE;
+}
+
+AME_EXTENSION_ONE void
+ame_extension_before_fork(void)
+{
+    if (ame_domain_thread.inside != AME_EXTENSION_STOPPED && ame_extension_attached_state() != NULL) {
+        enum ame_domain_taken taken = ame_extension_take(ame_extension_domain);
+        if (taken == AME_DOMAIN_FREE) {
+            ame_extension_forks = 1;
+        }
+    }
+}
+
+AME_EXTENSION_ONE void
+ame_extension_after_fork(void)
+{
+    if (ame_extension_forks) {
+        ame_extension_forks = 0;
+        ame_domain_release(ame_extension_domain);
+    }
+}
+
+static PyMethodDef ame_extension_fork_method = {"ame_before_fork", ame_extension_before_os_fork, METH_NOARGS, NULL};
+
+/* What PyInit_NAME returns. */
+AME_EXTENSION_SLOW PyObject *
+ame_extension_module(PyObject *module)
+{
+    static int done;
+    if (module == NULL || done) {
+        return module;
+    }
+    PyObject *os = PyImport_ImportModule("os");
+    PyObject *registers = os != NULL ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
+    PyObject *hook = registers != NULL ? PyCFunction_New(&ame_extension_fork_method, NULL) : NULL;
+    PyObject *none = hook != NULL ? PyTuple_New(0) : NULL;
+    PyObject *keywords = none != NULL ? Py_BuildValue("{s:O}", "before", hook) : NULL;
+    PyObject *result = keywords != NULL ? PyObject_Call(registers, none, keywords) : NULL;
+    Py_XDECREF(keywords);
+    Py_XDECREF(none);
+    Py_XDECREF(hook);
+    Py_XDECREF(registers);
+    Py_XDECREF(os);
+    if (result == NULL) {
+        return NULL;
+    }
+    Py_DECREF(result);
+    done = 1;
+    return module;
+}
+
+#else
 
 /* What PyInit_NAME returns: the module, or its definition, which gets a slot. */
 AME_EXTENSION_SLOW PyObject *
@@ -421,6 +581,8 @@ ame_extension_module(PyObject *module)
     return module;
 }
 
+#endif
+
 /* --- calls that leave ---------------------------------------------------------------------------- */
 
 AME_EXTENSION_SLOW void
@@ -429,8 +591,12 @@ ame_extension_lend(void)
     if (ame_tls.wver != 0) {
         ame_elision_irrevocable("a call that may run Python code");
     }
-    PyThreadState *thread = PyThreadState_GetUnchecked();
+    PyThreadState *thread = ame_extension_attached_state();
+#ifdef Py_GIL_DISABLED
     ame_domain_lend_all(thread, thread->current_frame);
+#else
+    ame_domain_lend_all(thread, NULL);
+#endif
     ame_domain_thread.inside = NULL;
     if (ame_elision_waits()) {
         ame_elision_run(1);
@@ -480,8 +646,14 @@ ame_extension_out_to_foreign(const void *target)
     /* In type slots; they allocate and free memory, and run nothing. */
     if (target == (const void *)PyType_GenericAlloc || target == (const void *)PyObject_Free ||
         target == (const void *)PyObject_GC_Del || ame_domain_is_libc(target)) {
+#ifndef Py_GIL_DISABLED
+        ame_extension_need_gil();
+#endif
         return NULL;
     }
+#ifndef Py_GIL_DISABLED
+    ame_extension_need_gil();
+#endif
     return ame_extension_out();
 }
 
@@ -558,6 +730,7 @@ ame_extension_out_to_slot(const void *target, void *one, void *other)
 
 /* --- reference counts: most changes free nothing ------------------------------------------------- */
 
+#ifdef Py_GIL_DISABLED
 AME_EXTENSION_SLOW void
 ame_extension_decref_shared(PyObject *object)
 {
@@ -589,6 +762,31 @@ ame_extension_decref_last(PyObject *object)
     _Py_MergeZeroLocalRefcount(object);
     ame_extension_back(inside);
 }
+
+/* With the domain held. */
+AME_EXTENSION_FAST void
+ame_extension_decref_held(PyObject *object)
+{
+    if (!_Py_IsOwnedByCurrentThread(object)) {
+        ame_extension_decref_shared(object);
+        return;
+    }
+    uint32_t local = _Py_atomic_load_uint32_relaxed(&object->ob_ref_local) - 1;
+    _Py_atomic_store_uint32_relaxed(&object->ob_ref_local, local);
+    if (local == 0) {
+        ame_extension_decref_last(object);
+    }
+}
+#else
+/* With the domain held. */
+AME_EXTENSION_FAST void
+ame_extension_decref_held(PyObject *object)
+{
+    struct ame_domain *inside = Py_REFCNT(object) == 1 ? ame_extension_out() : NULL;
+    Py_DECREF(object);
+    ame_extension_back(inside);
+}
+#endif
 
 /* Often nothing is there to clear. */
 AME_EXTENSION_SLOW void
@@ -706,6 +904,11 @@ ame_extension_list_get_item(PyObject *list, Py_ssize_t index)
 AME_EXTENSION_SLOW PyObject *
 ame_extension_list_item(PyObject *list, Py_ssize_t index)
 {
+#ifndef Py_GIL_DISABLED
+    if (ame_domain_thread.spares == AME_EXTENSION_HAS) {
+        return ((PyListObject *)list)->ob_item[index];
+    }
+#endif
     PyObject *raised = PyErr_GetRaisedException();
     PyObject *item = PyList_GetItemRef(list, index);
     PyErr_SetRaisedException(raised);
@@ -832,6 +1035,9 @@ ame_extension_sys_get_object(const char *name)
 }
 
 #include "elision.h"
+#ifndef Py_GIL_DISABLED
+#include "parallel.h"
+#endif
 
 #ifdef __cplusplus
 }
@@ -843,4 +1049,16 @@ ame_extension_sys_get_object(const char *name)
 #define PyWeakref_GET_OBJECT(reference) ame_extension_weakref_get_object(_PyObject_CAST(reference))
 #undef PyCell_GET
 #define PyCell_GET(cell) ame_extension_cell_item(_PyObject_CAST(cell))
+#undef PyErr_GetRaisedException
+#undef PyErr_SetRaisedException
+#undef PyList_GetItemRef
+#undef PyDict_GetItemRef
+#undef PyDict_GetItemStringRef
+#undef PyDict_SetDefaultRef
+#undef PyWeakref_GetRef
+#undef PyImport_AddModuleRef
+#if PY_VERSION_HEX < 0x030d0000
+#undef Py_BEGIN_CRITICAL_SECTION
+#undef Py_END_CRITICAL_SECTION
+#endif
 #endif

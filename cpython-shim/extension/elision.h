@@ -18,6 +18,7 @@ ame_extension_elided(void)
 
 /* --- entries ------------------------------------------------------------------------------------- */
 
+#ifdef Py_GIL_DISABLED
 enum ame_extension_way {
     AME_EXTENSION_HOLDS,    /* the domain is held, or the thread is let through */
     AME_EXTENSION_BEGINS,   /* ame_begin() comes next */
@@ -31,11 +32,11 @@ ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry 
     if (frame->outer == NULL) {
         PyThreadState *state = PyThreadState_GetUnchecked();
         /* An exception that is set would have to be set again after a rollback. */
-        if (state != NULL && state->current_exception == NULL &&
+        if (state != NULL && AME_EXTENSION_RAISED(state) == NULL &&
             ame_elision_join(ame_extension_domain, entry, end_of_frames)) {
             frame->kept = thread->n_kept;
             frame->taken = AME_DOMAIN_FREE;
-            frame->place = (void *)(intptr_t)state->c_recursion_remaining;
+            frame->place = (void *)(intptr_t)AME_EXTENSION_DEPTH(state);
             thread->entries++;
             thread->inside = ame_extension_domain;
             return AME_EXTENSION_BEGINS;
@@ -60,6 +61,7 @@ ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *en
     }
     return ame_extension_choose(frame, entry, end_of_frames);
 }
+#endif
 
 AME_EXTENSION_SLOW void ame_extension_unmake(void *what);
 AME_EXTENSION_SLOW void ame_extension_forget(void *what);
@@ -69,10 +71,11 @@ AME_EXTENSION_SLOW void
 ame_extension_rolled_back(struct ame_extension_frame *frame)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
-    PyThreadState *state = PyThreadState_GetUnchecked();
+    ame_extension_end_sparing(frame);
+    PyThreadState *state = ame_extension_attached_state();
     thread->entries--;
     thread->inside = NULL;
-    state->c_recursion_remaining = (int)(intptr_t)frame->place;
+    AME_EXTENSION_DEPTH(state) = (int)(intptr_t)frame->place;
     ame_elision_visit(ame_extension_unmake, ame_extension_forget);
     ame_elision_run(0);
     PyErr_Clear();
@@ -93,7 +96,11 @@ AME_EXTENSION_SLOW void
 ame_extension_end(struct ame_extension_frame *frame)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
+#ifndef Py_GIL_DISABLED
+    ame_extension_need_gil();
+#endif
     if (ame_elision_end()) {
+        ame_extension_end_sparing(frame);
         thread->entries--;
         thread->inside = NULL;
         if (thread->n_kept > frame->kept) {
@@ -119,7 +126,7 @@ ame_extension_give_back(void *object)
 AME_EXTENSION_SLOW void
 ame_extension_incref(PyObject *object)
 {
-    if (_Py_IsImmortal(object)) {
+    if (AME_EXTENSION_IS_IMMORTAL(object)) {
         return;
     }
     Py_INCREF(object);
@@ -128,27 +135,21 @@ ame_extension_incref(PyObject *object)
     }
 }
 
-/* Py_DECREF with the domain held: in this file nothing replaces what that calls. */
-AME_EXTENSION_FAST void
-ame_extension_decref_held(PyObject *object)
-{
-    if (!_Py_IsOwnedByCurrentThread(object)) {
-        ame_extension_decref_shared(object);
-        return;
-    }
-    uint32_t local = _Py_atomic_load_uint32_relaxed(&object->ob_ref_local) - 1;
-    _Py_atomic_store_uint32_relaxed(&object->ob_ref_local, local);
-    if (local == 0) {
-        ame_extension_decref_last(object);
-    }
-}
-
 AME_EXTENSION_SLOW void
 ame_extension_decref(PyObject *object)
 {
-    if (_Py_IsImmortal(object)) {
+    if (AME_EXTENSION_IS_IMMORTAL(object)) {
         return;
     }
+#ifndef Py_GIL_DISABLED
+    if (ame_extension_is_detached()) {
+        if (ame_extension_elided()) {
+            ame_elision_on_commit(ame_extension_give_back, object);
+            return;
+        }
+        ame_extension_take_gil();
+    }
+#endif
     if (!ame_extension_elided()) {
         ame_extension_decref_held(object);
     }
@@ -180,7 +181,7 @@ ame_extension_xdecref(PyObject *object)
 AME_EXTENSION_SLOW PyObject *
 ame_extension_made(PyObject *object)
 {
-    if (object != NULL && !_Py_IsImmortal(object) && ame_extension_elided()) {
+    if (object != NULL && !AME_EXTENSION_IS_IMMORTAL(object) && ame_extension_elided()) {
         ame_elision_on_abort(ame_extension_give_back, object);
     }
     return object;
@@ -279,11 +280,16 @@ ame_extension_gc_untrack(void *object)
 
 /* --- memory -------------------------------------------------------------------------------------- */
 
-/* Blocks of less than a granule may lie side by side in one. */
+/* Blocks of less than a granule may lie side by side in one; and the C library, of which an interpreter with a GIL has
+ * larger blocks, keeps a word of its own behind each. */
 AME_EXTENSION_FAST size_t
 ame_extension_whole(size_t size)
 {
+#ifdef Py_GIL_DISABLED
     return size < 16 ? 16 : size;
+#else
+    return size == 0 ? 16 : size > PY_SSIZE_T_MAX - 16 ? size : (size + 15) & ~(size_t)15;
+#endif
 }
 
 /* A block of CPython's, or NULL. */
@@ -361,15 +367,31 @@ ame_extension_list_append(PyObject *list, PyObject *item)
     return PyList_Append(list, item);
 }
 
-/* An empty slot of what is new takes the reference over. False where it is another's. */
+AME_EXTENSION_SLOW void
+ame_extension_empty(void *slot)
+{
+    *(PyObject **)slot = NULL;
+}
+
+/* Into an empty slot of what is new. Without a barrier: where CPython has the C library's blocks, that keeps a word of
+ * its own in the same granule. */
+AME_EXTENSION_FAST void
+ame_extension_put(PyObject **slot, PyObject *item)
+{
+    if (ame_extension_elided()) {
+        ame_elision_on_abort(ame_extension_empty, slot);
+    }
+    *slot = item;
+}
+
+/* An empty slot of what is new takes the reference over, or the transaction gets it back. False where it is another's. */
 AME_EXTENSION_FAST int
 ame_extension_fill(PyObject *container, PyObject **slots, Py_ssize_t index, Py_ssize_t size, PyObject *item)
 {
     if (index < 0 || index >= size || slots[index] != NULL || !ame_extension_is_new(container)) {
         return 0;
     }
-    ame_write_range(&slots[index], sizeof *slots);
-    slots[index] = item;
+    ame_extension_put(&slots[index], item);
     return 1;
 }
 
@@ -477,6 +499,9 @@ ame_extension_target_elided(void *target)
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (known[i].real == target) {
+#ifndef Py_GIL_DISABLED
+            ame_extension_need_gil();
+#endif
             return known[i].own;
         }
     }

@@ -13,6 +13,8 @@ pub const KEY: &str = "ame";
 pub const CLONE: &str = "ame-clone";
 /// Name of the attribute of a function that runs in transactions of a domain: what it is a copy of.
 pub const BODY: &str = "ame-body";
+/// Word for an entry to an extension that runs without the GIL.
+pub const PARALLEL: &str = "parallel";
 /// What annotation strings of the pass start with.
 pub const PREFIX: &str = "ame:";
 /// Name of the attribute of a clone that callers of the function may be sent to.
@@ -67,6 +69,8 @@ pub fn parse_function(text: &str) -> Result<Rule, String> {
             Some(("accesses", kind)) => rule.accesses = Some(field_kind(kind)?),
             Some(("returns", kind)) => rule.returns = Some(field_kind(kind)?),
             _ if word == "hot" => rule.hot = true,
+            // Of entries to extensions, which the extension phase looks at.
+            _ if word == PARALLEL => {}
             _ => {
                 rule.kind = FunctionKind::from_word(word).ok_or_else(|| {
                     format!("`{word}` is no kind of function; see docs/annotations.md")

@@ -18,9 +18,11 @@
 //! | `AME_CHECK` | | folder to which each module writes what in it relies on a GIL ([`check`]); code stays as it is |
 //! | `AME_PASS_WARN` | `-ame-warn` | `1`: compiler warnings about what is slow because it is unknown |
 //! | `AME_EXTENSION` | `-ame-extension` | `free-threaded`: what does not include `Python.h` belongs to such an extension, and stays as it is |
+//! | | | `parallel`: the same for an interpreter with a GIL, without which some functions run |
+//! | `AME_PARALLEL` | | which: `all`, or names with commas in between, besides those that the source marks |
 //! | `AME_ELIDE` | | `1`: functions of such extensions get bodies with barriers as well, and their entries may be transactions |
 //!
-//! A file that includes `Python.h` of free-threaded CPython goes another way: [`extension`].
+//! A file that includes `Python.h` of free-threaded CPython, or is compiled for functions without the GIL, goes another way: [`extension`].
 //!
 //! Limits: x86-64 Linux; scalable vectors and unsplit coroutines are compile errors. Where
 //! annotation sets name hot functions, those that are not hot jump over the slow path in place instead of

@@ -59,10 +59,32 @@ pub struct Options {
     pub stats: Option<PathBuf>,
     pub remarks: Option<PathBuf>,
     pub warn: bool,
-    /// The files belong to extensions of free-threaded CPython.
-    pub free_threaded: bool,
+    /// The files belong to extensions that have a domain, also those without `Python.h`.
+    pub extension: bool,
     /// Entries of such extensions may run as transactions.
     pub elide: bool,
+    /// Of an interpreter with a GIL: which run without that.
+    pub parallel: Option<Parallel>,
+}
+
+/// Functions that run without the GIL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parallel {
+    /// All that Python can reach.
+    pub all: bool,
+    /// Besides those that the source marks.
+    pub names: Vec<String>,
+}
+
+impl Parallel {
+    /// `all`, or names with commas in between, or nothing.
+    fn parse(text: &str) -> Parallel {
+        let names = text.split(',').map(str::trim).filter(|n| !n.is_empty());
+        Parallel {
+            all: text == "all",
+            names: names.map(str::to_owned).collect(),
+        }
+    }
 }
 
 impl Options {
@@ -75,22 +97,27 @@ impl Options {
                     .collect()
             })
             .unwrap_or_default();
+        let extension = ffi::option(5);
+        let parallel = match extension.as_deref() {
+            None | Some("free-threaded") => None,
+            Some("parallel") => Some(Parallel::parse(
+                &std::env::var("AME_PARALLEL").unwrap_or_default(),
+            )),
+            Some(other) => {
+                return Err(format!(
+                    "AME_EXTENSION={other}: what is known is free-threaded, and parallel"
+                ))
+            }
+        };
         Ok(Options {
             annotations,
             optimise: Optimisations::parse(&ffi::option(1).unwrap_or_default())?,
             stats: ffi::option(2).map(PathBuf::from),
             remarks: ffi::option(3).map(PathBuf::from),
             warn: ffi::option(4).is_some_and(|v| v != "0"),
-            elide: std::env::var_os("AME_ELIDE").is_some_and(|v| v != "0"),
-            free_threaded: match ffi::option(5).as_deref() {
-                None => false,
-                Some("free-threaded") => true,
-                Some(other) => {
-                    return Err(format!(
-                        "AME_EXTENSION={other}: what is known is free-threaded"
-                    ))
-                }
-            },
+            elide: parallel.is_some() || std::env::var_os("AME_ELIDE").is_some_and(|v| v != "0"),
+            extension: extension.is_some(),
+            parallel,
         })
     }
 }

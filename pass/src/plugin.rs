@@ -67,7 +67,7 @@ pub fn tag(module: Module) -> Result<bool, String> {
     if extension::is_one(module) {
         return extension::run(module, &setup.options);
     }
-    if setup.options.free_threaded {
+    if setup.options.extension {
         return extension::run_without_header(module, &setup.options);
     }
     crate::tag::run(module, &setup.sets, &setup.options)
@@ -80,7 +80,7 @@ pub fn instrument(module: Module) -> Result<bool, String> {
     }
     let setup = setup()?;
     set_current(&String::from_utf8_lossy(module.name()));
-    if extension::is_one(module) || setup.options.free_threaded {
+    if extension::is_one(module) || setup.options.extension {
         return extension::instrument(module, &setup.options);
     }
     instrument::run(module, &setup.sets, &setup.options)

@@ -36,6 +36,7 @@ pub fn command(program: &str) -> Command {
         "AME_PASS_REMARKS",
         "AME_PASS_WARN",
         "AME_ELIDE",
+        "AME_PARALLEL",
     ] {
         command.env_remove(name);
     }
@@ -60,15 +61,26 @@ pub fn opt(ir: &str, passes: &str, options: &[(&str, &str)]) -> String {
     functions(&module(ir, passes, options))
 }
 
-/// The IR after the given passes, verified.
-pub fn module(ir: &str, passes: &str, options: &[(&str, &str)]) -> String {
+fn run_opt(ir: &str, passes: &str, options: &[(&str, &str)]) -> Output {
     let mut command = command("opt-19");
     command
         .arg(format!("-load-pass-plugin={}", plugin().display()))
         .arg(format!("-passes={passes},verify"))
         .args(["-S", "-o", "-", "-"])
         .envs(options.iter().copied());
-    let out = run(&mut command, ir.as_bytes());
+    run(&mut command, ir.as_bytes())
+}
+
+/// What is printed of a module that the passes refuse.
+pub fn refused(ir: &str, passes: &str, options: &[(&str, &str)]) -> String {
+    let out = run_opt(ir, passes, options);
+    assert!(!out.status.success(), "it is not refused");
+    String::from_utf8(out.stderr).unwrap()
+}
+
+/// The IR after the given passes, verified.
+pub fn module(ir: &str, passes: &str, options: &[(&str, &str)]) -> String {
+    let out = run_opt(ir, passes, options);
     assert!(
         out.status.success(),
         "{}",

@@ -74,6 +74,78 @@ declare ptr @ame_extension_mem_malloc(i64)
 declare ptr @ame_extension_list_item(ptr, i64)
 ";
 
+/// What `cpython-shim/extension/parallel.h` and `gil.h` define.
+const PARALLEL: &str = "
+declare void @ame_extension_need_gil()
+declare void @ame_extension_spare_gil()
+declare void @ame_extension_keep_gil()
+declare i32 @ame_extension_is_nested()
+declare i32 @ame_extension_skips_traversal()
+declare void @ame_extension_put_in_list(ptr, i64, ptr)
+declare ptr @ame_extension_raw_malloc(i64)
+";
+
+/// On an interpreter with a GIL, where these functions run without it: before barriers are there.
+fn parallel(functions_named: &str, ir: &str) -> String {
+    let text = module(
+        &format!("{HEADER}{ELISION}{PARALLEL}{ir}"),
+        "ame-tag",
+        &[
+            ("AME_EXTENSION", "parallel"),
+            ("AME_PARALLEL", functions_named),
+        ],
+    );
+    functions(&text)
+}
+
+/// What the pass says of a file that it refuses.
+fn refused(functions_named: &str, ir: &str) -> String {
+    common::refused(
+        &format!("{HEADER}{ELISION}{PARALLEL}{ir}"),
+        "ame-tag",
+        &[
+            ("AME_EXTENSION", "parallel"),
+            ("AME_PARALLEL", functions_named),
+        ],
+    )
+}
+
+macro_rules! parallel {
+    ($($name:ident: $named:expr, $ir:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(parallel($named, $ir));
+        }
+    )* };
+}
+
+parallel! {
+    parallel_entry_beside_one_that_is_not: "f", "@table = internal global [2 x ptr] [ptr @f, ptr @g]\ndefine internal ptr @f(ptr %self, ptr %argument) { ret ptr %argument }\ndefine internal ptr @g(ptr %self, ptr %argument) { ret ptr %self }";
+    parallel_in_the_source: "", "@table = internal global [1 x ptr] [ptr @f]\n@text = private constant [13 x i8] c\"ame:parallel\\00\"\n@file = private constant [4 x i8] c\"x.c\\00\"\n@llvm.global.annotations = appending global [1 x { ptr, ptr, ptr, i32, ptr }] [{ ptr, ptr, ptr, i32, ptr } { ptr @f, ptr @text, ptr @file, i32 3, ptr null }]\ndefine internal ptr @f(ptr %self) { ret ptr %self }";
+    parallel_where_it_needs_python: "all", "declare ptr @PyTuple_New(i64)\ndeclare ptr @PyMem_RawMalloc(i64)\ndeclare i32 @PyList_Reverse(ptr)\ndefine internal void @Py_INCREF(ptr %o) { ret void }\ndefine internal void @Py_DECREF(ptr %o) { ret void }\ndefine internal void @PyList_SET_ITEM(ptr %l, i64 %i, ptr %o) { ret void }\ndefine void @f(ptr %o) { call ptr @PyTuple_New(i64 2)\n call ptr @PyMem_RawMalloc(i64 2)\n call i32 @PyList_Reverse(ptr %o)\n call void @Py_INCREF(ptr %o)\n call void @Py_DECREF(ptr %o)\n call void @PyList_SET_ITEM(ptr %o, i64 0, ptr %o)\n ret void }";
+    parallel_where_it_does_not: "all", "declare i64 @PyLong_AsLong(ptr)\ndeclare i64 @other_library(ptr)\ndeclare i64 @strlen(ptr)\n@table = internal global [1 x ptr] [ptr @f]\ndefine internal i64 @works(i64 %n) {\n br label %l\nl: %i = phi i64 [ 0, %0 ], [ %j, %l ]\n %j = add i64 %i, 1\n %c = icmp ult i64 %j, %n\n br i1 %c, label %l, label %e\ne: ret i64 %j }\ndefine internal i64 @converts(ptr %o) { %n = call i64 @PyLong_AsLong(ptr %o)\n ret i64 %n }\ndefine ptr @f(ptr %o) { %n = call i64 @converts(ptr %o)\n call i64 @strlen(ptr %o)\n call i64 @works(i64 %n)\n call i64 @other_library(ptr %o)\n br label %outer\nouter: %i = phi i64 [ 0, %0 ], [ %k, %after ]\n br label %inner\ninner: %j = phi i64 [ 0, %outer ], [ %l, %inner ]\n %l = add i64 %j, 1\n call i64 @works(i64 %l)\n %c = icmp ult i64 %l, %n\n br i1 %c, label %inner, label %after\nafter: %k = add i64 %i, 1\n %m = call i64 @converts(ptr %o)\n %d = icmp ult i64 %k, %m\n br i1 %d, label %outer, label %end\nend: ret ptr %o }";
+    parallel_looks_into_a_list: "all", "%struct.PyListObject = type { i64, ptr, i64 }\n@table = internal global [1 x ptr] [ptr @f]\ndefine ptr @f(ptr %l) { %p = getelementptr inbounds %struct.PyListObject, ptr %l, i32 0, i32 1\n %v = load ptr, ptr %p\n br label %loop\nloop: %i = phi i64 [ 0, %0 ], [ %j, %loop ]\n %j = add i64 %i, 1\n %c = icmp ult i64 %j, 9\n br i1 %c, label %loop, label %e\ne: ret ptr %v }";
+    parallel_traversal: "all", "%struct.PyType_Slot = type { i32, ptr }\n@slots = internal global [1 x %struct.PyType_Slot] [%struct.PyType_Slot { i32 71, ptr @t }]\ndefine internal i32 @t(ptr %self, ptr %visit, ptr %arg) { ret i32 0 }";
+}
+
+/// Where the error is, and what to do.
+#[test]
+fn parallel_functions_that_python_cannot_reach_are_refused() {
+    let helper = "define internal void @helper() { ret void }\ndefine void @f() { call void @helper()\n ret void }";
+    let message = refused("helper", helper);
+    assert!(message.contains("helper: Python cannot reach"), "{message}");
+    let annotated = "@text = private constant [13 x i8] c\"ame:parallel\\00\"\n\
+        @file = private constant [4 x i8] c\"x.c\\00\"\n\
+        @llvm.global.annotations = appending global [1 x { ptr, ptr, ptr, i32, ptr }] \
+        [{ ptr, ptr, ptr, i32, ptr } { ptr @f, ptr @text, ptr @file, i32 3, ptr null }]\n\
+        define void @f() { ret void }";
+    let message = refused("", annotated);
+    assert!(
+        message.contains("x.c:3: f: Python cannot reach"),
+        "{message}"
+    );
+}
+
 /// Only the functions that a transaction runs, and the thunks: after the whole way.
 fn elided(ir: &str) -> String {
     let text = module(

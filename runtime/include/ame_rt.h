@@ -231,6 +231,8 @@ struct ame_domain_thread {
     void *place;                /* after AME_DOMAIN_LENT: the place that was given then */
     void *dying;                /* list of objects that it is freeing */
     uint32_t entries;
+    uint32_t spares;            /* whether it gives the GIL up where it can */
+    void *detached;             /* with what to take the GIL again, given up for a while; or NULL */
     uint32_t number;            /* the runtime's */
     struct ame_domain **held;   /* the domains that it holds, or has lent */
     size_t n_held;
@@ -250,6 +252,16 @@ enum ame_domain_taken ame_domain_try_acquire(struct ame_domain *domain);
 void ame_domain_acquire(struct ame_domain *domain, int (*may)(void *lender, void *place, uint64_t waited,
                                                                uint64_t lent));
 void ame_domain_release(struct ame_domain *domain);
+/* Whether a domain is held; waits until it is not, for some 20 ms, and takes nothing. */
+int ame_domain_is_held(const struct ame_domain *domain);
+void ame_domain_await_free(const struct ame_domain *domain);
+/* Of an interpreter with a GIL: how to give it up, if that is possible, and how to take it (nothing if it has it).
+ * detached adds to the number of threads in the process that run code of a domain without it, and returns it; with the
+ * GIL. */
+enum ame_gil_given { AME_GIL_NOT_HELD, AME_GIL_GIVEN, AME_GIL_KEPT };
+struct ame_gil { enum ame_gil_given (*release)(void); void (*take)(void); };
+void ame_domain_set_gil(struct ame_domain *domain, const struct ame_gil *gil);
+uint32_t ame_domain_detached(int change);
 void ame_domain_release_all(void);
 void ame_domain_lend(struct ame_domain *domain, void *lender, void *place);
 void ame_domain_lend_all(void *lender, void *place);
@@ -273,6 +285,7 @@ int ame_domain_is_libc(const void *function);
 struct ame_elided_entry {
     const char *name;
     uint32_t skip, penalty;     /* the runtime's */
+    uint32_t rest, rests, held, elided;     /* the glue's */
 };
 
 /* join: 1 if the thread is in the domain now, together with others; ame_begin() comes next. What the transaction

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// `struct ame_domain_counts` of `ame.h`. Written by the owner of the lock only, but for `contended` and
 /// `ns_waiting`.
@@ -60,6 +61,39 @@ pub struct Domain {
     /// How often it has been lent.
     loans: AtomicU64,
     name: CString,
+    /// Null where the interpreter has no GIL.
+    gil: AtomicPtr<Gil>,
+}
+
+/// `struct ame_gil` of `ame_rt.h`: the lock of an interpreter, which a thread must not have while it waits for a domain.
+#[repr(C)]
+pub struct Gil {
+    /// Gives it up, if the thread has it, and can.
+    release: unsafe extern "C" fn() -> Given,
+    /// Takes it, if the thread does not have it.
+    take: unsafe extern "C" fn(),
+}
+
+/// `enum ame_gil_given` of `ame_rt.h`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    NotHeld,
+    Given,
+    /// The thread uses what only the GIL protects.
+    Kept,
+}
+
+impl Gil {
+    pub fn release(&self) -> Given {
+        // SAFETY: the glue's, which can be called anywhere in the extension's code.
+        unsafe { (self.release)() }
+    }
+
+    pub fn take(&self) {
+        // SAFETY: as above.
+        unsafe { (self.take)() }
+    }
 }
 
 /// Whether a domain is used by one thread alone. To take a bias away costs as much as hundreds of entries, where
@@ -145,6 +179,10 @@ pub struct ThreadState {
     dying: AtomicPtr<c_void>,
     /// Entries from outside that have not ended; the glue's.
     entries: AtomicU32,
+    /// Whether it gives the GIL up where it can; the glue's.
+    spares: AtomicU32,
+    /// With what to take the GIL again, if the thread has given it up for a while; the glue's.
+    detached: AtomicPtr<c_void>,
     /// From 1; 0 before it first takes a domain.
     number: AtomicU32,
     /// What it holds, or has lent and perhaps lost: an array of `n_held` (room for all there can be).
@@ -166,6 +204,8 @@ pub static ame_domain_thread: ThreadState = ThreadState {
     place: AtomicPtr::new(null_mut()),
     dying: AtomicPtr::new(null_mut()),
     entries: AtomicU32::new(0),
+    spares: AtomicU32::new(0),
+    detached: AtomicPtr::new(null_mut()),
     number: AtomicU32::new(0),
     held: AtomicPtr::new(null_mut()),
     n_held: AtomicUsize::new(0),
@@ -400,6 +440,11 @@ impl Domain {
         self.lock.lend(number());
     }
 
+    pub fn gil(&self) -> Option<&'static Gil> {
+        // SAFETY: null, or static data of an extension, which is never unloaded.
+        unsafe { self.gil.load(Ordering::Acquire).as_ref() }
+    }
+
     pub fn name(&self) -> &CStr {
         &self.name
     }
@@ -418,6 +463,7 @@ impl Domain {
 
     /// The child of a fork has one thread.
     pub fn forget_others(&self) {
+        DETACHED.store(0, Ordering::Relaxed);
         let thread = this_thread();
         self.lock
             .forget_others(thread.number.load(Ordering::Relaxed));
@@ -484,9 +530,31 @@ pub unsafe extern "C" fn ame_domain_open(name: *const c_char) -> *const Domain {
         loans: AtomicU64::new(0),
         counts: Counts::default(),
         name: name.to_owned(),
+        gil: AtomicPtr::new(null_mut()),
     }));
     domains.push(domain);
     domain
+}
+
+/// # Safety
+/// `domain` came from `ame_domain_open`; `gil` lives forever.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_set_gil(domain: *const Domain, gil: *const Gil) {
+    // SAFETY: the caller's promise.
+    unsafe { &*domain }
+        .gil
+        .store(gil.cast_mut(), Ordering::Release);
+}
+
+/// Threads that run code of some domain without the GIL. Changed by who has the GIL.
+static DETACHED: AtomicU32 = AtomicU32::new(0);
+
+/// Adds to their number, and returns it.
+#[no_mangle]
+pub extern "C" fn ame_domain_detached(change: i32) -> u32 {
+    let number = DETACHED.load(Ordering::Relaxed).wrapping_add_signed(change);
+    DETACHED.store(number, Ordering::Relaxed);
+    number
 }
 
 /// # Safety
@@ -605,6 +673,32 @@ pub unsafe extern "C" fn ame_domain_acquire(domain: *const Domain, may: May) {
     domain.taken();
     add(&domain.counts.contended, 1);
     add(&domain.counts.ns_waiting, waited());
+}
+
+/// # Safety
+/// `domain` came from `ame_domain_open`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_is_held(domain: *const Domain) -> c_int {
+    // SAFETY: the caller's promise.
+    (!unsafe { &*domain }.lock.is_free()).into()
+}
+
+/// Waits until nobody holds the domain, for a while, and takes nothing.
+///
+/// # Safety
+/// `domain` came from `ame_domain_open`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_await_free(domain: *const Domain) {
+    const LOOKS: u32 = 400;
+    const LOOK_AGAIN: Duration = Duration::from_micros(50);
+    // SAFETY: the caller's promise.
+    let lock = unsafe { &(*domain).lock };
+    for _ in 0..LOOKS {
+        if lock.is_free() {
+            return;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// # Safety
@@ -754,9 +848,10 @@ const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(ThreadState, inside) == 0 && offset_of!(ThreadState, kept) == 8);
     assert!(offset_of!(ThreadState, n_kept) == 16 && offset_of!(ThreadState, place) == 24);
-    assert!(offset_of!(ThreadState, entries) == 40 && offset_of!(ThreadState, held) == 48);
-    assert!(offset_of!(ThreadState, n_held) == 56 && offset_of!(ThreadState, biased) == 64);
-    assert!(offset_of!(ThreadState, slot) == 68 && SLOTS == 64);
+    assert!(offset_of!(ThreadState, entries) == 40 && offset_of!(ThreadState, spares) == 44);
+    assert!(offset_of!(ThreadState, detached) == 48 && offset_of!(ThreadState, held) == 64);
+    assert!(offset_of!(ThreadState, n_held) == 72 && offset_of!(ThreadState, biased) == 80);
+    assert!(offset_of!(ThreadState, slot) == 84 && SLOTS == 64);
     assert!(offset_of!(Domain, lock) == 0 && offset_of!(Domain, counts) == 16 + 4 * SLOTS);
     assert!(offset_of!(Counts, entries) == 0);
 };

@@ -15,7 +15,7 @@
 
 use crate::clock;
 use crate::config::{config, Elide};
-use crate::domain::{self, Domain};
+use crate::domain::{self, Domain, Gil, Given};
 use crate::entry::speculative;
 use crate::heap::granule;
 use crate::module;
@@ -319,7 +319,8 @@ pub unsafe extern "C" fn ame_elision_join(
     }
     let wanted = match config().elide {
         Elide::Never => false,
-        Elide::WhereFaster => is_worth(thread, domain),
+        // With a GIL the glue has decided, by the time that entries spend without it.
+        Elide::WhereFaster => domain.gil().is_some() || is_worth(thread, domain),
         Elide::Always => true,
     };
     if !wanted || thread.depth != 0 || WINDOW_BROKEN.load(Ordering::Relaxed) || !entry.may() {
@@ -358,7 +359,7 @@ fn is_worth(thread: &mut Thread, domain: &Domain) -> bool {
 
 /// Whether a domain may stay with its owner, so that transactions would have to take it away first.
 pub fn may_hold_back(domain: &Domain) -> bool {
-    config().elide != Elide::Always && domain.sharing.worth.is_alone()
+    config().elide != Elide::Always && domain.gil().is_none() && domain.sharing.worth.is_alone()
 }
 
 #[cold]
@@ -378,8 +379,10 @@ fn join_soon(thread: &Thread, domain: &Domain) -> bool {
 /// Commits, if the transaction is still one; else the thread holds the domain.
 #[no_mangle]
 pub extern "C" fn ame_elision_end() -> c_int {
-    // SAFETY: the thread's own state: it has joined.
-    let thread = unsafe { &mut *Thread::current() };
+    // SAFETY: the thread's own state, which one that has always held the domain may not have.
+    let Some(thread) = (unsafe { Thread::current().as_mut() }) else {
+        return 0;
+    };
     let Some(domain) = thread.elision.domain else {
         return 0;
     };
@@ -409,16 +412,22 @@ pub fn irrevocable(thread: &mut Thread, pc: u64, why: *const c_char) {
         transaction::abort(thread, cause::LOCK, pc);
     }
     sharing::close();
+    // Those inside may need the GIL to come to their end.
+    let gil = domain
+        .gil()
+        .filter(|_| !sharing::is_empty(others(thread.me.slot), domain.number));
+    let given = gil.map_or(Given::NotHeld, Gil::release);
     let mut steps = 0u32;
     while !sharing::is_empty(others(thread.me.slot), domain.number) {
         protocol::answer_fence(thread.me);
-        if thread.me.doomed() {
+        if thread.me.doomed() || given == Given::Kept {
             domain.lock.release(me);
             thread.elision.must_hold = true;
             transaction::abort(thread, cause::WOUNDED, pc);
         }
         steps += 1;
         match steps % 1000 {
+            0 if gil.is_some() => std::thread::sleep(LOOK_AGAIN),
             0 => std::thread::yield_now(),
             _ => std::hint::spin_loop(),
         }
@@ -435,7 +444,13 @@ pub fn irrevocable(thread: &mut Thread, pc: u64, why: *const c_char) {
     let thread = unsafe { &mut *Thread::current() };
     thread.elision.on_abort.clear();
     thread.elision.leave(thread.me.slot, &mut thread.snapshot);
+    if let Some(gil) = gil.filter(|_| given == Given::Given) {
+        gil.take();
+    }
 }
+
+/// Between two looks at transactions that may take long, because they run without the GIL.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_micros(50);
 
 /// # Safety
 /// See `ame_rt.h`.

@@ -17,6 +17,8 @@ pub struct Tools {
     /// The headers of free-threaded CPython are among the user's folders.
     pub free_threaded: bool,
     pub plugin: Option<PathBuf>,
+    /// Which functions run without the GIL of the interpreter that has one.
+    pub parallel: Option<String>,
     /// Annotation sets that are files, with their layouts; only wanted for ccache.
     pub set_files: Vec<PathBuf>,
     /// `libame_rt.so`, or `libame_rt.a` for a static runtime.
@@ -83,6 +85,9 @@ pub fn build(
         if let Some(domain) = domain.filter(|name| !name.is_empty()) {
             args.push(prefixed("-DAME_EXTENSION_DOMAIN=", &c_string(&domain)?));
         }
+        if tools.parallel.is_some() {
+            args.push("-DAME_EXTENSION_PARALLEL".into());
+        }
     }
     if request.instruments() {
         let plugin = tools.plugin.as_ref().context("no plugin was given")?;
@@ -117,10 +122,12 @@ pub fn build(
                 .filter(|_| !own.optimisations.is_empty()),
         );
         // What is compiled for an extension, and does not include its header itself.
-        set(
-            "AME_EXTENSION",
-            Some(OsStr::new("free-threaded")).filter(|_| tools.free_threaded),
-        );
+        let kind = match tools.parallel {
+            Some(_) => Some("parallel"),
+            None => Some("free-threaded").filter(|_| tools.free_threaded),
+        };
+        set("AME_EXTENSION", kind.map(OsStr::new));
+        set("AME_PARALLEL", tools.parallel.as_deref().map(OsStr::new));
         set("AME_PASS_REMARKS", own.remarks.as_deref());
         set("AME_PASS_STATS", own.stats.as_deref());
     }

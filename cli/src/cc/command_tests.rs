@@ -36,6 +36,7 @@ impl World {
             include: Some("/inc".into()),
             extension: self.extension.then(|| "/ext".into()),
             free_threaded: self.free_threaded,
+            parallel: None,
             plugin: Some("/lib/libame_pass.so".into()),
             set_files: self.sets.iter().map(PathBuf::from).collect(),
             runtime: Some(PathBuf::from("/lib").join(runtime)),

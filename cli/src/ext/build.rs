@@ -16,6 +16,8 @@ Examples:
   ame ext build . --python env/bin/python
   ame ext build persistent --domain zodb && ame ext build BTrees --domain zodb
                                           one calls the other's C code: one lock for both
+  ame ext build . --python env/bin/python --parallel solve,digest
+                                          on a Python with a GIL these two run without it
   ame ext build . --wheel-dir dist        leave a wheel, install nothing
   ame ext build NAME -- --no-build-isolation
                                           options of pip, for the build
@@ -32,6 +34,10 @@ pub struct Args {
     /// Extensions with the same name share a domain, that is a lock [default: each has its own]
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
+    /// For a Python with a GIL: the C functions that run without it, or `all` [default: what ame.toml or the source
+    /// says]
+    #[arg(long, value_name = "NAME,...")]
+    parallel: Option<String>,
     /// Leave the wheel in this folder instead of installing it
     #[arg(long, value_name = "DIR")]
     wheel_dir: Option<PathBuf>,
@@ -61,8 +67,17 @@ fn build(args: &Args, package: &Package, python: &Interpreter) -> Result<()> {
     if let Some(name) = &args.domain {
         variables.push(("AME_DOMAIN", name.into()));
     }
+    match &args.parallel {
+        Some(_) if python.free_threaded => bail!(
+            "--parallel is for a Python with a GIL: {} has none, and runs all functions of the extension beside Python \
+             code",
+            python.path.display()
+        ),
+        Some(names) => variables.push(("AME_PARALLEL", names.into())),
+        None => {}
+    }
     let wheel = package::wheel(package, python, &variables, &args.options, scratch.path())?;
-    if python.free_threaded {
+    if python.free_threaded || args.parallel.is_some() {
         check_compiler(package, &wheel)?;
     }
     let place = match &args.wheel_dir {

@@ -6,11 +6,12 @@
 //! instrument phase gives it barriers.
 
 use super::calls::{self, Leaves};
-use super::{is_api, is_glue, Extension, PREFIX};
+use super::parallel::Points;
+use super::{is_api, is_glue, parallel, Extension, PREFIX};
 use crate::analysis::address::root;
 use crate::attributes::BODY;
 use crate::ffi::{attribute_kind, Builder, Module, Opcode, Value};
-use crate::instrument::{calls as calls_of, is_call};
+use crate::instrument::calls as calls_of;
 use crate::marks::{Kind, Mark, Marks};
 use crate::report::Report;
 use ame_annotations::{FunctionKind, Sets};
@@ -24,7 +25,7 @@ const SUFFIX: &str = ".transaction";
 const ALLOCATOR: [&str; 6] = ["malloc", "calloc", "realloc", "free", "strdup", "strndup"];
 
 /// Inline functions of CPython's headers.
-const HEADER: [(&str, &str); 4] = [
+pub const HEADER: [(&str, &str); 4] = [
     ("Py_INCREF", "ame_extension_incref"),
     ("Py_DECREF", "ame_extension_decref"),
     ("Py_XINCREF", "ame_extension_xincref"),
@@ -37,6 +38,12 @@ const HEADER_UNDOABLE: [&str; 4] = [
     "Py_SET_TYPE",
     "PyMutex_Lock",
     "PyMutex_Unlock",
+];
+
+/// Of them, those that store into what has just been made, on an interpreter with a GIL.
+const PUTS: [(&str, &str); 2] = [
+    ("PyList_SET_ITEM", "ame_extension_put_in_list"),
+    ("PyTuple_SET_ITEM", "ame_extension_put_in_tuple"),
 ];
 
 /// Functions of domain.h that stand for some of CPython, and keep what they lend.
@@ -80,6 +87,11 @@ pub struct Bodies {
 }
 
 impl Bodies {
+    /// Functions with their bodies.
+    pub fn all(&self) -> impl Iterator<Item = (Value, Value)> + '_ {
+        self.of.iter().map(|(&function, &body)| (function, body))
+    }
+
     pub fn get(&self, function: Value) -> Option<Value> {
         self.of.get(&function).copied()
     }
@@ -99,11 +111,11 @@ impl Bodies {
 pub fn choose(module: Module, builder: &Builder, function: Value) -> Value {
     let name = format!("{}{SUFFIX}", function.name());
     // Null where nobody has it.
-    let body = module.function(&name).unwrap_or_else(|| {
-        let body = module.add_function(&name, function.value_type());
+    let known = module.function(&name);
+    let body = known.unwrap_or_else(|| module.add_function(&name, function.value_type()));
+    if known.is_none() {
         body.set_weak_reference();
-        body
-    });
+    }
     let choose = runtime(module, "ame_elision_choose", 3, true);
     let name = text(module, function.name());
     builder.call(choose.value_type(), choose, &[body, function, name])
@@ -116,31 +128,44 @@ fn text(module: Module, text: &str) -> Value {
 
 /// A function of the runtime that takes pointers, and returns one or nothing.
 fn runtime(module: Module, name: &str, arguments: usize, returns: bool) -> Value {
-    module.function(name).unwrap_or_else(|| {
-        let pointer = module.pointer();
-        let result = if returns { pointer } else { module.void() };
-        module.add_function(name, result.function(&vec![pointer; arguments], false))
-    })
+    let pointer = module.pointer();
+    let result = if returns { pointer } else { module.void() };
+    module.declared(name, result.function(&vec![pointer; arguments], false))
 }
 
 /// Takes the allocator of the runtime in all functions, by pointer as well.
-pub fn replace_allocator(module: Module) {
+fn replace_allocator(module: Module) {
     let prefix = CString::new(PREFIX).unwrap_or_default();
     for name in ALLOCATOR {
         let Some(function) = module.function(name).filter(|f| f.is_declaration()) else {
             continue;
         };
-        let own = format!("ame_elision_{name}");
-        let other = module
-            .function(&own)
-            .unwrap_or_else(|| module.add_function(&own, function.value_type()));
+        let other = module.declared(&format!("ame_elision_{name}"), function.value_type());
         // What domain.h itself allocates belongs to the thread, whatever becomes of its transactions.
         function.replace_outside(other, &prefix);
     }
 }
 
-/// Copies the functions.
-pub fn make(module: Module) -> Bodies {
+/// Makes the functions that transactions run, and has the whole module use the runtime's allocator.
+pub fn make(
+    module: Module,
+    libc: &Sets,
+    extension: Option<&Extension>,
+    report: &mut Report,
+) -> Result<Bodies, String> {
+    replace_allocator(module);
+    let mut bodies = copy(module);
+    // Of calls as they are in the source.
+    let parallel = extension.filter(|e| e.parallel.is_some());
+    let points = parallel.map(|e| (e, Points::find(e, &bodies, libc)));
+    adapt(module, &mut bodies, libc, extension, report)?;
+    if let Some((extension, points)) = points {
+        points.insert(extension, report)?;
+    }
+    Ok(bodies)
+}
+
+fn copy(module: Module) -> Bodies {
     let functions: Vec<Value> = module.functions().filter(|&f| fits(f)).collect();
     let mut of = FxHashMap::default();
     for function in functions {
@@ -187,11 +212,11 @@ struct Rewriter<'a> {
     bodies: &'a Bodies,
     libc: &'a Sets,
     /// Where the file includes `Python.h`.
-    extension: Option<&'a Extension>,
+    extension: Option<&'a Extension<'a>>,
 }
 
 /// Adapts the bodies.
-pub fn adapt(
+fn adapt(
     module: Module,
     bodies: &mut Bodies,
     libc: &Sets,
@@ -273,6 +298,7 @@ impl Rewriter<'_> {
             return Ok(false);
         }
         if is_glue(callee) {
+            self.need_gil(call)?;
             if !LENDING.contains(&name) {
                 self.irrevocable(call, name, report);
             }
@@ -280,19 +306,33 @@ impl Rewriter<'_> {
         }
         if let Some((_, own)) = HEADER.iter().find(|(header, _)| *header == name) {
             if let Some(extension) = self.extension {
+                if own.contains("incref") {
+                    self.need_gil(call)?;
+                }
                 call.set_callee(extension.function(own)?);
                 return Ok(false);
             }
         }
+        let put = PUTS.iter().find(|(header, _)| *header == name);
+        if let (Some((_, own)), Some(extension)) = (put, self.parallel()) {
+            self.need_gil(call)?;
+            call.set_callee(extension.function(own)?);
+            return Ok(false);
+        }
         if HEADER_UNDOABLE.contains(&name) {
+            self.need_gil(call)?;
             self.irrevocable(call, name, report);
             return Ok(false);
+        }
+        if name == "Py_REFCNT" {
+            self.need_gil(call)?;
         }
         if let Some(body) = self.bodies.get(callee) {
             call.set_callee(body);
             return Ok(false);
         }
         if !callee.is_declaration() && !callee.is_available_externally() {
+            self.need_gil(call)?;
             self.irrevocable(call, name, report);
             return Ok(false);
         }
@@ -313,6 +353,9 @@ impl Rewriter<'_> {
         name: &str,
         report: &mut Report,
     ) -> Result<(), String> {
+        if !parallel::WITHOUT_GIL.contains(&name) {
+            self.need_gil(call)?;
+        }
         let rule = extension.elision.and_then(|sets| sets.function(name));
         if let Some(own) = rule.and_then(|rule| rule.replace.as_deref()) {
             call.set_callee(extension.function(own)?);
@@ -376,11 +419,7 @@ impl Rewriter<'_> {
         if let Some(rule) = self.libc.function(name) {
             match rule.replace.as_deref() {
                 Some(own) if OF_MEMORY.iter().any(|start| own.starts_with(start)) => {
-                    let other = self
-                        .module
-                        .function(own)
-                        .unwrap_or_else(|| self.module.add_function(own, callee.value_type()));
-                    call.set_callee(other);
+                    call.set_callee(self.module.declared(own, callee.value_type()));
                 }
                 None if rule.kind == FunctionKind::Pure => {}
                 _ => self.irrevocable(call, name, report),
@@ -394,24 +433,32 @@ impl Rewriter<'_> {
     }
 
     fn by_pointer(&self, call: Value) -> Result<(), String> {
+        let choose = match self.extension {
+            Some(extension) => extension.function("ame_extension_target")?,
+            None => runtime(self.module, "ame_elision_target", 1, true),
+        };
         self.builder.before(call);
+        let target = self
+            .builder
+            .call(choose.value_type(), choose, &[call.callee()]);
+        call.set_callee(target);
         match self.extension {
             Some(extension) => {
-                let choose = extension.function("ame_extension_target")?;
-                let target = self
-                    .builder
-                    .call(choose.value_type(), choose, &[call.callee()]);
-                call.set_callee(target);
                 calls::around(extension, call, "ame_extension_out_to_target", &[target])
             }
-            None => {
-                let choose = runtime(self.module, "ame_elision_target", 1, true);
-                let target = self
-                    .builder
-                    .call(choose.value_type(), choose, &[call.callee()]);
-                call.set_callee(target);
-                Ok(())
-            }
+            None => Ok(()),
+        }
+    }
+
+    fn parallel(&self) -> Option<&Extension<'_>> {
+        self.extension.filter(|e| e.parallel.is_some())
+    }
+
+    /// Before the call, the thread takes the GIL, if there is one.
+    fn need_gil(&self, call: Value) -> Result<(), String> {
+        match self.parallel() {
+            Some(extension) => parallel::call_glue(extension, call, "ame_extension_need_gil"),
+            None => Ok(()),
         }
     }
 
@@ -460,10 +507,8 @@ pub fn is_body(function: Value) -> bool {
     function.is_function() && function.text_attribute(BODY).is_some()
 }
 
-/// Direct calls of functions that only bodies may make.
+/// Keeps a body that a thunk calls from being inlined there, where its accesses would have no barriers.
 pub fn keep_apart(body: Value) {
-    // In a thunk its accesses would have no barriers.
     body.add_function_attribute(attribute_kind("noinline"));
     body.remove_function_attribute(attribute_kind("alwaysinline"));
-    debug_assert!(!is_call(body));
 }

@@ -66,7 +66,12 @@ const OF_THE_BODY: [&str; 7] = [
 ];
 
 /// Of `struct ame_extension_dealloc_frame`, the larger one.
-const FRAME_WORDS: u64 = 7;
+fn frame_words(extension: &Extension) -> u64 {
+    match extension.parallel {
+        Some(_) => 12,
+        None => 7,
+    }
+}
 
 pub fn make(
     extension: &Extension,
@@ -114,7 +119,12 @@ pub fn make(
                 if elided && way.places.is_empty() {
                     filled.push((function, body, thunk));
                 } else {
-                    fill(extension, function, thunk, way, |_, result| Ok(result))?;
+                    let traverses = std::ptr::eq(way, &WAYS[0]);
+                    let first = || match extension.parallel {
+                        Some(_) if traverses => skip_traversal(extension, thunk),
+                        _ => Ok(()),
+                    };
+                    fill(extension, function, thunk, way, first, Ok)?;
                 }
                 report.count(way.count);
             } else {
@@ -123,10 +133,76 @@ pub fn make(
         }
     }
     // These give addresses away.
+    let way = &WAYS[WAYS.len() - 1];
     for (function, body, thunk) in filled {
-        fill_elided(extension, function, body, thunk, &WAYS[WAYS.len() - 1])?;
+        match extension.parallel {
+            Some(parallel) if !parallel.has(function) => {
+                fill_unmarked(extension, function, body, thunk, way)?;
+            }
+            _ => fill_elided(extension, function, body, thunk, way)?,
+        }
     }
     Ok(())
+}
+
+/// At the start of a thunk: if a function of the header says so, it returns something else than it would. The builder
+/// stands where the thunk goes on.
+fn return_early(
+    extension: &Extension,
+    thunk: Value,
+    if_so: &str,
+    result: impl Fn() -> Value,
+) -> Result<(), String> {
+    let (module, builder) = (extension.module, &extension.builder);
+    let (early, go_on) = (
+        module.append_block(thunk, "early"),
+        module.append_block(thunk, "go_on"),
+    );
+    let ask = extension.function(if_so)?;
+    builder.forget_location();
+    let answer = builder.call(ask.value_type(), ask, &[]);
+    let no = module.int(32).int(0);
+    let yes = builder.compare(IntPredicate::LLVMIntNE, answer, no);
+    builder.branch_if(yes, early, go_on);
+    builder.at_end(early);
+    builder.return_result(result());
+    builder.at_end(go_on);
+    Ok(())
+}
+
+/// The collector learns nothing of objects that a thread without the GIL may be changing.
+fn skip_traversal(extension: &Extension, thunk: Value) -> Result<(), String> {
+    let nothing = || thunk.value_type().return_type().int(0);
+    return_early(extension, thunk, "ame_extension_skips_traversal", nothing)
+}
+
+/// For a function with a body that keeps the GIL: another body may call it by its address.
+fn fill_unmarked(
+    extension: &Extension,
+    function: Value,
+    body: Option<Value>,
+    thunk: Value,
+    way: &Way,
+) -> Result<(), String> {
+    Runtime::new(extension.module).set_prefix(thunk);
+    if let Some(body) = body {
+        keep_apart(body);
+    }
+    let nested = || call_body(extension, function, body, thunk);
+    let first = || return_early(extension, thunk, "ame_extension_is_nested", nested);
+    fill(extension, function, thunk, way, first, Ok)
+}
+
+/// In a thunk. Of another file's function nobody knows here whether it has a body.
+fn call_body(extension: &Extension, function: Value, body: Option<Value>, thunk: Value) -> Value {
+    let (module, builder) = (extension.module, &extension.builder);
+    match body {
+        Some(body) => builder.forward_call(body),
+        None => {
+            let target = choose(module, builder, function);
+            builder.call(function.value_type(), target, &thunk.parameters())
+        }
+    }
 }
 
 fn warn(function: Value, report: &mut Report) {
@@ -157,36 +233,32 @@ fn thunk(extension: &Extension, function: Value, suffix: &str) -> Result<Value, 
     Ok(thunk)
 }
 
-/// `before(&frame, first argument)`, the call, `after(&frame)`.
+/// `before(&frame, first argument)`, the call, `after(&frame)`. What comes first, and what becomes of the result.
 fn fill(
     extension: &Extension,
     function: Value,
     thunk: Value,
     way: &Way,
-    change: impl Fn(&Extension, Value) -> Result<Value, String>,
+    first: impl Fn() -> Result<(), String>,
+    change: impl Fn(Value) -> Result<Value, String>,
 ) -> Result<(), String> {
     let (module, builder) = (extension.module, &extension.builder);
     let before = extension.function(way.before)?;
     let after = extension.function(way.after)?;
     builder.at_end(module.append_block(thunk, ""));
     builder.forget_location();
-    let frame = builder.alloca(module.int(64).array(FRAME_WORDS));
+    let frame = builder.alloca(module.int(64).array(frame_words(extension)));
+    first()?;
     let arguments = [&[frame], &thunk.parameters()[..]].concat();
     let n = before.parameters().len();
     builder.call(before.value_type(), before, &arguments[..n]);
     let result = builder.forward_call(function);
-    let returns = function.value_type().return_type() != module.void();
-    let result = if returns {
-        change(extension, result)?
-    } else {
-        result
+    let result = match result.ty().is_void() {
+        true => result,
+        false => change(result)?,
     };
     builder.call(after.value_type(), after, &[frame]);
-    if returns {
-        builder.ret(result);
-    } else {
-        builder.return_void();
-    }
+    builder.return_result(result);
     Ok(())
 }
 
@@ -222,7 +294,8 @@ fn fill_elided(
     let (i32t, pointer) = (module.int(32), module.pointer());
     let name = module.const_bytes(format!("{}\0", function.name()).as_bytes());
     let name = module.add_constant(name);
-    let state = module.const_struct(&[name, i32t.int(0), i32t.int(0)]);
+    let zero = i32t.int(0);
+    let state = module.const_struct(&[name, zero, zero, zero, zero, zero, zero]);
     let state = module.add_variable(&format!("{}.state", thunk.name()), state);
     let block = |name| module.append_block(thunk, name);
     let (start, again) = (block(""), block("again"));
@@ -237,25 +310,13 @@ fn fill_elided(
         let callee = extension.function(name)?;
         Ok(builder.call(callee.value_type(), callee, arguments))
     };
-    let declared = |name: &str, ty: crate::ffi::Type| {
-        let function = module.function(name);
-        function.unwrap_or_else(|| module.add_function(name, ty))
-    };
-    let give = |result: Value, after: &dyn Fn() -> Result<(), String>| -> Result<(), String> {
-        after()?;
-        match function.value_type().return_type() == module.void() {
-            true => builder.return_void(),
-            false => builder.ret(result),
-        }
-        Ok(())
-    };
     builder.at_end(start);
     builder.forget_location();
-    let frame = builder.alloca(module.int(64).array(FRAME_WORDS));
+    let frame = builder.alloca(module.int(64).array(frame_words(extension)));
     builder.branch(again);
     builder.at_end(again);
     let ty = pointer.function(&[i32t], false);
-    let address = declared("llvm.frameaddress.p0", ty);
+    let address = module.declared("llvm.frameaddress.p0", ty);
     // Above the saved frame pointer and the return address.
     let base = builder.call(ty, address, &[i32t.int(0)]);
     let end = builder.gep(module.int(64), base, module.int(64).int(2));
@@ -266,30 +327,24 @@ fn fill_elided(
     builder.branch_if(is(BEGINS), begin, nested);
     builder.at_end(begin);
     let ty = i32t.function(&[], false);
-    let result = builder.call(ty, declared("ame_begin", ty), &[]);
+    let result = builder.call(ty, module.declared("ame_begin", ty), &[]);
     let began = builder.compare(IntPredicate::LLVMIntEQ, result, i32t.int(0));
     builder.branch_if(began, run, undone);
     builder.at_end(undone);
     call("ame_extension_rolled_back", &[frame])?;
     builder.branch(again);
-    // Of another file's function nobody knows here whether it has one.
-    let transact = || match body {
-        Some(body) => builder.forward_call(body),
-        None => {
-            let target = choose(module, builder, function);
-            builder.call(function.value_type(), target, &thunk.parameters())
-        }
-    };
+    let transact = || call_body(extension, function, body, thunk);
     builder.at_end(run);
-    give(transact(), &|| {
-        call("ame_extension_end", &[frame]).map(|_| ())
-    })?;
+    let result = transact();
+    call("ame_extension_end", &[frame])?;
+    builder.return_result(result);
     builder.at_end(nested);
-    give(transact(), &|| Ok(()))?;
+    builder.return_result(transact());
     builder.at_end(hold);
-    give(builder.forward_call(function), &|| {
-        call(way.after, &[frame]).map(|_| ())
-    })
+    let result = builder.forward_call(function);
+    call(way.after, &[frame])?;
+    builder.return_result(result);
+    Ok(())
 }
 
 /// In a file without the header: what others call by pointer is entered through a function that looks at the
@@ -327,10 +382,7 @@ pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
         for (block, target) in [(inside, body), (outside, function)] {
             runtime.builder.at_end(block);
             let result = runtime.builder.forward_call(target);
-            match function.value_type().return_type() == module.void() {
-                true => runtime.builder.return_void(),
-                false => runtime.builder.ret(result),
-            }
+            runtime.builder.return_result(result);
         }
     }
 }
@@ -340,10 +392,11 @@ pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
 fn initialise(extension: &Extension, function: Value) -> Result<(), String> {
     let thunk = function.give_place(c".ame_body");
     let way = &WAYS[WAYS.len() - 1];
-    fill(extension, function, thunk, way, |extension, result| {
+    let tell = |result| {
         let glue = extension.function("ame_extension_module")?;
         Ok(extension.builder.call(glue.value_type(), glue, &[result]))
-    })
+    };
+    fill(extension, function, thunk, way, || Ok(()), tell)
 }
 
 /// Puts the thunk where these fields have the function: in initial values, and where it is stored.

@@ -1,4 +1,4 @@
-//! Extension modules of free-threaded CPython, with a GIL of their own: the domain.
+//! Extension modules of CPython with a GIL of their own: the domain.
 //!
 //! A file belongs to one when it has the functions of `cpython-shim/extension/domain.h`, which stands before
 //! CPython's `Python.h`. It gets no barriers. At the start of the pipeline
@@ -7,6 +7,8 @@
 //!   through a thunk that takes the domain. Direct calls stay direct;
 //! - [`calls`]: calls of CPython's API that may run Python code, wait or release the GIL give the domain up
 //!   meanwhile; functions that lend references out are replaced;
+//! - [`bodies`]: where entries may be transactions, functions get bodies that have barriers;
+//! - [`parallel`]: on an interpreter with a GIL some entries run without that, in bodies;
 //! - [`reports`]: direct uses of memory that only the GIL made safe are reported.
 //!
 //! Which functions of the API are harmless, and which are replaced, the set `python-extension` says.
@@ -14,12 +16,14 @@
 mod bodies;
 mod calls;
 mod entries;
+mod parallel;
 mod reports;
 
 use crate::ffi::{Builder, Module, Value};
 use crate::options::Options;
 use crate::report::Report;
 use ame_annotations::Sets;
+use parallel::Marked;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -35,15 +39,17 @@ pub fn is_one(module: Module) -> bool {
 }
 
 /// The module, and the functions of the header.
-struct Extension {
+struct Extension<'a> {
     module: Module,
     builder: Builder,
     sets: &'static Sets,
     /// What functions of CPython do beside a transaction, where entries may be some.
     elision: Option<&'static Sets>,
+    /// Where the interpreter has a GIL: which entries run without it.
+    parallel: Option<&'a Marked>,
 }
 
-impl Extension {
+impl Extension<'_> {
     fn function(&self, name: &str) -> Result<Value, String> {
         self.module.function(name).ok_or_else(|| {
             format!("{name} is not in the file: domain.h and the plugin are of different versions of Ame")
@@ -97,9 +103,7 @@ pub fn run_without_header(module: Module, options: &Options) -> Result<bool, Str
     }
     let sets = elision_sets()?;
     let mut report = Report::new(module, options);
-    bodies::replace_allocator(module);
-    let mut bodies = bodies::make(module);
-    bodies::adapt(module, &mut bodies, sets, None, &mut report)?;
+    let bodies = bodies::make(module, sets, None, &mut report)?;
     entries::dispatch(module, &bodies, sets);
     bodies.link(module);
     module.add_named_metadata(DONE, module.string_node(&[env!("CARGO_PKG_VERSION")]));
@@ -112,24 +116,25 @@ pub fn run(module: Module, options: &Options) -> Result<bool, String> {
     if module.has_named_metadata(DONE) {
         return Ok(false);
     }
+    let marked = options
+        .parallel
+        .as_ref()
+        .map(|parallel| Marked::find(module, parallel))
+        .transpose()?;
     let extension = Extension {
         module,
         builder: Builder::new(module),
         sets: sets(options)?,
         elision: options.elide.then(elision_sets).transpose()?,
+        parallel: marked.as_ref(),
     };
     let mut report = Report::new(module, options);
     reports::write(&extension, &mut report);
     calls::replace(&extension, &mut report)?;
-    let bodies = match extension.elision {
-        Some(sets) => {
-            bodies::replace_allocator(module);
-            let mut bodies = bodies::make(module);
-            bodies::adapt(module, &mut bodies, sets, Some(&extension), &mut report)?;
-            Some(bodies)
-        }
-        None => None,
-    };
+    let bodies = extension
+        .elision
+        .map(|sets| bodies::make(module, sets, Some(&extension), &mut report))
+        .transpose()?;
     calls::give_up(&extension, &mut report)?;
     entries::make(&extension, bodies.as_ref(), &mut report)?;
     if let Some(bodies) = bodies {

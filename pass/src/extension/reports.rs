@@ -68,7 +68,7 @@ pub fn write(extension: &Extension, report: &mut Report) {
     }
 }
 
-fn shared_field(extension: &Extension, gep: Value) -> Option<(&'static str, &'static str)> {
+pub fn shared_field(extension: &Extension, gep: Value) -> Option<(&'static str, &'static str)> {
     let source = gep.gep_source();
     let name = source.struct_name()?;
     let offset = extension.module.gep_offset(gep)?;

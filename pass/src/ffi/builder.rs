@@ -134,6 +134,14 @@ impl Builder {
     pub fn return_void(&self) {
         unsafe { LLVMBuildRetVoid(self.0) };
     }
+    /// Returns what a call gave, which may be nothing.
+    pub fn return_result(&self, result: Value) {
+        if result.ty().is_void() {
+            self.return_void();
+        } else {
+            self.ret(result);
+        }
+    }
     pub fn phi(&self, ty: Type, incoming: &[(Value, Block)]) -> Value {
         let mut values: Vec<LLVMValueRef> = incoming.iter().map(|i| i.0 .0).collect();
         let mut blocks: Vec<LLVMBasicBlockRef> = incoming.iter().map(|i| i.1 .0).collect();

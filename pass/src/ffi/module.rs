@@ -64,6 +64,11 @@ impl Module {
         let name = CString::new(name).unwrap_or_default();
         Value(unsafe { LLVMAddFunction(self.0, name.as_ptr(), ty.0) })
     }
+    /// The function of this name; declared with the type when the module has none.
+    pub fn declared(self, name: &str, ty: Type) -> Value {
+        self.function(name)
+            .unwrap_or_else(|| self.add_function(name, ty))
+    }
     pub fn add_global(self, name: &str, ty: Type) -> Value {
         let name = CString::new(name).unwrap_or_default();
         Value(unsafe { LLVMAddGlobal(self.0, ty.0, name.as_ptr()) })

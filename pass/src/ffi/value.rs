@@ -482,6 +482,9 @@ impl Value {
         unsafe { LLVMSetValueName2(self.0, name.as_ptr().cast(), name.len()) }
     }
     /// Removes a function from its module.
+    pub fn delete_variable(self) {
+        unsafe { LLVMDeleteGlobal(self.0) }
+    }
     pub fn delete_function(self) {
         unsafe { LLVMDeleteFunction(self.0) }
     }

@@ -509,7 +509,9 @@ impl Runtime {
     /// run time there may be no page: then its own first bytes are compared, and the runtime looks further.
     pub fn lacks_prefix(&self, function: Value) -> Value {
         let address = self.builder.ptr_to_int(function, self.i64);
-        let in_page = self.builder.binary(Opcode::LLVMAnd, address, self.i64.int(PAGE_BITS));
+        let in_page = self
+            .builder
+            .binary(Opcode::LLVMAnd, address, self.i64.int(PAGE_BITS));
         let at_start = self
             .builder
             .compare(IntPredicate::LLVMIntEQ, in_page, self.i64.int(0));

@@ -7,38 +7,51 @@ use crate::instrument::replace_function;
 use ame_annotations::{FieldKind, Sets};
 use rustc_hash::FxHashMap;
 
-/// Takes over `llvm.global.annotations`: attributes of functions and variables.
-pub fn read_annotations(module: Module, resolver: &mut Resolver) -> Result<(), String> {
-    let Some(list) = module
+/// An attribute of a function or a variable in the source.
+pub struct Annotation {
+    pub what: Value,
+    /// After `ame:`.
+    pub text: String,
+    entry: Value,
+}
+
+impl Annotation {
+    /// A message about it, with its place.
+    pub fn located(&self, problem: &str) -> String {
+        let file = self.entry.operand(2).initializer();
+        let file = file.and_then(|t| t.constant_string()).unwrap_or_default();
+        let line = self.entry.operand(3).as_u64().unwrap_or(0);
+        format!("{file}:{line}: {}: {problem}", self.what.name())
+    }
+}
+
+/// Ours of `llvm.global.annotations`.
+pub fn annotations(module: Module) -> Vec<Annotation> {
+    let list = module
         .global("llvm.global.annotations")
-        .and_then(|g| g.initializer())
-    else {
-        return Ok(());
-    };
-    for i in 0..list.operands() {
-        let entry = list.operand(i);
-        if entry.operands() < 4 {
-            continue;
-        }
-        let (what, text) = (entry.operand(0), entry.operand(1).initializer());
-        let Some(text) = text.and_then(|t| t.constant_string()) else {
-            continue;
-        };
-        let Some(text) = text.strip_prefix(PREFIX) else {
-            continue;
-        };
-        let located = |problem: String| {
-            let file = entry
-                .operand(2)
-                .initializer()
-                .and_then(|t| t.constant_string());
-            let line = entry.operand(3).as_u64().unwrap_or(0);
-            format!(
-                "{}:{line}: {}: {problem}",
-                file.unwrap_or_default(),
-                what.name()
-            )
-        };
+        .and_then(|g| g.initializer());
+    let entries = list.map_or(0, |list| list.operands());
+    (0..entries)
+        .filter_map(|i| {
+            let entry = list?.operand(i);
+            if entry.operands() < 4 {
+                return None;
+            }
+            let text = entry.operand(1).initializer()?.constant_string()?;
+            Some(Annotation {
+                what: entry.operand(0),
+                text: text.strip_prefix(PREFIX)?.to_owned(),
+                entry,
+            })
+        })
+        .collect()
+}
+
+/// Takes over attributes of functions and variables.
+pub fn read_annotations(module: Module, resolver: &mut Resolver) -> Result<(), String> {
+    for annotation in annotations(module) {
+        let (what, text) = (annotation.what, annotation.text.as_str());
+        let located = |problem: String| annotation.located(&problem);
         if what.is_function() {
             attributes::parse_function(text).map_err(located)?;
             let all = match what.text_attribute(KEY) {

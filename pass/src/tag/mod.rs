@@ -18,6 +18,7 @@ use crate::marks::{of_field, Kind, Mark, Marks};
 use crate::options::Options;
 use crate::report::Report;
 use ame_annotations::{FieldKind, FunctionKind, Sets};
+pub use functions::annotations;
 use points::Resolver;
 
 /// Named metadata of a module that has been tagged.

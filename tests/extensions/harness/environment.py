@@ -55,8 +55,8 @@ def tools(python):
 
 
 def make(package, python, compiler):
-    """Builds and installs; returns the environment's interpreter. `compiler` is `plain`, `ame`, or `elide`: Ame
-    with entries that may be transactions."""
+    """Builds and installs; returns the environment's interpreter. `compiler` is `plain`, `ame`, `elide`: Ame
+    with entries that may be transactions, or `parallel`: Ame with all entries without the GIL, where there is one."""
     chain = [*needed(package, corpus.load()), package]
     base, shared = interpreter(python), tools(python)
     parts = [base, str(shared), *map(str, chain), *map(corpus.archive, chain)]
@@ -101,8 +101,10 @@ def install(package, python, compiler):
     file = corpus.archive(package)
     if compiler != "plain":
         env["AME_ELIDE"] = "1" if compiler == "elide" else "0"
-        domain = ["--domain", package.domain] if package.domain else []
-        return log + run([ame(), "ext", "build", file, "--python", python, *domain, "--", *options], env)
+        own = ["--domain", package.domain] if package.domain else []
+        if compiler == "parallel":
+            own += ["--parallel", "all"]
+        return log + run([ame(), "ext", "build", file, "--python", python, *own, "--", *options], env)
     env |= {"CC": "clang-19", "CXX": "clang++-19"}
     return log + run([*pip, "--verbose", "--no-deps", "--no-binary", package.dist, *options, file], env)
 

@@ -18,28 +18,39 @@ ame_extension_elided(void)
 
 /* --- entries ------------------------------------------------------------------------------------- */
 
-#ifdef Py_GIL_DISABLED
 enum ame_extension_way {
     AME_EXTENSION_HOLDS,    /* the domain is held, or the thread is let through */
     AME_EXTENSION_BEGINS,   /* ame_begin() comes next */
     AME_EXTENSION_NESTED,   /* in a transaction that entered further out */
 };
 
+/* From outside of the domain: the way of an entry. With a GIL it is that of parallel.h. */
+AME_EXTENSION_SLOW int
+ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry *entry, void *end_of_frames);
+
+/* The entry will be a transaction, which the thread has joined the domain for. */
+AME_EXTENSION_FAST int
+ame_extension_begins(struct ame_extension_frame *frame, PyThreadState *state)
+{
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    frame->kept = thread->n_kept;
+    frame->taken = AME_DOMAIN_FREE;
+    frame->place = (void *)(intptr_t)AME_EXTENSION_DEPTH(state);
+    thread->entries++;
+    thread->inside = ame_extension_domain;
+    return AME_EXTENSION_BEGINS;
+}
+
+#ifdef Py_GIL_DISABLED
 AME_EXTENSION_SLOW int
 ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry *entry, void *end_of_frames)
 {
-    struct ame_domain_thread *thread = &ame_domain_thread;
     if (frame->outer == NULL) {
         PyThreadState *state = PyThreadState_GetUnchecked();
         /* An exception that is set would have to be set again after a rollback. */
         if (state != NULL && AME_EXTENSION_RAISED(state) == NULL &&
             ame_elision_join(ame_extension_domain, entry, end_of_frames)) {
-            frame->kept = thread->n_kept;
-            frame->taken = AME_DOMAIN_FREE;
-            frame->place = (void *)(intptr_t)AME_EXTENSION_DEPTH(state);
-            thread->entries++;
-            thread->inside = ame_extension_domain;
-            return AME_EXTENSION_BEGINS;
+            return ame_extension_begins(frame, state);
         }
     }
     else if (ame_extension_elided()) {
@@ -48,6 +59,7 @@ ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry 
     ame_extension_come_in(frame);
     return AME_EXTENSION_HOLDS;
 }
+#endif
 
 AME_EXTENSION_FAST int
 ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *entry, void *end_of_frames)
@@ -61,7 +73,6 @@ ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *en
     }
     return ame_extension_choose(frame, entry, end_of_frames);
 }
-#endif
 
 AME_EXTENSION_SLOW void ame_extension_unmake(void *what);
 AME_EXTENSION_SLOW void ame_extension_forget(void *what);

@@ -4,12 +4,6 @@
 #ifndef AME_EXTENSION_PARALLEL_H
 #define AME_EXTENSION_PARALLEL_H
 
-enum ame_extension_way {
-    AME_EXTENSION_HOLDS,    /* the domain is held, or the thread is let through */
-    AME_EXTENSION_BEGINS,   /* ame_begin() comes next */
-    AME_EXTENSION_NESTED,   /* in a transaction that entered further out */
-};
-
 /* After a few entries in a row for which it was not worth it to give the GIL up they keep it, for twice as long each
  * time. */
 #define AME_EXTENSION_MOST_RESTS 255
@@ -85,23 +79,7 @@ ame_extension_choose(struct ame_extension_frame *frame, struct ame_elided_entry 
     }
     ame_extension_begin_sparing(frame, AME_EXTENSION_SPARES);
     frame->entry = entry;
-    frame->kept = thread->n_kept;
-    frame->taken = AME_DOMAIN_FREE;
-    frame->place = (void *)(intptr_t)AME_EXTENSION_DEPTH(state);
-    thread->entries++;
-    thread->inside = ame_extension_domain;
-    return AME_EXTENSION_BEGINS;
-}
-
-/* For a function that is parallel. */
-AME_EXTENSION_FAST int
-ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *entry, void *end_of_frames)
-{
-    frame->outer = ame_domain_thread.inside;
-    if (frame->outer == ame_extension_domain) {
-        return ame_extension_elided() ? AME_EXTENSION_NESTED : AME_EXTENSION_HOLDS;
-    }
-    return ame_extension_choose(frame, entry, end_of_frames);
+    return ame_extension_begins(frame, state);
 }
 
 /* For the others: 1 in a transaction, whose bodies call them by their address. */

@@ -91,23 +91,20 @@ prepare(_Py_CODEUNIT *instr, _Py_CODEUNIT *copy)
         set_counter(instr, 1023, 10);
         return NULL;
     }
-    if (has_no_cache(opcode)) {
-        memcpy(copy, instr, (2 + _PyOpcode_Caches[general]) * sizeof *copy);
-        return copy;
-    }
-    if (opcode != general && instr[1].counter.backoff != 12) {
+    int has_cache = !has_no_cache(opcode);
+    if (has_cache && opcode != general && instr[1].counter.backoff != 12) {
         /* It does not always fit. Where several types take turns, something that fits sometimes is
          * better than nothing, and CPython's way, to follow the types, is not for many threads. */
         set_counter(instr, 4095, 12);
         return NULL;
     }
-    if (opcode != general) {
+    if (has_cache && opcode != general) {
         instr->op.code = (uint8_t)general;
         atomic_store(site(instr), atomic_fetch_add(&ame_py_epoch, 1) + 1);
         set_counter(instr, 255, 8);
         return NULL;
     }
-    if (in_use(instr)) {
+    if (has_cache && in_use(instr)) {
         set_counter(instr, 63, 6);
         return NULL;
     }
@@ -174,17 +171,14 @@ static void
 keep(_Py_CODEUNIT *instr, const _Py_CODEUNIT *copy)
 {
     struct ame_py_thread *self = ame_py_self;
-    if (copy->op.code == _PyOpcode_Deopt[copy->op.code]) {
-        /* It could not: the counter says when to try again. */
-        instr[1] = copy[1];
-        if (has_no_cache(instr->op.code)) {
-            instr->op.code = copy->op.code;
-        }
-        return;
-    }
     if (has_no_cache(instr->op.code) && has_no_cache(copy->op.code)) {
         instr[1] = copy[1];
         *(volatile uint8_t *)&instr->op.code = copy->op.code;
+        return;
+    }
+    if (copy->op.code == _PyOpcode_Deopt[copy->op.code]) {
+        /* It could not: the counter says when to try again. */
+        instr[1] = copy[1];
         return;
     }
     set_counter(instr, 255, 8);

@@ -6,8 +6,8 @@
 //! only counts here. Equations for each entry:
 //!
 //! - real acquisitions by this transaction: `taken`, given back at rollback;
-//! - `pending` releases, done at commit; `pending > taken` when it releases what the thread held
-//!   before the transaction.
+//! - pending releases, `due` at commit; more of them than `taken` when it releases what the thread
+//!   held before the transaction.
 //!
 //! Releases are done in the order in which the program called for them. Other processes may look: one that gets
 //! a lock must find the semaphores posted that were posted before the lock was given back.
@@ -63,7 +63,6 @@ struct Entry {
     /// Taken for writing.
     exclusive: bool,
     taken: u32,
-    pending: u32,
 }
 
 #[derive(Default)]
@@ -87,7 +86,6 @@ impl Held {
                     class,
                     exclusive: false,
                     taken: 0,
-                    pending: 0,
                 });
                 self.entries.len() - 1
             }
@@ -97,8 +95,7 @@ impl Held {
 
     /// How often the lock will be released at commit.
     pub fn pending(&self, lock: usize) -> u32 {
-        let entry = self.entries.iter().find(|entry| entry.lock == lock);
-        entry.map_or(0, |entry| entry.pending)
+        self.due.iter().filter(|&&due| due == lock).count() as u32
     }
 
     pub fn contains(&self, lock: usize) -> bool {
@@ -107,21 +104,20 @@ impl Held {
 
     /// Whether the transaction holds the lock for real while the program thinks that it has
     /// released it.
-    pub fn is_pending(&mut self, lock: usize) -> bool {
-        self.find(lock).is_some_and(|entry| entry.pending > 0)
+    pub fn is_pending(&self, lock: usize) -> bool {
+        self.due.contains(&lock)
     }
 
     /// Takes a pending release back. `exclusive`: only if the lock is held for writing.
     pub fn reacquire(&mut self, lock: usize, exclusive: bool) -> bool {
-        match self.find(lock) {
-            Some(entry) if entry.pending > 0 && (entry.exclusive || !exclusive) => {
-                entry.pending -= 1;
-                let last = self.due.iter().rposition(|&due| due == lock);
-                self.due.remove(last.expect("each pending release is due"));
-                true
-            }
-            _ => false,
+        let Some(last) = self.due.iter().rposition(|&due| due == lock) else {
+            return false;
+        };
+        let suits = !exclusive || self.find(lock).is_some_and(|entry| entry.exclusive);
+        if suits {
+            self.due.remove(last);
         }
+        suits
     }
 
     /// Notes a real acquisition.
@@ -133,7 +129,7 @@ impl Held {
 
     /// Notes a release to do at commit.
     pub fn release(&mut self, lock: usize, class: Class) {
-        self.entry(lock, class).pending += 1;
+        self.entry(lock, class);
         self.due.push(lock);
     }
 

@@ -236,7 +236,7 @@ ame_py_stack_push(_PyInterpreterFrame *frame, PyObject *value)
             /* Its state has been read, and will be written: only then is the frame this thread's. Two that
              * resume one generator would both push otherwise, and one of them take it back. */
             int8_t *state = &_PyFrame_GetGenerator(frame)->gi_frame_state;
-            if (ame_tls.marks[((uintptr_t)state >> 4) & 0xffffffff] < ame_tls.wver) {
+            if (ame_tls.marks[((uintptr_t)state >> 4) & 0xffffffff] < AME_CONTROL->wver) {
                 ame_write_range(state, 1);
             }
             ame_py_cover_frame(self, frame);

@@ -465,7 +465,7 @@ unsafe fn outside(size: usize) -> *mut c_void {
 
 #[inline(never)]
 fn allocate(thread: &mut Thread, size: usize) -> *mut c_void {
-    let _hold = signal::hold();
+    let _hold = signal::hold_in(thread);
     if let Some(block) = thread.allocations.reuse(size) {
         return block as *mut c_void;
     }
@@ -549,7 +549,7 @@ unsafe fn forget(thread: &mut Thread, p: *mut c_void) {
     if p.is_null() {
         return;
     }
-    let _hold = signal::hold();
+    let _hold = signal::hold_in(thread);
     let address = p as usize;
     if is_fresh(thread, address) {
         if thread.allocations.keep(address) {

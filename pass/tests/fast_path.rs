@@ -11,9 +11,9 @@ fn fast_path(source: &str, function: &str) -> (usize, Vec<String>) {
         .iter()
         .position(|l| l.starts_with("jb"))
         .expect("no check");
-    let instructions = code[..=branch]
+    let instructions = code[1..=branch]
         .iter()
-        .filter(|l| !l.ends_with(':'))
+        .filter(|l| !l.starts_with(['.', '#']) && !l.ends_with(':'))
         .count();
     (instructions, code[branch + 1..].to_vec())
 }

@@ -5,10 +5,11 @@ use crate::actions::Actions;
 use crate::delta::{self, Kind, Width};
 use crate::primitive::Ordering;
 use crate::protocol::Me;
+use crate::segment;
 use crate::signal;
 use crate::stats::{self, Stats};
 use crate::thread::{Mode, Saved, Thread};
-use crate::tls::{leave_segment, TLS_THREAD};
+use crate::tls::TLS_THREAD;
 use crate::transaction::{self, enter_slow_path};
 use crate::{access, fatal, host, module};
 use ame_abi::trace::cause;
@@ -215,7 +216,7 @@ macro_rules! stub {
                 "jmp 3b",
                 thread = const TLS_THREAD,
                 inner = sym $inner,
-                leave_segment = sym leave_segment,
+                leave_segment = sym segment::leave,
             )
         }
     };

@@ -9,11 +9,12 @@ use crate::fatal;
 use crate::heap::Allocations;
 use crate::peer::{self, Peer};
 use crate::protocol::{self, Me};
+use crate::segment;
 use crate::signal::{self, Oldest};
 use crate::stack::{self, Snapshot};
 use crate::stats::Stats;
 use crate::tables;
-use crate::tls::{set_segment, tls, Control, Tls};
+use crate::tls::{tls, Control, Tls};
 use crate::turns::{self, Share};
 use crate::undo::UndoLog;
 use crate::wrappers::effects::Effects;
@@ -345,9 +346,8 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         mask_at_fault: None,
     }));
     let tls = tls();
-    tls.marks
-        .store(tables::marks_base(slot), Ordering::Relaxed);
-    set_segment(tables::marks_base(slot));
+    tls.marks.store(tables::marks_base(slot), Ordering::Relaxed);
+    segment::set(tables::marks_base(slot));
     peer.os.attach(tls, low, high);
     peer.os.thread.store(thread, Ordering::Release);
     tables::peer_count().fetch_max(slot + 1, Ordering::SeqCst);
@@ -387,7 +387,7 @@ fn unregister() {
     peer.os.detach();
     owned.quieten(tls);
     tls.marks.store(tables::ZERO_MARKS, Ordering::Relaxed);
-    set_segment(tables::ZERO_MARKS);
+    segment::set(tables::ZERO_MARKS);
     // Marks of ended transactions are dead, but their memory is not ours to keep.
     tables::clear_marks(owned.me.slot);
     peer.os

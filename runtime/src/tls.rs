@@ -7,7 +7,6 @@
 //! symbol of type `STT_TLS`, which is what C code and the pass refer to; Rust itself must never
 //! name it (it would read the initial image), and goes through the thread pointer in [`tls`].
 
-use crate::fatal;
 use crate::tables::ZERO_MARKS;
 use crate::thread::Thread;
 use ame_abi::{SEGMENT_MARKS, VER_POKED};
@@ -55,26 +54,6 @@ impl Tls {
     pub fn control(&self) -> &'static Control {
         Control::of(self.marks.load(Ordering::Relaxed))
     }
-}
-
-/// Points %gs of the calling thread to the segment with this mark table.
-pub fn set_segment(marks: usize) {
-    const ARCH_SET_GS: libc::c_int = 0x1001;
-    let base = marks - SEGMENT_MARKS as usize;
-    // SAFETY: the base is of no use to anybody else: the C library has only that of %fs.
-    let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, base) };
-    if result != 0 {
-        fatal!(
-            "the kernel does not set the base of %gs, which compiled code needs: {}",
-            std::io::Error::last_os_error()
-        );
-    }
-}
-
-/// A thread that has not registered came to a slow path by the segment of the thread that made it.
-#[cold]
-pub extern "C" fn leave_segment() {
-    set_segment(ZERO_MARKS);
 }
 
 const _: () = {

@@ -168,9 +168,7 @@ impl Rewriter<'_> {
         }
         let mut check = None;
         let (_, rest) = self.runtime.cold_before(at, |r| {
-            check
-                .insert(r.check(pointer, mode != Mode::Read))
-                .too_low
+            check.insert(r.check(pointer, mode != Mode::Read)).too_low
         });
         if let (Some(check), Mode::Read, true) = (check, mode, hot && self.inline_read) {
             return self
@@ -191,7 +189,7 @@ impl Rewriter<'_> {
             Action::Lanes(ref lanes) => self.lanes(at, lanes),
             Action::Packed(ref lanes) => self.packed(at, lanes),
             Action::Stream { mode, ref stream } => {
-                        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
+                let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
                 let (start, length) = stream::build(self.runtime, stream);
                 match stream.steps() {
                     Some(steps) => self.runtime.write_steps(start, length, steps, self.vectors),
@@ -202,7 +200,7 @@ impl Rewriter<'_> {
                 self.runtime.builder.branch(rest);
             }
             Action::Poll => {
-                        if self.compact {
+                if self.compact {
                     self.runtime.builder.before(at);
                     return self.runtime.compact_poll(self.vectors);
                 }
@@ -299,16 +297,25 @@ impl Rewriter<'_> {
             self.runtime.builder.before(at);
             return self.runtime.compact_target(target, self.vectors);
         }
-        let (_, rest) = if self.is_body {
-            let split = self.runtime.cold_before(at, |r| r.lacks_prefix(target));
-            self.runtime.look_up(target, self.vectors);
-            split
-        } else {
-            let split = self.runtime.cold_before(at, |r| r.in_transaction());
+        if !self.is_body {
+            let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
             self.runtime.check_target(target, self.vectors);
-            split
-        };
+            self.runtime.builder.branch(rest);
+            return;
+        }
+        let mut word = None;
+        let (_, rest) = self.runtime.cold_before(at, |r| {
+            let word = *word.insert(r.load_prefix(target));
+            r.lacks_prefix(word)
+        });
+        self.runtime.look_up(target, self.vectors);
         self.runtime.builder.branch(rest);
+        // Before that is loaded.
+        if let Some(word) = word {
+            self.runtime.cold_before(word, |r| r.begins_page(target));
+            self.runtime.look_up(target, self.vectors);
+            self.runtime.builder.branch(rest);
+        }
     }
 }
 

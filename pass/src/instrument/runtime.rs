@@ -139,9 +139,7 @@ impl Runtime {
 
     /// A control word of the thread.
     fn control(&self, offset: u64) -> Value {
-        let place = self
-            .builder
-            .int_to_ptr(self.i64.int(offset), self.segment);
+        let place = self.builder.int_to_ptr(self.i64.int(offset), self.segment);
         self.builder.load(self.i16, place, 2)
     }
 
@@ -149,8 +147,7 @@ impl Runtime {
     fn mark(&self, granule: Value) -> Value {
         // From null: LLVM would keep any other start in a register.
         let mark = self.builder.gep(self.i16, self.segment.null(), granule);
-        self.builder
-            .gep(self.i8, mark, self.i64.int(SEGMENT_MARKS))
+        self.builder.gep(self.i8, mark, self.i64.int(SEGMENT_MARKS))
     }
 
     /// Marks `branch` as hardly ever taken to its first successor.
@@ -180,13 +177,7 @@ impl Runtime {
     /// After a failed read check, in its cold block: marks the granule and its neighbour right here
     /// while the thread reads without fences. The stub does the rest: fenced mode, a neighbour that
     /// is marked already, a check that only failed because somebody wants attention.
-    pub fn inline_read(
-        &mut self,
-        check: &Check,
-        pointer: Value,
-        vectors: Vectors,
-        rest: Block,
-    ) {
+    pub fn inline_read(&mut self, check: &Check, pointer: Value, vectors: Vectors, rest: Block) {
         let tls = self.tls();
         let b = &self.builder;
         let function = b.block().function();
@@ -477,20 +468,25 @@ impl Runtime {
             .assembly(self.stub_with_address, &text, &constraints, &[target]);
     }
 
-    /// Condition: the function was not compiled with the pass, or begins where a page does. Before code that was made at
-    /// run time there may be no page: then its own first bytes are compared, and the runtime looks further.
-    pub fn lacks_prefix(&self, function: Value) -> Value {
+    /// Condition: the function begins where a page does. Before code that was made at run time there may be no page, and
+    /// so nothing to compare.
+    pub fn begins_page(&self, function: Value) -> Value {
         let address = self.builder.ptr_to_int(function, self.i64);
         let in_page = self
             .builder
             .binary(Opcode::LLVMAnd, address, self.i64.int(PAGE_BITS));
-        let at_start = self
-            .builder
-            .compare(IntPredicate::LLVMIntEQ, in_page, self.i64.int(0));
+        self.builder
+            .compare(IntPredicate::LLVMIntEQ, in_page, self.i64.int(0))
+    }
+
+    /// Loads the word in front of a function by which functions are known that were compiled with the pass.
+    pub fn load_prefix(&self, function: Value) -> Value {
         let before = self.i64.int((PREFIX_LEN as u64).wrapping_neg());
-        let offset = self.builder.select(at_start, self.i64.int(0), before);
-        let prefix = self.builder.gep(self.i8, function, offset);
-        let word = self.builder.load(self.i64, prefix, 1);
+        let prefix = self.builder.gep(self.i8, function, before);
+        self.builder.load(self.i64, prefix, 1)
+    }
+
+    pub fn lacks_prefix(&self, word: Value) -> Value {
         self.builder
             .compare(IntPredicate::LLVMIntNE, word, self.i64.int(PREFIX_MAGIC))
     }

@@ -226,20 +226,23 @@ ame_py_pop_frame(PyThreadState *tstate, _PyInterpreterFrame *frame)
     }
 }
 
+/* Whether the transaction holds the granule for writing. */
+static int
+is_held(const void *address)
+{
+    return ame_tls.marks[((uintptr_t)address >> 4) & 0xffffffff] >= AME_CONTROL->wver;
+}
+
 /* Where a frame gets a value from outside: a callee's result, or what is sent to a generator. */
 void
 ame_py_stack_push(_PyInterpreterFrame *frame, PyObject *value)
 {
-    if (frame->owner == FRAME_OWNED_BY_GENERATOR) {
-        struct ame_py_thread *self = ame_py_self;
-        if (self->mode == AME_PY_PARALLEL) {
-            /* Its state has been read, and will be written: only then is the frame this thread's. Two that
-             * resume one generator would both push otherwise, and one of them take it back. */
-            int8_t *state = &_PyFrame_GetGenerator(frame)->gi_frame_state;
-            if (ame_tls.marks[((uintptr_t)state >> 4) & 0xffffffff] < ame_tls.wver) {
-                ame_write_range(state, 1);
-            }
-            ame_py_cover_frame(self, frame);
+    if (frame->owner == FRAME_OWNED_BY_GENERATOR && ame_py_self->mode == AME_PY_PARALLEL) {
+        /* Its state, which has been read and will be written, lies before the frame. Two that resume one generator would both
+         * push otherwise, and one of them take it back. */
+        char *state = (char *)&_PyFrame_GetGenerator(frame)->gi_frame_state;
+        if (!is_held(state) || !is_held(&frame->localsplus[0])) {
+            ame_write_range(state, (char *)frame + frame_bytes(frame) - state);
         }
     }
     frame->localsplus[frame->stacktop] = value;

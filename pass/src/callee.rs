@@ -55,7 +55,7 @@ pub struct Callee {
     pub writes: Vec<Range>,
     /// A transaction may end or begin during the call.
     pub kills: bool,
-    /// The call begins a transaction in the caller: the thread may get its mark table here.
+    /// The call begins a transaction in the caller.
     pub begins: bool,
     pub returns_twice: bool,
     pub allocator: Option<Allocator>,

@@ -4,18 +4,16 @@ mod common;
 
 use common::assembly;
 
-/// Instructions from the first that computes the granule to the branch, and what follows it.
+/// Instructions up to the branch, and what follows it.
 fn fast_path(source: &str, function: &str) -> (usize, Vec<String>) {
     let code = assembly(source, "-O2", function);
     let branch = code
         .iter()
         .position(|l| l.starts_with("jb"))
         .expect("no check");
-    // The two loads of the control block and of the mark table are done once per function.
-    let setup = code.iter().take_while(|l| !l.contains("%fs:(")).count() + 1;
-    let instructions = code[setup..=branch]
+    let instructions = code[1..=branch]
         .iter()
-        .filter(|l| !l.ends_with(':'))
+        .filter(|l| !l.starts_with(['.', '#']) && !l.ends_with(':'))
         .count();
     (instructions, code[branch + 1..].to_vec())
 }

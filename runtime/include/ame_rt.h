@@ -4,7 +4,7 @@
  * Rust side: runtime/abi/src/lib.rs (a test compares the two).
  *
  * Geometry: a granule is 16 bytes, g = (address >> 4) & 0xffffffff. mark[g] is a uint16_t of the
- * calling thread's mark table. "Stub" below means: called from inline assembly with the address in
+ * calling thread's mark table, at %gs:4096(,g,2). "Stub" below means: called from inline assembly with the address in
  * %rdi; preserves every general-purpose register; clobbers vector registers and flags; needs no
  * stack alignment, but uses the stack below %rsp (so callers have no red zone). A stub may not
  * return: an abort restores registers and stack and returns from ame_begin() again.
@@ -17,11 +17,14 @@
 extern "C" {
 #endif
 
-#define AME_ABI_VERSION 2
+#define AME_ABI_VERSION 3
 
-/* Control block of the thread, initial-exec TLS. In a transaction with version v (even):
+/* Control words of the thread, at %gs:0. In a transaction with version v (even):
  * rver == v and wver == v + 1. Outside, both are 0, so that no check fails. Either may be poked to
  * 0xffff by another thread: then every barrier and poll takes its slow path once.
+ *
+ * A thread that the runtime does not know has %gs from the thread that made it: its checks may fail
+ * where they need not, and the stubs then point %gs to words of zeroes.
  *
  * Inline read barrier:   if (marks[g] < rver) ame_read_slow(addr);
  * Inline write barrier:  if (marks[g] < wver) ame_write_slow(addr);
@@ -38,15 +41,20 @@ extern "C" {
  * The store and the load need no fence: a writer that finds this thread unfenced makes it run one
  * (runtime/src/protocol.rs, "handshake").
  */
-struct ame_tls {
-    uint16_t *marks;        /* never NULL: a read-only table of zeroes until the thread registers */
+struct ame_control {
     uint16_t rver;
     uint16_t wver;
     uint16_t ver;           /* version of the current transaction, 0 outside; also where it is exclusive */
+};
+#define AME_SEGMENT_MARKS 4096
+struct ame_tls {
+    uint16_t *marks;        /* never NULL: a read-only table of zeroes until the thread registers */
     uint16_t unfenced;      /* nonzero: reads may be marked inline */
     void *thread;           /* private to the runtime */
 };
 extern __thread struct ame_tls ame_tls __attribute__((tls_model("initial-exec")));
+/* The control words, whatever %gs is. */
+#define AME_CONTROL ((volatile struct ame_control *)((char *)ame_tls.marks - AME_SEGMENT_MARKS))
 #define AME_LOCK_TABLE ((const uint16_t *)0x120000000000)
 
 /* --- stubs (address in %rdi) ------------------------------------------------------------------ */

@@ -23,6 +23,7 @@ fn fresh_stack(thread: &Thread, address: usize) -> bool {
 }
 
 /// Whether the transaction has allocated this memory: it is held for writing, but not locked.
+#[inline(always)]
 pub fn fresh(thread: &mut Thread, address: usize) -> bool {
     let g = granule(address);
     let held = *thread.mark(g) == thread.me.ver + 1

@@ -5,10 +5,11 @@ use crate::actions::Actions;
 use crate::delta::{self, Kind, Width};
 use crate::primitive::Ordering;
 use crate::protocol::Me;
+use crate::segment;
 use crate::signal;
 use crate::stats::{self, Stats};
 use crate::thread::{Mode, Saved, Thread};
-use crate::tls::{tls, TLS_THREAD};
+use crate::tls::TLS_THREAD;
 use crate::transaction::{self, enter_slow_path};
 use crate::{access, fatal, host, module};
 use ame_abi::trace::cause;
@@ -84,10 +85,12 @@ pub unsafe extern "C" fn ame_read_slow() {
         "push rax",
         "push rcx",
         "push rdx",
-        "mov rdx, qword ptr [rip + ame_tls@GOTTPOFF]",
-        "cmp word ptr fs:[rdx + {tls_rver}], {poked}",
+        "cmp word ptr gs:[{rver}], {poked}",
         "je 2f",
+        "mov rdx, qword ptr [rip + ame_tls@GOTTPOFF]",
         "mov rdx, qword ptr fs:[rdx + {tls_thread}]",
+        "test rdx, rdx",
+        "jz 2f",
         "cmp byte ptr [rdx + {quick}], 0",
         "je 2f",
         // Own frames since begin need no lock.
@@ -148,7 +151,7 @@ pub unsafe extern "C" fn ame_read_slow() {
         "pop rcx",
         "pop rax",
         "jmp {pair_contended}",
-        tls_rver = const ame_abi::TLS_RVER,
+        rver = const ame_abi::SEGMENT_RVER,
         tls_thread = const TLS_THREAD,
         poked = const -1,
         shift = const ame_abi::GRANULE_SHIFT,
@@ -167,7 +170,7 @@ pub unsafe extern "C" fn ame_read_slow() {
     )
 }
 
-/// A stub preserves the general-purpose registers and calls `f(address, pc, thread)`.
+/// A stub preserves the general-purpose registers and calls `f(address, pc, thread)`, in a thread that has registered.
 macro_rules! stub {
     ($(#[$doc:meta])* $name:ident => $inner:path) => {
         $(#[$doc])*
@@ -191,7 +194,11 @@ macro_rules! stub {
                 "mov rdx, qword ptr [rip + ame_tls@GOTTPOFF]",
                 "mov rdx, qword ptr fs:[rdx + {thread}]",
                 "cld",
+                // Not registered: no transaction, but the segment of another thread.
+                "test rdx, rdx",
+                "jz 2f",
                 "call {inner}",
+                "3:",
                 "mov rsp, rbp",
                 "pop rbp",
                 "pop r11",
@@ -204,8 +211,12 @@ macro_rules! stub {
                 "pop rcx",
                 "pop rax",
                 "ret",
+                "2:",
+                "call {leave_segment}",
+                "jmp 3b",
                 thread = const TLS_THREAD,
                 inner = sym $inner,
+                leave_segment = sym segment::leave,
             )
         }
     };
@@ -309,30 +320,20 @@ macro_rules! quick_stub {
         #[no_mangle]
         pub unsafe extern "C" fn $name() {
             naked_asm!(
-                "push rcx",
-                "push rdx",
                 // Each operand has to be named; only one of the stubs looks at it.
                 "# {headers}",
                 $($first,)*
-                "mov rdx, qword ptr [rip + ame_tls@GOTTPOFF]",
-                "mov rcx, qword ptr fs:[rdx + {tls_marks}]",
                 "mov rax, rdi",
                 "shr rax, {shift}",
                 "mov eax, eax",
-                "movzx ecx, word ptr [rcx + rax * 2]",
-                "cmp cx, word ptr fs:[rdx + {tls_wver}]",
-                "jb 2f",
+                "movzx eax, word ptr gs:[rax * 2 + {marks}]",
+                "cmp ax, word ptr gs:[{wver}]",
+                "jb {slow}",
                 $($work,)*
                 "3:",
-                "pop rdx",
-                "pop rcx",
                 "ret",
-                "2:",
-                "pop rdx",
-                "pop rcx",
-                "jmp {slow}",
-                tls_marks = const ame_abi::TLS_MARKS,
-                tls_wver = const ame_abi::TLS_WVER,
+                marks = const ame_abi::SEGMENT_MARKS,
+                wver = const ame_abi::SEGMENT_WVER,
                 shift = const ame_abi::GRANULE_SHIFT,
                 slow = sym $slow,
                 headers = sym delta::HEADERS,
@@ -359,12 +360,9 @@ macro_rules! range_stub {
         #[no_mangle]
         pub unsafe extern "C" fn $name() {
             naked_asm!(
-                "push rcx",
                 "push rdx",
                 "push rdi",
-                "mov rdx, qword ptr [rip + ame_tls@GOTTPOFF]",
-                "mov rcx, qword ptr fs:[rdx + {tls_marks}]",
-                "movzx edx, word ptr fs:[rdx + {version}]",
+                "movzx edx, word ptr gs:[{version}]",
                 "lea rax, [rdi + rsi - 1]",
                 "shr rax, {shift}",
                 "shr rdi, {shift}",
@@ -374,22 +372,21 @@ macro_rules! range_stub {
                 "jb 3f",
                 "cmp eax, {granules}",
                 "jae 3f",
-                "lea rcx, [rcx + rdi * 2]",
+                "add rdi, rax",
                 "2:",
-                "cmp word ptr [rcx + rax * 2], dx",
+                "cmp word ptr gs:[rdi * 2 + {marks}], dx",
                 "jb 3f",
+                "dec rdi",
                 "dec eax",
                 "jns 2b",
                 "pop rdi",
                 "pop rdx",
-                "pop rcx",
                 "ret",
                 "3:",
                 "pop rdi",
                 "pop rdx",
-                "pop rcx",
                 "jmp {slow}",
-                tls_marks = const ame_abi::TLS_MARKS,
+                marks = const ame_abi::SEGMENT_MARKS,
                 version = const ame_abi::$version,
                 shift = const ame_abi::GRANULE_SHIFT,
                 granules = const QUICK_RANGE,
@@ -403,13 +400,13 @@ macro_rules! range_stub {
 const QUICK_RANGE: u32 = 32;
 
 range_stub! {
-    ame_read_range_stub: TLS_RVER, ame_read_range_full;
-    ame_write_range_stub: TLS_WVER, ame_write_range_full;
-    ame_private_range_stub: TLS_WVER, ame_private_range_full;
+    ame_read_range_stub: SEGMENT_RVER, ame_read_range_full;
+    ame_write_range_stub: SEGMENT_WVER, ame_write_range_full;
+    ame_private_range_stub: SEGMENT_WVER, ame_private_range_full;
 }
 
 unsafe extern "C" fn read_slow(address: usize, pc: u64, thread: *mut Thread) {
-    // SAFETY: the thread's own state; barriers only fail in registered threads.
+    // SAFETY: the thread's own state.
     let thread = unsafe { &mut *thread };
     if enter_slow_path(thread, pc) {
         access::read(thread, address, pc);
@@ -437,7 +434,7 @@ unsafe extern "C" fn write_slow(address: usize, pc: u64, thread: *mut Thread) {
     let thread = unsafe { &mut *thread };
     // SAFETY: the program is about to write there.
     unsafe {
-        if tls().poked() || !thread.quick {
+        if thread.control().poked() || !thread.quick {
             write_watched(thread, address, pc);
         } else if thread.alone {
             access::write_alone(thread, address, pc);

@@ -75,9 +75,10 @@ impl Foreign {
         if *tls != 0 {
             // SAFETY: while the lock is held the thread cannot detach, so its TLS is mapped.
             let tls = unsafe { &*(*tls as *const Tls) };
+            let control = tls.control();
             tls.unfenced.store(0, Ordering::Release);
-            tls.rver.store(VER_POKED, Ordering::Release);
-            tls.wver.store(VER_POKED, Ordering::Release);
+            control.rver.store(VER_POKED, Ordering::Release);
+            control.wver.store(VER_POKED, Ordering::Release);
         }
     }
 

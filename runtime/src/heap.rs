@@ -18,7 +18,7 @@ use ame_abi::{GRANULE, GRANULE_MASK, GRANULE_SHIFT};
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_long, c_void};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 #[global_allocator]
 static GLOBAL: Runtime = Runtime;
@@ -213,29 +213,57 @@ const SPARE_CLASSES: usize = 32;
 /// that size, as there are none of class 0.
 static GOOD_SIZES: [AtomicU8; SPARE_CLASSES] = [const { AtomicU8::new(0) }; SPARE_CLASSES];
 
+/// Class of spare blocks for this size; 0 for none.
+#[inline(always)]
+fn class_of(size: usize) -> u8 {
+    let good = GOOD_SIZES.get(size.div_ceil(GRANULE));
+    good.map_or(0, |good| good.load(Ordering::Relaxed))
+}
+
+/// The class of the fresh blocks in each slice of the heap, so that a free need not ask the allocator how large the
+/// block is. All blocks of a slice have one size; it is noted with each allocation, and a slice gets blocks of another
+/// size only when it has none of the old.
+static CLASSES: [AtomicU8; (GRANULE_MASK as usize + 1) >> SLICE_GRANULES_SHIFT] =
+    [const { AtomicU8::new(0) }; (GRANULE_MASK as usize + 1) >> SLICE_GRANULES_SHIFT];
+
+/// mimalloc hands out memory in slices of 64 KiB (`MI_ARENA_SLICE_SIZE`).
+const SLICE_GRANULES_SHIFT: u32 = 16 - GRANULE_SHIFT;
+
+#[inline(always)]
+fn slice_class(address: usize) -> &'static AtomicU8 {
+    &CLASSES[(granule(address) >> SLICE_GRANULES_SHIFT) as usize]
+}
+
+/// Set when a transaction has allocated with an alignment of its own. Such a block may begin within a larger one of the
+/// allocator's, so classes say nothing from then on.
+static ALIGNED: AtomicBool = AtomicBool::new(false);
+
 impl Allocations {
     /// A spare block of this size.
     #[inline(always)]
     fn reuse(&mut self, size: usize) -> Option<usize> {
-        let granules = size.div_ceil(GRANULE);
-        if granules >= SPARE_CLASSES {
-            return None;
-        }
-        let class = GOOD_SIZES[granules].load(Ordering::Relaxed);
-        pop_spare(&mut self.spare[class as usize])
+        pop_spare(&mut self.spare[class_of(size) as usize])
     }
 
     /// Keeps a fresh block for [`reuse`](Self::reuse), or says that it is none to keep.
     #[inline(always)]
-    fn keep(&mut self, address: usize, usable: usize) -> bool {
-        let class = usable / GRANULE;
-        let is_small = class < SPARE_CLASSES && usable % GRANULE == 0;
-        if is_small {
-            // SAFETY: the program has freed the block, which is at least a granule.
-            unsafe { (address as *mut usize).write(self.spare[class]) };
-            self.spare[class] = address;
+    fn keep(&mut self, address: usize) -> bool {
+        let class = slice_class(address).load(Ordering::Relaxed) as usize;
+        if class == 0 || ALIGNED.load(Ordering::Relaxed) {
+            return false;
         }
-        is_small
+        debug_assert_eq!(
+            // SAFETY: the block is allocated.
+            unsafe { mi_usable_size(address as *const c_void) },
+            class * GRANULE
+        );
+        // SAFETY: the program has freed the block, which is at least a granule; and classes are below SPARE_CLASSES.
+        unsafe {
+            let first = self.spare.get_unchecked_mut(class);
+            (address as *mut usize).write(*first);
+            *first = address;
+        }
+        true
     }
 
     fn push(&mut self, event: usize) {
@@ -388,21 +416,17 @@ fn record(thread: &mut Thread, address: usize, size: usize) {
     thread.eventful = true;
     thread.allocations.push(address);
     if size < LAZY {
-        stamp(thread.me, address, whole(size));
+        let class = class_of(size);
+        slice_class(address).store(class, Ordering::Relaxed);
+        // All of a small block, which may be reused for more than it is allocated for.
+        stamp(thread.me, address, size.max(class as usize * GRANULE));
     } else {
+        slice_class(address).store(0, Ordering::Relaxed);
         thread.allocations.lazy.push((address, address + size));
         // Their reads must not take marks that would look like shared ones.
         thread.quick = false;
         access::leave_unfenced(thread);
     }
-}
-
-/// All of a small block, which may be reused for more than it is allocated for.
-#[inline(always)]
-fn whole(size: usize) -> usize {
-    let good = GOOD_SIZES.get(size.div_ceil(GRANULE));
-    good.map_or(0, |good| good.load(Ordering::Relaxed) as usize * GRANULE)
-        .max(size)
 }
 
 /// Smallest block: a granule, so that blocks never share one.
@@ -441,7 +465,7 @@ unsafe fn outside(size: usize) -> *mut c_void {
 
 #[inline(never)]
 fn allocate(thread: &mut Thread, size: usize) -> *mut c_void {
-    let _hold = signal::hold();
+    let _hold = signal::hold_in(thread);
     if let Some(block) = thread.allocations.reuse(size) {
         return block as *mut c_void;
     }
@@ -466,6 +490,7 @@ pub unsafe extern "C" fn ame_calloc(count: usize, size: usize) -> *mut c_void {
 #[no_mangle]
 pub unsafe extern "C" fn ame_aligned_alloc(alignment: usize, size: usize) -> *mut c_void {
     let _hold = signal::hold();
+    ALIGNED.fetch_or(alignment > GRANULE, Ordering::Relaxed);
     // SAFETY: plain allocation.
     let p = unsafe { mi_malloc_aligned(rounded(size), alignment.max(GRANULE)) };
     allocated(or_enomem(p), size)
@@ -524,27 +549,40 @@ unsafe fn forget(thread: &mut Thread, p: *mut c_void) {
     if p.is_null() {
         return;
     }
-    let _hold = signal::hold();
+    let _hold = signal::hold_in(thread);
     let address = p as usize;
-    thread.eventful = true;
     if is_fresh(thread, address) {
-        // SAFETY: the caller's promise.
-        let usable = unsafe { mi_usable_size(p) };
-        if thread.allocations.keep(address, usable) {
+        if thread.allocations.keep(address) {
             return;
         }
-        thread.allocations.push(address | FREED);
-        thread.allocations.forget_lazy(address);
-        // The allocator may hand the memory to another thread before this transaction ends.
-        unstamp(thread.me, address, usable);
         // SAFETY: the caller's promise.
-        unsafe { release(p) };
+        unsafe { free_fresh(thread, p) };
     } else {
+        thread.eventful = true;
         thread.allocations.frees.push(address);
     }
 }
 
+/// A fresh block that is not kept.
+///
+/// # Safety
+/// As free.
+#[cold]
+#[inline(never)]
+unsafe fn free_fresh(thread: &mut Thread, p: *mut c_void) {
+    let address = p as usize;
+    thread.allocations.push(address | FREED);
+    thread.allocations.forget_lazy(address);
+    // The allocator may hand the memory to another thread before this transaction ends.
+    // SAFETY: the caller's promise.
+    unsafe {
+        unstamp(thread.me, address, mi_usable_size(p));
+        release(p);
+    }
+}
+
 /// Whether the current transaction allocated the block.
+#[inline(always)]
 fn is_fresh(thread: &mut Thread, address: usize) -> bool {
     in_arena(address) && access::fresh(thread, address)
 }

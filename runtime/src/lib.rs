@@ -40,6 +40,8 @@ pub mod primitive;
 pub mod protocol;
 #[cfg(not(loom))]
 pub mod report;
+#[cfg(not(loom))]
+pub mod segment;
 pub mod sharing;
 #[cfg(not(loom))]
 pub mod signal;
@@ -82,7 +84,7 @@ macro_rules! fatal {
 #[cfg(not(loom))]
 mod start {
     use crate::{
-        clock, config, fork, heap, module, primitive, signal, stats, tables, trace, window,
+        clock, config, fork, heap, module, primitive, segment, signal, stats, tables, trace, window,
     };
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::Once;
@@ -164,6 +166,7 @@ mod start {
             window::check_new_mappings(true);
         }
         crate::thread::register();
+        segment::give_to_others();
     }
 
     #[used]

@@ -34,6 +34,12 @@ pub fn hold() -> Hold {
     Hold(())
 }
 
+/// The same in a transaction, for what is done often: in one that can be rolled back, handlers wait anyway.
+#[inline(always)]
+pub fn hold_in(thread: &Thread) -> Option<Hold> {
+    (thread.mode != Mode::Revocable).then(hold)
+}
+
 impl Drop for Hold {
     #[inline(always)]
     fn drop(&mut self) {

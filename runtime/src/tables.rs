@@ -7,9 +7,11 @@
 //! | --- | --- | --- |
 //! | lock table, `u16` per granule | `0x1200_0000_0000` | 8 GiB |
 //! | zero marks (read-only) | `0x1204_0000_0000` | 8 GiB |
-//! | mark table of slot s | `0x1300_0000_0000 + s * 8 GiB` | 8 GiB |
+//! | mark table of slot s | `0x1300_0020_0000 + s * (8 GiB + 2 MiB)` | 8 GiB |
 //! | logs of slot s | `0x2000_0000_0000 + s * 16 GiB` | 16 GiB |
 //! | heap arena | see `window` | |
+//!
+//! A page before each mark table has its thread's control words (`tls`).
 //!
 //! They are reserved without backing (`MAP_NORESERVE`) and touched sparsely. The addresses stay
 //! clear of AddressSanitizer's shadow, of the executable and of the kernel's mmap area.
@@ -35,12 +37,14 @@ pub use modelled::*;
 mod fixed {
     use super::*;
     use crate::fatal;
-    use ame_abi::{GRANULE_MASK, LOCK_TABLE};
+    use ame_abi::{GRANULE_MASK, LOCK_TABLE, SEGMENT_MARKS};
 
     const LOCKS: usize = LOCK_TABLE as usize;
     /// What `ame_tls.marks` points to in a thread that has not registered.
     pub const ZERO_MARKS: usize = 0x1204_0000_0000;
-    const MARKS: usize = 0x1300_0000_0000;
+    const MARKS: usize = 0x1300_0000_0000 + BEFORE_MARKS;
+    /// Room for control words, without an effect on how pages of marks are aligned.
+    const BEFORE_MARKS: usize = 2 << 20;
     const LOGS: usize = 0x2000_0000_0000;
     const TABLE_BYTES: usize = (GRANULE_MASK as usize + 1) * 2;
     /// Bytes of address space for the logs of one thread.
@@ -87,7 +91,7 @@ mod fixed {
 
     #[inline(always)]
     pub fn marks_base(slot: u32) -> usize {
-        MARKS + slot as usize * TABLE_BYTES
+        MARKS + slot as usize * (TABLE_BYTES + BEFORE_MARKS)
     }
 
     #[inline(always)]
@@ -161,6 +165,12 @@ mod fixed {
         }
     }
 
+    /// A mark table, and the control words before it.
+    fn reserve_segment(marks: usize, protection: i32, what: &str) {
+        let before = SEGMENT_MARKS as usize;
+        reserve(marks - before, before + TABLE_BYTES, protection, what);
+    }
+
     /// Maps what all threads share. Called once, before anything else.
     pub fn init() {
         reserve(
@@ -169,12 +179,7 @@ mod fixed {
             libc::PROT_READ | libc::PROT_WRITE,
             "the lock table",
         );
-        reserve(
-            ZERO_MARKS,
-            TABLE_BYTES,
-            libc::PROT_READ,
-            "the table of zero marks",
-        );
+        reserve_segment(ZERO_MARKS, libc::PROT_READ, "the table of zero marks");
         // SAFETY: registers the process for the expedited command; no memory is passed.
         let r = unsafe {
             libc::syscall(
@@ -196,12 +201,7 @@ mod fixed {
     /// Maps what slot `slot` needs; the first thread in a slot does it, later ones reuse it.
     pub fn init_slot(slot: u32) {
         let rw = libc::PROT_READ | libc::PROT_WRITE;
-        reserve(
-            marks_base(slot),
-            TABLE_BYTES,
-            rw,
-            "the marks of another thread",
-        );
+        reserve_segment(marks_base(slot), rw, "the marks of another thread");
         reserve(log_base(slot), LOG_BYTES, rw, "the logs of another thread");
     }
 

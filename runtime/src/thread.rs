@@ -9,11 +9,12 @@ use crate::fatal;
 use crate::heap::Allocations;
 use crate::peer::{self, Peer};
 use crate::protocol::{self, Me};
+use crate::segment;
 use crate::signal::{self, Oldest};
 use crate::stack::{self, Snapshot};
 use crate::stats::Stats;
 use crate::tables;
-use crate::tls::{tls, Tls};
+use crate::tls::{tls, Control, Tls};
 use crate::turns::{self, Share};
 use crate::undo::UndoLog;
 use crate::wrappers::effects::Effects;
@@ -148,6 +149,11 @@ impl Thread {
         unsafe { &mut *self.marks.add(g as usize) }
     }
 
+    #[inline(always)]
+    pub fn control(&self) -> &'static Control {
+        Control::of(self.marks as usize)
+    }
+
     pub fn peer(&self) -> &'static Peer {
         tables::peer(self.me.slot)
     }
@@ -160,26 +166,28 @@ impl Thread {
 
     /// Lets the inline checks of this thread fail where they must.
     #[inline(always)]
-    pub fn arm(&self, tls: &Tls) {
+    pub fn arm(&self) {
+        let control = self.control();
         // Alone, it reads what it likes.
         let reads = if self.alone { 0 } else { self.me.ver };
-        tls.rver.store(reads, Ordering::Relaxed);
-        tls.wver.store(self.me.ver + 1, Ordering::Relaxed);
-        tls.ver.store(self.me.ver, Ordering::Relaxed);
+        control.rver.store(reads, Ordering::Relaxed);
+        control.wver.store(self.me.ver + 1, Ordering::Relaxed);
+        control.ver.store(self.me.ver, Ordering::Relaxed);
     }
 
     /// No transaction.
     #[inline(always)]
     pub fn disarm(&self, tls: &Tls) {
         self.quieten(tls);
-        tls.ver.store(0, Ordering::Relaxed);
+        self.control().ver.store(0, Ordering::Relaxed);
     }
 
     /// No barrier is slow: outside of transactions, and in exclusive ones.
     #[inline(always)]
     pub fn quieten(&self, tls: &Tls) {
-        tls.rver.store(0, Ordering::Relaxed);
-        tls.wver.store(0, Ordering::Relaxed);
+        let control = self.control();
+        control.rver.store(0, Ordering::Relaxed);
+        control.wver.store(0, Ordering::Relaxed);
         tls.unfenced.store(0, Ordering::Relaxed);
     }
 
@@ -338,11 +346,12 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         mask_at_fault: None,
     }));
     let tls = tls();
+    tls.marks.store(tables::marks_base(slot), Ordering::Relaxed);
+    segment::set(tables::marks_base(slot));
     peer.os.attach(tls, low, high);
     peer.os.thread.store(thread, Ordering::Release);
     tables::peer_count().fetch_max(slot + 1, Ordering::SeqCst);
     drop(guard);
-    tls.marks.store(tables::marks_base(slot), Ordering::Relaxed);
     tls.thread.store(thread, Ordering::Relaxed);
     // SAFETY: the key exists; any non-null value arms its destructor.
     unsafe { libc::pthread_setspecific(exit_key(), thread.cast()) };
@@ -370,15 +379,15 @@ fn unregister() {
     let _guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     crate::stats::retire(&owned.stats);
     tls.thread.store(std::ptr::null_mut(), Ordering::Relaxed);
-    tls.marks.store(tables::ZERO_MARKS, Ordering::Relaxed);
     let peer = owned.peer();
     if owned.participates {
         tables::participants().fetch_sub(1, Ordering::SeqCst);
     }
     peer.unfenced.store(0, Ordering::SeqCst);
     peer.os.detach();
-    tls.rver.store(0, Ordering::Relaxed);
-    tls.wver.store(0, Ordering::Relaxed);
+    owned.quieten(tls);
+    tls.marks.store(tables::ZERO_MARKS, Ordering::Relaxed);
+    segment::set(tables::ZERO_MARKS);
     // Marks of ended transactions are dead, but their memory is not ours to keep.
     tables::clear_marks(owned.me.slot);
     peer.os

@@ -86,7 +86,7 @@ fn try_start(thread: &mut Thread) -> bool {
         access::begin_reads(thread);
     }
     // Armed before others can see the transaction, so that no poke for it comes too early.
-    thread.arm(tls());
+    thread.arm();
     gate::start(thread.me, thread.age, thread.alone)
 }
 
@@ -423,7 +423,7 @@ fn random(thread: &mut Thread) -> u64 {
 /// False when the access needs nothing more, because no transaction that can fail runs.
 #[inline(always)]
 pub fn enter_slow_path(thread: &mut Thread, pc: u64) -> bool {
-    if tls().poked() {
+    if thread.control().poked() {
         poked(thread, pc);
     }
     if !thread.speculative() {
@@ -446,7 +446,7 @@ fn poked(thread: &mut Thread, pc: u64) {
         thread.quieten(tls());
         return;
     }
-    thread.arm(tls());
+    thread.arm();
     // Either this sees the wound, or the wounder's poke comes after our repair.
     crate::primitive::fence(Ordering::SeqCst);
     if thread.me.doomed() {

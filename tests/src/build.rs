@@ -97,6 +97,20 @@ pub fn plain_object(source: &Path, object: &Path, level: Level, flags: &[OsStrin
     );
 }
 
+/// Compiles and links a program without the plugin; returns its path.
+pub fn compile_plain(name: &str, source: &Path, level: Level) -> PathBuf {
+    let program = scratch(name).join(format!("plain{}", level.flag()));
+    run_tool(
+        Command::new("clang-19")
+            .arg(level.flag())
+            .args(["-g", "-pthread"])
+            .arg(source)
+            .arg("-o")
+            .arg(&program),
+    );
+    program
+}
+
 /// Compiles and links a program with `ame cc`, or `ame c++` if a source is C++; returns its path.
 pub fn compile(name: &str, unit: &Unit, level: Level) -> PathBuf {
     let folder = scratch(name);

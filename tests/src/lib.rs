@@ -11,7 +11,7 @@
 mod build;
 mod run;
 
-pub use build::{ame, compile, plain_object, scratch, Level, Unit};
+pub use build::{ame, compile, compile_plain, plain_object, scratch, Level, Unit};
 pub use run::{Output, Run};
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The small programs of `c/`: each states one property in its first comment, and checks it itself.
 
-use ame_tests::{compile, root, Level, Output, Run, Unit};
+use ame_tests::{compile, compile_plain, root, Level, Output, Run, Unit};
 use std::collections::HashMap;
 use std::ffi::OsString;
 
@@ -131,6 +131,30 @@ fn hot_function_left_in_a_transaction() {
     let program = compile("unbalanced", &unit, Level::O2);
     let message = Run::new(&program).fails();
     assert!(message.contains("ame: hot is marked as hot"), "{message}");
+}
+
+/// The threads of the program know nothing of the runtime when they come to the library's barriers.
+#[test]
+fn library_that_is_loaded_late() {
+    let c = root().join("tests/c");
+    let library = Unit {
+        sources: vec![c.join("late_library.c")],
+        flags: ["-shared", "-fPIC"].map(OsString::from).to_vec(),
+        ..Unit::default()
+    };
+    for level in Level::ALL {
+        let library = compile("late_library", &library, level);
+        let main = compile_plain("late_library", &c.join("late_library_main.c"), level);
+        for chaos in [None, Some("1,0.01")] {
+            let mut run = Run::new(&main).arg(library.display());
+            if let Some(chaos) = chaos {
+                run = run.env("AME_CHAOS", chaos);
+            }
+            let output = run.ok();
+            says_ok(&output);
+            assert!(output.stderr.contains("blocks SIGURG"), "{}", output.stderr);
+        }
+    }
 }
 
 /// About every twentieth layout is unlucky, so that 200 runs without one would be a wonder.

@@ -377,7 +377,7 @@ pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
         let (start, inside, outside) = (block(""), block("transaction"), block("plain"));
         runtime.builder.forget_location();
         runtime.builder.at_end(start);
-        let condition = runtime.in_transaction_here();
+        let condition = runtime.in_transaction_anywhere();
         runtime.builder.branch_if(condition, inside, outside);
         for (block, target) in [(inside, body), (outside, function)] {
             runtime.builder.at_end(block);

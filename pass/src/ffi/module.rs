@@ -105,7 +105,10 @@ impl Module {
         Type(unsafe { LLVMIntTypeInContext(self.context(), bits) })
     }
     pub fn pointer(self) -> Type {
-        Type(unsafe { LLVMPointerTypeInContext(self.context(), 0) })
+        self.pointer_in(0)
+    }
+    pub fn pointer_in(self, address_space: u32) -> Type {
+        Type(unsafe { LLVMPointerTypeInContext(self.context(), address_space) })
     }
     pub fn void(self) -> Type {
         Type(unsafe { LLVMVoidTypeInContext(self.context()) })

@@ -328,7 +328,6 @@ impl<'a, 'b> Chooser<'a, 'b> {
         if callee.kills {
             self.facts.kills[place.block as usize].push(place.position);
         }
-        self.plan.begins |= callee.begins;
         if let Some(allocator) = callee.allocator {
             self.facts.fresh.push((at, place, allocator.align));
         }
@@ -364,7 +363,6 @@ impl<'a, 'b> Chooser<'a, 'b> {
             at: next,
         };
         self.step(after, Action::BoundaryLeave);
-        self.plan.begins = true;
     }
 
     /// Memory that the call itself reads or writes.

@@ -243,7 +243,7 @@ fn check_mode(runtime: &mut Runtime, plain: Value, call: Value) {
     };
     call.forbid_tail();
     runtime.builder.before(next);
-    let inside = runtime.inside_here();
+    let inside = runtime.inside();
     let (_, rest) = runtime.cold_before(next, |_| inside);
     let name = format!("{}\0", plain.text_attribute(CLONE).unwrap_or_default());
     let name = runtime.module.const_bytes(name.as_bytes());
@@ -260,7 +260,7 @@ fn dispatch(runtime: &mut Runtime, dispatcher: Value, twin: &Twin) {
     let outside = module.append_block(dispatcher, "plain");
     runtime.builder.forget_location();
     runtime.builder.at_end(entry);
-    let condition = runtime.inside_here();
+    let condition = runtime.inside();
     let branch = runtime.builder.branch_if(condition, inside, outside);
     runtime.unlikely(branch);
     runtime.builder.at_end(inside);

@@ -199,8 +199,6 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Calls that the tag phase has made, in cold blocks: they become calls of stubs.
     pub counts: Vec<Value>,
-    /// The function calls `ame_begin` itself: its mark table may change.
-    pub begins: bool,
     /// The function has values that live in vector registers.
     pub floats: bool,
 }

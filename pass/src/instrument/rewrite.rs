@@ -3,7 +3,7 @@
 //! Blocks are split from their last barrier to the first, so that every instruction moves once.
 
 use super::plan::*;
-use super::runtime::{Runtime, Thread, Vectors};
+use super::runtime::{Runtime, Vectors};
 use super::stream;
 use crate::ffi::{Opcode, Value};
 use crate::options::Optimisations;
@@ -47,13 +47,10 @@ pub fn apply(
         return 0;
     }
     items.sort_by_key(|(p, i, _)| Reverse((p.block, p.position, *i)));
-    let Some(thread) = prepare(runtime, function, !plan.begins) else {
-        return 0;
-    };
+    gather_allocas(function);
     let vectors = Vectors::of(function, plan.floats);
     let mut rewriter = Rewriter {
         runtime,
-        thread,
         vectors,
         inline_read,
         compact: form == Form::Compact,
@@ -69,33 +66,30 @@ pub fn apply(
     }
     // Last: what is inserted before a marker needs it in place.
     for &call in &plan.counts {
-        rewriter
-            .runtime
-            .expand_count(&rewriter.thread, call, vectors);
+        rewriter.runtime.expand_count(call, vectors);
     }
     rewriter.checks
 }
 
-/// Gathers the allocas of fixed size at the function's start, which must not leave the entry block
-/// when that is split, and loads what barriers need after them.
-fn prepare(runtime: &mut Runtime, function: Value, keep_marks: bool) -> Option<Thread> {
-    let entry = function.entry()?;
-    let start = entry
-        .instructions()
-        .find(|i| i.opcode() != Some(Opcode::LLVMAlloca))?;
+/// Gathers the allocas of fixed size at the function's start: they must not leave the entry block when that is split.
+fn gather_allocas(function: Value) {
+    let Some(start) = function.entry().and_then(|entry| {
+        entry
+            .instructions()
+            .find(|i| i.opcode() != Some(Opcode::LLVMAlloca))
+    }) else {
+        return;
+    };
     let late: Vec<Value> = std::iter::successors(start.next(), |i| i.next())
         .filter(|i| i.opcode() == Some(Opcode::LLVMAlloca) && i.operand(0).as_u64().is_some())
         .collect();
     for alloca in late {
         alloca.move_before(start);
     }
-    runtime.builder.before(start);
-    Some(runtime.thread(keep_marks))
 }
 
 struct Rewriter<'a> {
     runtime: &'a mut Runtime,
-    thread: Thread,
     vectors: Vectors,
     inline_read: bool,
     /// Barriers are single pieces of assembly.
@@ -125,18 +119,17 @@ impl Rewriter<'_> {
 
     /// One test for all private memory that a stretch of code writes.
     fn private(&mut self, at: Value, pointer: Value, barrier: &Barrier) {
-        let thread = self.thread;
         if self.compact && barrier.also.is_empty() {
             self.runtime.builder.before(at);
             return self
                 .runtime
-                .compact_private(&thread, pointer, barrier.size, self.vectors);
+                .compact_private(pointer, barrier.size, self.vectors);
         }
         // What is in one granule needs no call when that is written already, as new memory is.
         let one_granule = barrier.also.is_empty() && check_offsets(barrier).len() == 1;
         let (_, rest) = self.runtime.cold_before(at, |r| match one_granule {
-            true => r.check(&thread, pointer, true).too_low,
-            false => r.in_transaction(&thread),
+            true => r.check(pointer, true).too_low,
+            false => r.in_transaction(),
         });
         let size = self.runtime.i64.int(barrier.size);
         self.runtime
@@ -161,7 +154,6 @@ impl Rewriter<'_> {
     /// One inline check.
     fn check(&mut self, at: Value, pointer: Value, mode: Mode, hot: bool) {
         self.checks += 1;
-        let thread = self.thread;
         let stub = match mode {
             Mode::Read => sym::READ_SLOW,
             Mode::Immutable => sym::IMMUTABLE_SLOW,
@@ -172,18 +164,16 @@ impl Rewriter<'_> {
             let write = mode != Mode::Read;
             return self
                 .runtime
-                .compact_check(&thread, pointer, write, stub, self.vectors);
+                .compact_check(pointer, write, stub, self.vectors);
         }
         let mut check = None;
         let (_, rest) = self.runtime.cold_before(at, |r| {
-            check
-                .insert(r.check(&thread, pointer, mode != Mode::Read))
-                .too_low
+            check.insert(r.check(pointer, mode != Mode::Read)).too_low
         });
         if let (Some(check), Mode::Read, true) = (check, mode, hot && self.inline_read) {
             return self
                 .runtime
-                .inline_read(&thread, &check, pointer, self.vectors, rest);
+                .inline_read(&check, pointer, self.vectors, rest);
         }
         self.runtime.stub(stub, Some(pointer), self.vectors);
         self.runtime.builder.branch(rest);
@@ -199,8 +189,7 @@ impl Rewriter<'_> {
             Action::Lanes(ref lanes) => self.lanes(at, lanes),
             Action::Packed(ref lanes) => self.packed(at, lanes),
             Action::Stream { mode, ref stream } => {
-                let thread = self.thread;
-                let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+                let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
                 let (start, length) = stream::build(self.runtime, stream);
                 match stream.steps() {
                     Some(steps) => self.runtime.write_steps(start, length, steps, self.vectors),
@@ -211,12 +200,11 @@ impl Rewriter<'_> {
                 self.runtime.builder.branch(rest);
             }
             Action::Poll => {
-                let thread = self.thread;
                 if self.compact {
                     self.runtime.builder.before(at);
-                    return self.runtime.compact_poll(&thread, self.vectors);
+                    return self.runtime.compact_poll(self.vectors);
                 }
-                let (_, rest) = self.runtime.cold_before(at, |r| r.poked(&thread));
+                let (_, rest) = self.runtime.cold_before(at, |r| r.poked());
                 self.runtime.stub(sym::POLL_SLOW, None, self.vectors);
                 self.runtime.builder.branch(rest);
             }
@@ -234,19 +222,17 @@ impl Rewriter<'_> {
     }
 
     fn guarded(&mut self, at: Value, name: &'static str) {
-        let thread = self.thread;
         if self.compact {
             self.runtime.builder.before(at);
-            return self.runtime.compact_plain(&thread, name, self.vectors);
+            return self.runtime.compact_plain(name, self.vectors);
         }
-        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
         self.runtime.plain_stub(name, self.vectors);
         self.runtime.builder.branch(rest);
     }
 
     fn range(&mut self, at: Value, mode: Mode, pointer: Value, length: Length) {
-        let thread = self.thread;
-        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
         if let Length::Text(most) = length {
             let most = match most {
                 Some(most) => self.runtime.builder.int_cast(most, self.runtime.i64, false),
@@ -275,8 +261,7 @@ impl Rewriter<'_> {
 
     fn lanes(&mut self, at: Value, lanes: &Lanes) {
         let (pointer, stride) = (lanes.pointer, lanes.stride);
-        let thread = self.thread;
-        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
         for lane in 0..lanes.count {
             let r = &mut *self.runtime;
             let index = r.i32.int(lane.into());
@@ -294,8 +279,7 @@ impl Rewriter<'_> {
     }
 
     fn packed(&mut self, at: Value, lanes: &Lanes) {
-        let thread = self.thread;
-        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
         let r = &mut *self.runtime;
         let mut length = r.i64.int(0);
         for lane in 0..lanes.count {
@@ -309,21 +293,29 @@ impl Rewriter<'_> {
 
     /// In a transaction, a target without the magic word is looked up by the runtime.
     fn target(&mut self, at: Value, target: Value) {
-        let thread = self.thread;
         if self.compact {
             self.runtime.builder.before(at);
-            return self.runtime.compact_target(&thread, target, self.vectors);
+            return self.runtime.compact_target(target, self.vectors);
         }
-        let (_, rest) = if self.is_body {
-            let split = self.runtime.cold_before(at, |r| r.lacks_prefix(target));
-            self.runtime.look_up(target, self.vectors);
-            split
-        } else {
-            let split = self.runtime.cold_before(at, |r| r.in_transaction(&thread));
+        if !self.is_body {
+            let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
             self.runtime.check_target(target, self.vectors);
-            split
-        };
+            self.runtime.builder.branch(rest);
+            return;
+        }
+        let mut word = None;
+        let (_, rest) = self.runtime.cold_before(at, |r| {
+            let word = *word.insert(r.load_prefix(target));
+            r.lacks_prefix(word)
+        });
+        self.runtime.look_up(target, self.vectors);
         self.runtime.builder.branch(rest);
+        // Before that is loaded.
+        if let Some(word) = word {
+            self.runtime.cold_before(word, |r| r.begins_page(target));
+            self.runtime.look_up(target, self.vectors);
+            self.runtime.builder.branch(rest);
+        }
     }
 }
 

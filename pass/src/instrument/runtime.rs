@@ -1,14 +1,15 @@
 //! The inline sequences and calls of ame_rt.h.
 //!
 //! The read barrier is six instructions on x86-64 (copy, shift, truncate, load the mark, compare
-//! with `fs:rver`, branch); the pointers to the control block and the mark table are loaded once
-//! per function. A slow path is a call from inline assembly to a stub that keeps all
+//! with `gs:rver`, branch). The thread's mark table and control words are found by %gs, so that barriers need no register
+//! but that of the address and one more. A slow path is a call from inline assembly to a stub that keeps all
 //! general-purpose registers: `preserve_mostcc`, which says the same, crashes LLVM 19's register
 //! coalescer. The call pushes below the stack pointer, so instrumented functions have no red zone.
 
 use crate::ffi::{attribute_kind, Block, Builder, IntPredicate, Module, Opcode, Type, Value};
 use ame_abi::{sym, GRANULE_MASK, GRANULE_SHIFT, LOCK_TABLE, PREFIX_LEN, PREFIX_MAGIC};
-use ame_abi::{TLS_MARKS, TLS_RVER, TLS_SYMBOL, TLS_UNFENCED, TLS_VER, TLS_WVER, VER_POKED};
+use ame_abi::{SEGMENT_MARKS, SEGMENT_RVER, SEGMENT_VER, SEGMENT_WVER};
+use ame_abi::{TLS_MARKS, TLS_SYMBOL, TLS_UNFENCED, VER_POKED};
 use rustc_hash::FxHashMap;
 
 /// Types, declarations and constants of one module that inserted code needs.
@@ -17,6 +18,8 @@ pub struct Runtime {
     pub builder: Builder,
     pub void: Type,
     pub ptr: Type,
+    /// A pointer into the thread's segment.
+    segment: Type,
     pub i8: Type,
     pub i16: Type,
     pub i32: Type,
@@ -32,15 +35,8 @@ pub struct Runtime {
     pub read_text: Option<Value>,
 }
 
-/// What one function keeps in registers for its barriers.
-#[derive(Clone, Copy)]
-pub struct Thread {
-    tls: Value,
-    /// `None`: loaded anew for each barrier.
-    marks: Option<Value>,
-    rver: Value,
-    wver: Value,
-}
+/// What LLVM calls memory by %gs.
+const SEGMENT: u32 = 256;
 
 /// Start of the names of the markers that stand for counting functions between the phases.
 pub const COUNT_MARKER: &str = "ame.count.";
@@ -68,6 +64,7 @@ impl Runtime {
             builder: Builder::new(module),
             void,
             ptr,
+            segment: module.pointer_in(SEGMENT),
             i8: module.int(8),
             i16: module.int(16),
             i32: module.int(32),
@@ -118,12 +115,12 @@ impl Runtime {
         self.builder.call(ty, function, arguments)
     }
 
-    /// The control block's address, computed where the builder stands.
-    pub fn tls(&mut self) -> Value {
+    /// The address of the thread-local variable, computed where the builder stands.
+    fn tls(&mut self) -> Value {
         let global = *self.tls.get_or_insert_with(|| {
             self.module.global(TLS_SYMBOL).unwrap_or_else(|| {
                 // struct ame_tls
-                let fields = [self.ptr, self.i16, self.i16, self.i16, self.i16, self.ptr];
+                let fields = [self.ptr, self.i16, self.ptr];
                 self.module
                     .add_initial_exec(TLS_SYMBOL, self.module.struct_type(&fields))
             })
@@ -140,25 +137,17 @@ impl Runtime {
         self.builder.call(ty, address, &[global])
     }
 
-    /// Loads what the barriers of a function need, where the builder stands (its entry).
-    pub fn thread(&mut self, keep_marks: bool) -> Thread {
-        let tls = self.tls();
-        let marks = keep_marks.then(|| self.load_marks(tls));
-        let field = |offset| {
-            self.builder
-                .inbounds_gep(self.i8, tls, self.i64.int(offset))
-        };
-        Thread {
-            tls,
-            marks,
-            rver: field(TLS_RVER),
-            wver: field(TLS_WVER),
-        }
+    /// A control word of the thread.
+    fn control(&self, offset: u64) -> Value {
+        let place = self.builder.int_to_ptr(self.i64.int(offset), self.segment);
+        self.builder.load(self.i16, place, 2)
     }
 
-    fn load_marks(&self, tls: Value) -> Value {
-        const { assert!(TLS_MARKS == 0) };
-        self.builder.load(self.ptr, tls, 8)
+    /// Where the mark of a granule is.
+    fn mark(&self, granule: Value) -> Value {
+        // From null: LLVM would keep any other start in a register.
+        let mark = self.builder.gep(self.i16, self.segment.null(), granule);
+        self.builder.gep(self.i8, mark, self.i64.int(SEGMENT_MARKS))
     }
 
     /// Marks `branch` as hardly ever taken to its first successor.
@@ -167,9 +156,8 @@ impl Runtime {
     }
 
     /// The check of the granule of `pointer`: is its mark too low for a read or write?
-    pub fn check(&self, thread: &Thread, pointer: Value, write: bool) -> Check {
+    pub fn check(&self, pointer: Value, write: bool) -> Check {
         let b = &self.builder;
-        let marks = thread.marks.unwrap_or_else(|| self.load_marks(thread.tls));
         let address = b.ptr_to_int(pointer, self.i64);
         let shifted = b.binary(
             Opcode::LLVMLShr,
@@ -177,12 +165,11 @@ impl Runtime {
             self.i64.int(GRANULE_SHIFT.into()),
         );
         let granule = b.binary(Opcode::LLVMAnd, shifted, self.i64.int(GRANULE_MASK));
-        let mark = b.load(self.i16, b.inbounds_gep(self.i16, marks, granule), 2);
-        let need = b.load(self.i16, if write { thread.wver } else { thread.rver }, 2);
+        let mark = b.load(self.i16, self.mark(granule), 2);
+        let need = self.control(version_word(write));
         Check {
             too_low: b.compare(IntPredicate::LLVMIntULT, mark, need),
             granule,
-            marks,
             mark,
         }
     }
@@ -190,26 +177,21 @@ impl Runtime {
     /// After a failed read check, in its cold block: marks the granule and its neighbour right here
     /// while the thread reads without fences. The stub does the rest: fenced mode, a neighbour that
     /// is marked already, a check that only failed because somebody wants attention.
-    pub fn inline_read(
-        &self,
-        thread: &Thread,
-        check: &Check,
-        pointer: Value,
-        vectors: Vectors,
-        rest: Block,
-    ) {
+    pub fn inline_read(&mut self, check: &Check, pointer: Value, vectors: Vectors, rest: Block) {
+        let tls = self.tls();
         let b = &self.builder;
         let function = b.block().function();
         let block = |name| self.module.append_block(function, name);
         let (warm, stub, contended) = (block("ame.warm"), block("ame.cold"), block("ame.cold"));
-        let field = |offset| b.inbounds_gep(self.i8, thread.tls, self.i64.int(offset));
         let (i16t, i32t) = (self.i16, self.i32);
-        let version = b.load(i16t, field(TLS_VER), 2);
+        let version = self.control(SEGMENT_VER);
         let other = b.binary(Opcode::LLVMXor, check.granule, self.i64.int(1));
-        let neighbour = b.load(i16t, b.inbounds_gep(i16t, check.marks, other), 2);
+        let neighbour = b.load(i16t, self.mark(other), 2);
         let below = |mark| b.compare(IntPredicate::LLVMIntULT, mark, version);
         let both = b.binary(Opcode::LLVMAnd, below(check.mark), below(neighbour));
-        let unfenced = b.load(i16t, field(TLS_UNFENCED), 2);
+        // Not in the segment: a thread that has not registered must not mark in that of another.
+        let unfenced = b.inbounds_gep(self.i8, tls, self.i64.int(TLS_UNFENCED));
+        let unfenced = b.load(i16t, unfenced, 2);
         let allowed = b.compare(IntPredicate::LLVMIntNE, unfenced, i16t.int(0));
         b.branch_if(b.binary(Opcode::LLVMAnd, both, allowed), warm, stub);
         b.at_end(warm);
@@ -223,7 +205,7 @@ impl Runtime {
             b.int_cast(version, i32t, false),
             i32t.int(0x1_0001),
         );
-        b.store(twice, b.inbounds_gep(i16t, check.marks, pair), 4);
+        b.store(twice, self.mark(pair), 4);
         let table = b.int_to_ptr(self.i64.int(LOCK_TABLE), self.ptr);
         let locks = b.load(i32t, b.inbounds_gep(i16t, table, pair), 4);
         // The data is read after the lock was seen free.
@@ -239,39 +221,36 @@ impl Runtime {
         b.branch(rest);
     }
 
-    /// Condition: the thread is in a transaction that is not exclusive.
-    pub fn in_transaction(&self, thread: &Thread) -> Value {
-        let version = self.builder.load(self.i16, thread.wver, 2);
+    fn is_set(&self, version: Value) -> Value {
         self.builder
             .compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))
     }
 
-    /// The same without a [`Thread`], for the tag phase.
-    pub fn in_transaction_here(&mut self) -> Value {
-        self.is_set_here(TLS_WVER)
+    /// Condition: the thread is in a transaction that is not exclusive.
+    pub fn in_transaction(&self) -> Value {
+        self.is_set(self.control(SEGMENT_WVER))
+    }
+
+    /// The same for code that may run in a thread whose %gs nobody has set: one that was there before the runtime.
+    pub fn in_transaction_anywhere(&mut self) -> Value {
+        const { assert!(TLS_MARKS == 0) };
+        let tls = self.tls();
+        let marks = self.builder.load(self.ptr, tls, 8);
+        let offset = SEGMENT_WVER.wrapping_sub(SEGMENT_MARKS);
+        let place = self.builder.gep(self.i8, marks, self.i64.int(offset));
+        self.is_set(self.builder.load(self.i16, place, 2))
     }
 
     /// Condition: the thread is in a transaction, be it an exclusive one.
-    pub fn inside_here(&mut self) -> Value {
-        self.is_set_here(TLS_VER)
-    }
-
-    fn is_set_here(&mut self, offset: u64) -> Value {
-        let tls = self.tls();
-        let field = self
-            .builder
-            .inbounds_gep(self.i8, tls, self.i64.int(offset));
-        let version = self.builder.load(self.i16, field, 2);
-        self.builder
-            .compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))
+    pub fn inside(&self) -> Value {
+        self.is_set(self.control(SEGMENT_VER))
     }
 
     /// Condition: somebody wants this thread to take a slow path.
-    pub fn poked(&self, thread: &Thread) -> Value {
-        let version = self.builder.load(self.i16, thread.rver, 2);
+    pub fn poked(&self) -> Value {
         self.builder.compare(
             IntPredicate::LLVMIntEQ,
-            version,
+            self.control(SEGMENT_RVER),
             self.i16.int(VER_POKED.into()),
         )
     }
@@ -305,70 +284,55 @@ impl Runtime {
 
     /// A whole barrier as one piece of assembly, without blocks of its own: in large functions the
     /// code generator's time grows faster than the number of blocks. The slow path is jumped over.
-    pub fn compact_check(
-        &self,
-        thread: &Thread,
-        pointer: Value,
-        write: bool,
-        name: &str,
-        v: Vectors,
-    ) {
-        let marks = thread.marks.unwrap_or_else(|| self.load_marks(thread.tls));
-        let version = if write { TLS_WVER } else { TLS_RVER };
+    pub fn compact_check(&self, pointer: Value, write: bool, name: &str, v: Vectors) {
+        let version = version_word(write);
         let text = format!(
             "mov $1, $0\n\tshr $${GRANULE_SHIFT}, $0\n\tmov ${{0:k}}, ${{0:k}}\n\t\
-             movzwl ($2,$0,2), ${{0:k}}\n\tcmpw {version}($3), ${{0:w}}\n\tjae 1f\n\t\
+             movzwl %gs:{SEGMENT_MARKS}(,$0,2), ${{0:k}}\n\tcmpw %gs:{version}, ${{0:w}}\n\tjae 1f\n\t\
              xchg $1, %rdi\n\t{}\n\txchg $1, %rdi\n1:",
             call_text(name)
         );
-        let ty = self.i64.function(&[self.ptr, self.ptr, self.ptr], false);
-        let constraints = format!("=&r,r,r,r,{}", self.clobbers(v));
-        self.builder
-            .assembly(ty, &text, &constraints, &[pointer, marks, thread.tls]);
+        let ty = self.i64.function(&[self.ptr], false);
+        let constraints = format!("=&r,r,{}", self.clobbers(v));
+        self.builder.assembly(ty, &text, &constraints, &[pointer]);
     }
 
     /// The same for what is only done in a transaction; `text` may use $0, the address.
-    fn compact_guard(&self, thread: &Thread, text: &str, address: Option<Value>, v: Vectors) {
+    fn compact_guard(&self, text: &str, address: Option<Value>, v: Vectors) {
         let clobbers = self.clobbers(v);
+        let text = format!("cmpw $$0, %gs:{SEGMENT_WVER}\n\tje 2f\n\t{text}\n2:");
         match address {
             Some(address) => {
-                let ty = self.void.function(&[self.ptr, self.ptr], false);
-                let text = format!("cmpw $$0, {TLS_WVER}($1)\n\tje 2f\n\t{text}\n2:");
-                let constraints = format!("r,r,{clobbers}");
-                self.builder
-                    .assembly(ty, &text, &constraints, &[address, thread.tls]);
-            }
-            None => {
-                let text = format!("cmpw $$0, {TLS_WVER}($0)\n\tje 2f\n\t{text}\n2:");
                 let constraints = format!("r,{clobbers}");
                 self.builder
-                    .assembly(self.stub_with_address, &text, &constraints, &[thread.tls]);
+                    .assembly(self.stub_with_address, &text, &constraints, &[address]);
+            }
+            None => {
+                self.builder.assembly(self.stub, &text, clobbers, &[]);
             }
         }
     }
 
-    pub fn compact_poll(&self, thread: &Thread, v: Vectors) {
+    pub fn compact_poll(&self, v: Vectors) {
         let text = format!(
-            "cmpw $$-1, {TLS_RVER}($0)\n\tjne 2f\n\t{}\n2:",
+            "cmpw $$-1, %gs:{SEGMENT_RVER}\n\tjne 2f\n\t{}\n2:",
             call_text(sym::POLL_SLOW)
         );
-        let constraints = format!("r,{}", self.clobbers(v));
         self.builder
-            .assembly(self.stub_with_address, &text, &constraints, &[thread.tls]);
+            .assembly(self.stub, &text, self.clobbers(v), &[]);
     }
 
-    pub fn compact_target(&self, thread: &Thread, target: Value, v: Vectors) {
-        self.compact_guard(thread, &target_text("2f"), Some(target), v);
+    pub fn compact_target(&self, target: Value, v: Vectors) {
+        self.compact_guard(&target_text("2f"), Some(target), v);
     }
 
-    pub fn compact_private(&self, thread: &Thread, pointer: Value, size: u64, v: Vectors) {
-        let text = range_text(sym::PRIVATE_RANGE, size);
-        self.compact_guard(thread, &text, Some(pointer), v);
+    pub fn compact_private(&self, pointer: Value, size: u64, v: Vectors) {
+        self.compact_guard(&range_text(sym::PRIVATE_RANGE, size), Some(pointer), v);
     }
 
-    pub fn compact_plain(&self, thread: &Thread, name: &str, v: Vectors) {
+    pub fn compact_plain(&self, name: &str, v: Vectors) {
         let call = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
-        self.compact_guard(thread, &keeping_rax(&call), None, v);
+        self.compact_guard(&keeping_rax(&call), None, v);
     }
 
     /// Calls the marker of a counting function, which the instrument phase expands.
@@ -391,7 +355,7 @@ impl Runtime {
 
     /// Expands a marker: what is written to already, and everything outside of transactions, is
     /// counted in place. One piece of assembly, for there are many.
-    pub fn expand_count(&self, thread: &Thread, call: Value, v: Vectors) {
+    pub fn expand_count(&self, call: Value, v: Vectors) {
         let name = &call.callee().name()[COUNT_MARKER.len()..];
         let wide = call.ty().int_width() == Some(64);
         let (ax, si) = if wide {
@@ -416,19 +380,18 @@ impl Runtime {
         };
         let text = format!(
             "mov $1, %rax\n\tshr $${GRANULE_SHIFT}, %rax\n\tmov %eax, %eax\n\t\
-             movzwl ($2,%rax,2), %eax\n\tcmpw {TLS_WVER}($3), %ax\n\tjb 1f\n\t{plain}\n2:\n\t\
+             movzwl %gs:{SEGMENT_MARKS}(,%rax,2), %eax\n\tcmpw %gs:{SEGMENT_WVER}, %ax\n\tjb 1f\n\t{plain}\n2:\n\t\
              .pushsection .text.ame_counts,\"ax\",@progbits\n1:\n\t\
              xchg $1, %rdi\n\t{slow}\n\txchg $1, %rdi\n\tjmp 2b\n\t.popsection"
         );
         self.builder.before(call);
-        let marks = thread.marks.unwrap_or_else(|| self.load_marks(thread.tls));
-        let mut arguments = vec![call.operand(0), marks, thread.tls];
-        let mut parameters = vec![self.ptr; 3];
-        let mut constraints = "=&{rax},r,r,r,".to_owned();
+        let mut arguments = vec![call.operand(0)];
+        let mut parameters = vec![self.ptr];
+        let mut constraints = "=&{rax},r,".to_owned();
         if let (Some(n), None) = (amount, constant) {
             arguments.push(n);
             parameters.push(n.ty());
-            constraints = "=&{rax},{rdi},r,r,{rsi},".to_owned();
+            constraints = "=&{rax},{rdi},{rsi},".to_owned();
         }
         constraints += self.clobbers(v);
         let ty = call.ty().function(&parameters, false);
@@ -505,20 +468,25 @@ impl Runtime {
             .assembly(self.stub_with_address, &text, &constraints, &[target]);
     }
 
-    /// Condition: the function was not compiled with the pass, or begins where a page does. Before code that was made at
-    /// run time there may be no page: then its own first bytes are compared, and the runtime looks further.
-    pub fn lacks_prefix(&self, function: Value) -> Value {
+    /// Condition: the function begins where a page does. Before code that was made at run time there may be no page, and
+    /// so nothing to compare.
+    pub fn begins_page(&self, function: Value) -> Value {
         let address = self.builder.ptr_to_int(function, self.i64);
         let in_page = self
             .builder
             .binary(Opcode::LLVMAnd, address, self.i64.int(PAGE_BITS));
-        let at_start = self
-            .builder
-            .compare(IntPredicate::LLVMIntEQ, in_page, self.i64.int(0));
+        self.builder
+            .compare(IntPredicate::LLVMIntEQ, in_page, self.i64.int(0))
+    }
+
+    /// Loads the word in front of a function by which functions are known that were compiled with the pass.
+    pub fn load_prefix(&self, function: Value) -> Value {
         let before = self.i64.int((PREFIX_LEN as u64).wrapping_neg());
-        let offset = self.builder.select(at_start, self.i64.int(0), before);
-        let prefix = self.builder.gep(self.i8, function, offset);
-        let word = self.builder.load(self.i64, prefix, 1);
+        let prefix = self.builder.gep(self.i8, function, before);
+        self.builder.load(self.i64, prefix, 1)
+    }
+
+    pub fn lacks_prefix(&self, word: Value) -> Value {
         self.builder
             .compare(IntPredicate::LLVMIntNE, word, self.i64.int(PREFIX_MAGIC))
     }
@@ -571,10 +539,17 @@ pub struct Check {
     pub too_low: Value,
     /// Index of the granule.
     granule: Value,
-    /// The thread's mark table.
-    marks: Value,
     /// The granule's mark.
     mark: Value,
+}
+
+/// The control word that a mark must reach.
+fn version_word(write: bool) -> u64 {
+    if write {
+        SEGMENT_WVER
+    } else {
+        SEGMENT_RVER
+    }
 }
 
 /// Through the global offset table: a lazily bound linkage stub would not keep r10 and r11.

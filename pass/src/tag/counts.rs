@@ -215,7 +215,7 @@ fn either(
     let next = at.next()?;
     let condition = {
         runtime.builder.before(at);
-        runtime.in_transaction_here()
+        runtime.in_transaction()
     };
     let (cold, plain_block) = runtime.cold_before(at, |_| condition);
     let join = crate::ffi::Block::split_before(next);

@@ -4,11 +4,14 @@
 // STUB_MODE=outside (default): no transaction. inside: every check fails, every guard is taken.
 // poked: as after being poked by another thread. STUB_PRINT=1 prints the counts at exit.
 #include "ame_rt.h"
+#include <asm/prctl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 __thread struct ame_tls ame_tls __attribute__((tls_model("initial-exec")));
 
@@ -82,8 +85,12 @@ void *ame_per_thread(void *p, size_t n) {
 }
 
 static unsigned short inside;
-unsigned ame_begin(void) { ame_tls.rver = inside = 2; ame_tls.wver = 3; return 0; }
-void ame_commit(void) { ame_tls.rver = ame_tls.wver = inside = 0; }
+static void set(uint16_t rver, uint16_t wver) {
+    AME_CONTROL->rver = rver;
+    AME_CONTROL->wver = wver;
+}
+unsigned ame_begin(void) { set(inside = 2, 3); return 0; }
+void ame_commit(void) { set(inside = 0, 0); }
 int ame_in_transaction(void) { return inside != 0; }
 
 static void print(void) {
@@ -93,12 +100,14 @@ static void print(void) {
 
 __attribute__((constructor(101))) static void start(void) {
     if (ame_tls.marks) return;
-    // Zeroes for all granules; nothing is ever written.
-    ame_tls.marks = mmap(0, (size_t)2 << 32, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (ame_tls.marks == MAP_FAILED) { perror("stub: mmap"); exit(1); }
+    // Zeroes for all granules; only the control words are ever written.
+    char *segment = mmap(0, AME_SEGMENT_MARKS + ((size_t)2 << 32), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (segment == MAP_FAILED || syscall(SYS_arch_prctl, ARCH_SET_GS, segment)) { perror("stub"); exit(1); }
+    ame_tls.marks = (uint16_t *)(segment + AME_SEGMENT_MARKS);
     const char *mode = getenv("STUB_MODE");
-    if (mode && !strcmp(mode, "inside")) { ame_tls.rver = 2; ame_tls.wver = 3; }
-    if (mode && !strcmp(mode, "poked")) ame_tls.rver = ame_tls.wver = 0xffff;
+    if (mode && !strcmp(mode, "inside")) set(2, 3);
+    if (mode && !strcmp(mode, "poked")) set(0xffff, 0xffff);
     if (getenv("STUB_PRINT")) atexit(print);
 }
 void ame_module_register(uint32_t version, const char *module, const struct ame_known_function *k, size_t n) {

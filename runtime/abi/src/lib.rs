@@ -8,7 +8,7 @@
 pub mod trace;
 
 /// Checked when an instrumented module registers; a mismatch stops the program with a message.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// log2 of the granule size in bytes: the unit of locking, marking and undo.
 pub const GRANULE_SHIFT: u32 = 4;
@@ -19,19 +19,22 @@ pub const GRANULE_MASK: u64 = 0xffff_ffff;
 /// Span of addresses, in bytes, within which no two mapped addresses may share a granule.
 pub const WINDOW: u64 = (GRANULE_MASK + 1) << GRANULE_SHIFT;
 
-/// Name of the thread-local control block (initial-exec) that the inline barriers read.
-pub const TLS_SYMBOL: &str = "ame_tls";
-/// Byte offset in the control block of the pointer to the thread's mark table (`u16` per granule).
-pub const TLS_MARKS: u64 = 0;
-/// Byte offset of the `u16` that a mark must reach for a read. 0 outside transactions.
-pub const TLS_RVER: u64 = 8;
+/// The thread's segment, which %gs points to: control words, and from here on its mark table (`u16` per granule).
+pub const SEGMENT_MARKS: u64 = 4096;
+/// Byte offset in the segment of the `u16` that a mark must reach for a read. 0 outside transactions.
+pub const SEGMENT_RVER: u64 = 0;
 /// Byte offset of the `u16` that a mark must reach for a write. 0 outside transactions.
-pub const TLS_WVER: u64 = 10;
+pub const SEGMENT_WVER: u64 = 2;
 /// Byte offset of the `u16` version of the current transaction, as a read marks it. 0 outside
-/// transactions only, while `TLS_RVER` and `TLS_WVER` are 0 in exclusive ones too.
-pub const TLS_VER: u64 = 12;
+/// transactions only, while `SEGMENT_RVER` and `SEGMENT_WVER` are 0 in exclusive ones too.
+pub const SEGMENT_VER: u64 = 4;
+
+/// Name of the thread-local variable (initial-exec) for code that cannot rely on %gs.
+pub const TLS_SYMBOL: &str = "ame_tls";
+/// Byte offset in it of the pointer to the mark table.
+pub const TLS_MARKS: u64 = 0;
 /// Byte offset of a `u16` that is nonzero while reads may be marked inline (see `ame_rt.h`).
-pub const TLS_UNFENCED: u64 = 14;
+pub const TLS_UNFENCED: u64 = 8;
 /// Address of the lock table: `u16` per granule, 0 when free.
 pub const LOCK_TABLE: u64 = 0x1200_0000_0000;
 /// Value of `rver`/`wver` that sends every barrier and poll to its slow path.

@@ -35,9 +35,9 @@ INLINE uint64_t granule_of(const void *p) { return ((uint64_t)p >> 4) & 0xffffff
 INLINE void read_barrier(const void *p)
 {
     uint64_t g = granule_of(p);
-    if (__builtin_expect(ame_tls.marks[g] < ame_tls.rver, 0)) {
+    if (__builtin_expect(ame_tls.marks[g] < AME_CONTROL->rver, 0)) {
 #if INLINE_READS
-        uint16_t ver = ame_tls.ver;
+        uint16_t ver = AME_CONTROL->ver;
         if (ame_tls.unfenced != 0 && ame_tls.marks[g] < ver && ame_tls.marks[g ^ 1] < ver) {
             *(volatile uint32_t *)&ame_tls.marks[g & ~1ul] = ver * 0x10001u;
             if (*(volatile const uint32_t *)&AME_LOCK_TABLE[g & ~1ul] != 0)
@@ -53,13 +53,13 @@ INLINE void read_barrier(const void *p)
 }
 INLINE void write_barrier(void *p)
 {
-    if (__builtin_expect(ame_tls.marks[granule_of(p)] < ame_tls.wver, 0))
+    if (__builtin_expect(ame_tls.marks[granule_of(p)] < AME_CONTROL->wver, 0))
         STUB(ame_write_slow, p);
     __asm__ volatile("" ::: "memory");
 }
 INLINE void poll(void)
 {
-    if (__builtin_expect(*(volatile uint16_t *)&ame_tls.rver == 0xffff, 0))
+    if (__builtin_expect(AME_CONTROL->rver == 0xffff, 0))
         STUB(ame_poll_slow, NULL);
 }
 #define R(place) (read_barrier((const void *)&(place)), *(volatile __typeof__(place) *)&(place))

@@ -131,7 +131,7 @@ static void gigabyte(ARGS)
                 CHECK(block);
                 W(block[0], 1);
             }
-            while (ame_tls.rver != 0xffff) { /* AME_CHAOS ends it */
+            while (AME_CONTROL->rver != 0xffff) { /* AME_CHAOS ends it */
                 STUB(ame_poll_slow, NULL);
             }
         }

@@ -81,7 +81,7 @@ static void spare_blocks(int argc, char **argv)
         char *second = ame_malloc(48);
         CHECK(second == first);
         for (int at = 0; at < 48; at += 16)
-            CHECK(ame_tls.marks[granule_of(second + at)] >= ame_tls.wver);
+            CHECK(ame_tls.marks[granule_of(second + at)] >= AME_CONTROL->wver);
         memset(second, 1, 48);
         char *kept = ame_malloc(48);
         CHECK(kept != second);
@@ -111,7 +111,7 @@ static void empty_range(int argc, char **argv)
     ame_begin();
     ame_write_range(text + 5, 0);
     ame_read_range(text + 5, 0);
-    CHECK(ame_tls.marks[granule_of(text)] < ame_tls.rver);
+    CHECK(ame_tls.marks[granule_of(text)] < AME_CONTROL->rver);
     ame_commit();
 }
 
@@ -246,7 +246,7 @@ static void freed_fresh_memory_is_not_ours(int argc, char **argv)
             write_barrier(block + at);
         ame_free(block);
         for (size_t at = 0; at < sizes[i]; at += 16)
-            if (ame_tls.marks[granule_of(block + at)] >= ame_tls.rver)
+            if (ame_tls.marks[granule_of(block + at)] >= AME_CONTROL->rver)
                 FAIL("size %zu: granule %zu of the freed block still counts as held", sizes[i],
                      at / 16);
     }
@@ -356,8 +356,8 @@ static void read_of_own_lock_after_half_a_poke(int argc, char **argv)
     W(shared[1].v, 8);
     /* A poke whose two halves are far apart: barriers fail, and reads are still marked inline. */
     ame_tls.unfenced = 1;
-    ame_tls.rver = 0xffff;
-    ame_tls.wver = 0xffff;
+    AME_CONTROL->rver = 0xffff;
+    AME_CONTROL->wver = 0xffff;
     EQUAL(R(shared[0].v), 7);
     EQUAL(R(shared[1].v), 8);
     W(shared[0].v, 9);
@@ -371,9 +371,9 @@ static void write_of_own_lock_after_late_poke(int argc, char **argv)
     (void)argc, (void)argv;
     ame_begin();
     W(shared[0].v, 7);
-    ame_tls.wver = 0xffff;
+    AME_CONTROL->wver = 0xffff;
     W(shared[0].v, 8); /* waited for itself */
-    CHECK(ame_tls.wver != 0xffff);
+    CHECK(AME_CONTROL->wver != 0xffff);
     ame_commit();
     EQUAL(shared[0].v, 8);
 }

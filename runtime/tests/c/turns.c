@@ -134,7 +134,7 @@ static void exact_steps(ARGS)
             for (size_t b = 0; b < walks[k].size; b++)
                 held[(walks[k].first + i * walks[k].stride + b) / 16] = 1;
         for (size_t g = 0; g < sizeof held; g++)
-            EQUAL(ame_tls.marks[granule_of(bytes + g * 16)] >= ame_tls.wver, held[g]);
+            EQUAL(ame_tls.marks[granule_of(bytes + g * 16)] >= AME_CONTROL->wver, held[g]);
         for (size_t i = 0; i < walks[k].n; i++)
             memset(bytes + walks[k].first + i * walks[k].stride, 2, walks[k].size);
         ame_commit();

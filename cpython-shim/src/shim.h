@@ -50,7 +50,6 @@ struct ame_py_site {
     PyObject *code; /* a reference: the instruction is part of it */
     _Py_CODEUNIT units[MOST_UNITS];
 };
-#define MOST_SITES 256
 
 /* A lock that an atomic block has acquired or released (blocks.c). */
 struct ame_py_lock_kind;
@@ -118,8 +117,8 @@ struct ame_py_thread {
     struct ame_py_covered covered[COVERED];
     /* ame_py_epoch when the thread last began (specialise.c). */
     unsigned long epoch;
-    int n_sites;
-    struct ame_py_site sites[MOST_SITES];
+    struct ame_py_site *sites;
+    size_t n_sites, room_for_sites;
     struct type_cache *type_cache;
     /* The last version given to a dictionary, and the end of the thread's share (types.c). */
     uint64_t dict_version, dict_versions_end;
@@ -129,6 +128,10 @@ struct ame_py_thread {
     /* Saved at begin (frames.c). */
     struct _Py_object_freelists freelists;
 };
+
+/* A list, as long as it was or moved, with room for `need` entries. Its memory is the C library's: no
+ * rollback undoes it. */
+void *ame_py_with_room(void *list, size_t need, size_t *room, size_t bytes);
 
 extern _Thread_local struct ame_py_thread *ame_py_self;
 extern atomic_ulong ame_py_epoch;

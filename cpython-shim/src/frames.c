@@ -154,7 +154,7 @@ ame_py_rolled_back(void)
     /* What was logged since begin has been undone with the log, which is empty now. */
     self->saved_from = self->saved_at_begin;
     self->serial++;
-    self->n_sites = 0;
+    ame_py_sites_rolled_back(self);
     ame_py_locks_rolled_back(self);
     /* Who raises it clears the request, which a rollback does not put back as it does the exception. */
     PyThreadState *tstate = self->tstate;

@@ -141,6 +141,16 @@ publish_all(void *pointer)
     self->n_sites = 0;
 }
 
+/* Nothing has come of it: the instructions are tried again at once. */
+void
+ame_py_sites_rolled_back(struct ame_py_thread *self)
+{
+    for (size_t i = 0; i < self->n_sites; i++) {
+        self->sites[i].instr[1].counter = adaptive_counter_warmup();
+    }
+    self->n_sites = 0;
+}
+
 static getter code_adaptive;
 
 /* code._co_code_adaptive, which dis shows: with what this transaction has specialised. */

@@ -422,8 +422,11 @@ ame_py_take_gil(PyThreadState *tstate)
         /* A child after fork: the GIL was made anew, the thread never let go. */
         self->tstate = tstate;
     }
-    else if (join_in(self, tstate) == AME_PY_PARALLEL) {
-        begin(self);
+    else {
+        ame_py_await_starter(tstate);
+        if (join_in(self, tstate) == AME_PY_PARALLEL) {
+            begin(self);
+        }
     }
     if (self->mode == AME_PY_SOLO && _PyThreadState_MustExit(tstate)) {
         leave(self);

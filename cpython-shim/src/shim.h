@@ -167,6 +167,8 @@ void pyame_collect_young(PyThreadState *tstate, PyGC_Head *young, PyGC_Head *old
 void ame_py_renew(struct ame_py_thread *self);
 /* Asks the thread to drop the GIL soon. With the mutex, or by the thread itself. */
 void ame_py_request_drop(struct ame_py_thread *t);
+/* Waits until the transaction that started the calling thread has ended (locks.c). */
+void ame_py_await_starter(PyThreadState *tstate);
 /* The frame goes on: what it was at begin must be known. */
 void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *frame);
 

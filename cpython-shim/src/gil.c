@@ -385,6 +385,26 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     return mode;
 }
 
+/* What others have said to all threads meanwhile: pending calls, and the version of the monitoring tools, which changes
+ * only where no transaction runs. (RESUME goes round in a circle for ever with a version that is not the interpreter's.) */
+static void
+hear(PyThreadState *tstate)
+{
+    PyInterpreterState *interp = tstate->interp;
+    if (_Py_atomic_load_int32_relaxed(&interp->ceval.pending.npending) != 0 ||
+        (_Py_IsMainThread() &&
+         _Py_atomic_load_int32_relaxed(&_PyRuntime.ceval.pending_mainthread.npending) != 0)) {
+        _Py_set_eval_breaker_bit(tstate, _PY_CALLS_TO_DO_BIT);
+    }
+    uintptr_t version = _Py_atomic_load_uintptr_relaxed(&interp->ceval.instrumentation_version) &
+                        ~_PY_EVAL_EVENTS_MASK;
+    uintptr_t old = _Py_atomic_load_uintptr_relaxed(&tstate->eval_breaker);
+    while ((old & ~_PY_EVAL_EVENTS_MASK) != version &&
+           !_Py_atomic_compare_exchange_uintptr(&tstate->eval_breaker, &old,
+                                                (old & _PY_EVAL_EVENTS_MASK) | version)) {
+    }
+}
+
 static void
 begin(struct ame_py_thread *self)
 {
@@ -404,6 +424,7 @@ begin(struct ame_py_thread *self)
         ame_make_exclusive();
     }
     self->reason = NULL;
+    hear(self->tstate);
 }
 
 void
@@ -444,19 +465,8 @@ ame_py_take_gil(PyThreadState *tstate)
         _Py_unset_eval_breaker_bit(tstate, _PY_GIL_DROP_REQUEST_BIT);
     }
     self->last = self->mode;
-    /* Pending calls, and the version of the monitoring tools. */
-    PyInterpreterState *interp = tstate->interp;
-    if (_Py_atomic_load_int32_relaxed(&interp->ceval.pending.npending) != 0 ||
-        (_Py_IsMainThread() &&
-         _Py_atomic_load_int32_relaxed(&_PyRuntime.ceval.pending_mainthread.npending) != 0)) {
-        _Py_set_eval_breaker_bit(tstate, _PY_CALLS_TO_DO_BIT);
-    }
-    uintptr_t version = _Py_atomic_load_uintptr_relaxed(&interp->ceval.instrumentation_version) &
-                        ~_PY_EVAL_EVENTS_MASK;
-    uintptr_t old = _Py_atomic_load_uintptr_relaxed(&tstate->eval_breaker);
-    while ((old & ~_PY_EVAL_EVENTS_MASK) != version &&
-           !_Py_atomic_compare_exchange_uintptr(&tstate->eval_breaker, &old,
-                                                (old & _PY_EVAL_EVENTS_MASK) | version)) {
+    if (self->mode == AME_PY_SOLO) {
+        hear(tstate);
     }
     errno = err;
 }

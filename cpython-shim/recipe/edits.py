@@ -50,6 +50,11 @@ EDITS = (
     ("Python/ceval_macros.h",
      "        (COUNTER) = advance_backoff_counter((COUNTER)); \\\n",
      "        AME_PY_ADVANCE(COUNTER) \\\n"),
+    # Whole granules, also of the main thread's state, which is part of it: else a rollback restores request bits of
+    # its evaluation loop, and that a signal has come, with what lies beside them.
+    ("Python/pylifecycle.c",
+     "__attribute__ ((section (\".PyRuntime\")))\n",
+     "__attribute__ ((section (\".PyRuntime\"), aligned(16)))\n"),
     # The source of versions of dictionaries: of each thread.
     ("Include/internal/pycore_dict.h",
      "#define DICT_NEXT_VERSION(INTERP) \\\n    ((INTERP)->dict_state.global_version += DICT_VERSION_INCREMENT)\n",

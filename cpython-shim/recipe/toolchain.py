@@ -102,10 +102,10 @@ def parallel_in_place(files):
 
 
 def with_shim(home, key, ame=None):
-    # The allocator is the runtime's.
+    # The allocator is the runtime's: what others allocate and free, a rollback does not undo.
     cc = (f"{ame or home / 'target/release/ame'} cc"
           f"{annotations(home / SET)}{annotations(home / SHIM / 'cpython-ame.toml')}")
-    return Compiler("parallel", cc, (key,), flags=("--without-pymalloc",), home=home,
+    return Compiler("parallel", cc, (key,), flags=("--without-pymalloc", "--without-mimalloc"), home=home,
                     # What builds extension modules later asks sysconfig for it.
                     configure={"CXX": cc.replace(" cc ", " c++ ", 1)})
 

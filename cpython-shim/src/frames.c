@@ -18,8 +18,12 @@
 #include "pycore_frame.h"
 #include "pycore_code.h"
 #include "pycore_function.h"
-#include <stdlib.h>
 #include <string.h>
+
+/* The request bits of the main thread's state, and the exception sent to it, share no granule with what is undone:
+ * _PyRuntime begins at one (recipe/edits.py). */
+_Static_assert((offsetof(_PyRuntimeState, _main_interpreter) + offsetof(PyInterpreterState, _initial_thread)) % 16 == 0,
+               "the main thread's state begins inside of a granule");
 
 /* Bytes of the frame stack that are saved at begin, if there are so many. */
 #define SAVED_BELOW 1024
@@ -50,15 +54,7 @@ static void
 save(struct ame_py_thread *self, void *memory, size_t bytes)
 {
     size_t need = sizeof(struct ame_py_saved) + ((bytes + 15) & ~(size_t)15);
-    if (self->n_saved + need > self->room_for_saved) {
-        size_t room = (self->n_saved + need) * 2 + 4096;
-        char *grown = realloc(self->saved, room);
-        if (grown == NULL) {
-            Py_FatalError("out of memory for saved frames");
-        }
-        self->saved = grown;
-        self->room_for_saved = room;
-    }
+    self->saved = ame_py_with_room(self->saved, self->n_saved + need, &self->room_for_saved, 1);
     struct ame_py_saved *entry = (struct ame_py_saved *)(self->saved + self->n_saved);
     entry->memory = memory;
     entry->bytes = bytes;
@@ -158,8 +154,13 @@ ame_py_rolled_back(void)
     /* What was logged since begin has been undone with the log, which is empty now. */
     self->saved_from = self->saved_at_begin;
     self->serial++;
-    self->n_sites = 0;
+    ame_py_sites_rolled_back(self);
     ame_py_locks_rolled_back(self);
+    /* Who raises it clears the request, which a rollback does not put back as it does the exception. */
+    PyThreadState *tstate = self->tstate;
+    if (tstate != NULL && _Py_atomic_load_ptr(&tstate->async_exc) != NULL) {
+        _Py_set_eval_breaker_bit(tstate, _PY_ASYNC_EXCEPTION_BIT);
+    }
 }
 
 /* --- while it runs ----------------------------------------------------------------------------- */

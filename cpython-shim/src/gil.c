@@ -121,6 +121,21 @@ ame_py_new_self(void)
     return self;
 }
 
+void *
+ame_py_with_room(void *list, size_t need, size_t *room, size_t bytes)
+{
+    if (need <= *room) {
+        return list;
+    }
+    size_t more = need * 2 + 62;
+    void *grown = realloc(list, more * bytes);
+    if (grown == NULL) {
+        Py_FatalError("out of memory for what a transaction remembers");
+    }
+    *room = more;
+    return grown;
+}
+
 struct ame_py_thread *
 ame_py_all_threads(void)
 {
@@ -370,6 +385,26 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     return mode;
 }
 
+/* What others have said to all threads meanwhile: pending calls, and the version of the monitoring tools, which changes
+ * only where no transaction runs. (RESUME goes round in a circle for ever with a version that is not the interpreter's.) */
+static void
+hear(PyThreadState *tstate)
+{
+    PyInterpreterState *interp = tstate->interp;
+    if (_Py_atomic_load_int32_relaxed(&interp->ceval.pending.npending) != 0 ||
+        (_Py_IsMainThread() &&
+         _Py_atomic_load_int32_relaxed(&_PyRuntime.ceval.pending_mainthread.npending) != 0)) {
+        _Py_set_eval_breaker_bit(tstate, _PY_CALLS_TO_DO_BIT);
+    }
+    uintptr_t version = _Py_atomic_load_uintptr_relaxed(&interp->ceval.instrumentation_version) &
+                        ~_PY_EVAL_EVENTS_MASK;
+    uintptr_t old = _Py_atomic_load_uintptr_relaxed(&tstate->eval_breaker);
+    while ((old & ~_PY_EVAL_EVENTS_MASK) != version &&
+           !_Py_atomic_compare_exchange_uintptr(&tstate->eval_breaker, &old,
+                                                (old & _PY_EVAL_EVENTS_MASK) | version)) {
+    }
+}
+
 static void
 begin(struct ame_py_thread *self)
 {
@@ -389,6 +424,7 @@ begin(struct ame_py_thread *self)
         ame_make_exclusive();
     }
     self->reason = NULL;
+    hear(self->tstate);
 }
 
 void
@@ -407,8 +443,11 @@ ame_py_take_gil(PyThreadState *tstate)
         /* A child after fork: the GIL was made anew, the thread never let go. */
         self->tstate = tstate;
     }
-    else if (join_in(self, tstate) == AME_PY_PARALLEL) {
-        begin(self);
+    else {
+        ame_py_await_starter(tstate);
+        if (join_in(self, tstate) == AME_PY_PARALLEL) {
+            begin(self);
+        }
     }
     if (self->mode == AME_PY_SOLO && _PyThreadState_MustExit(tstate)) {
         leave(self);
@@ -426,19 +465,8 @@ ame_py_take_gil(PyThreadState *tstate)
         _Py_unset_eval_breaker_bit(tstate, _PY_GIL_DROP_REQUEST_BIT);
     }
     self->last = self->mode;
-    /* Pending calls, and the version of the monitoring tools. */
-    PyInterpreterState *interp = tstate->interp;
-    if (_Py_atomic_load_int32_relaxed(&interp->ceval.pending.npending) != 0 ||
-        (_Py_IsMainThread() &&
-         _Py_atomic_load_int32_relaxed(&_PyRuntime.ceval.pending_mainthread.npending) != 0)) {
-        _Py_set_eval_breaker_bit(tstate, _PY_CALLS_TO_DO_BIT);
-    }
-    uintptr_t version = _Py_atomic_load_uintptr_relaxed(&interp->ceval.instrumentation_version) &
-                        ~_PY_EVAL_EVENTS_MASK;
-    uintptr_t old = _Py_atomic_load_uintptr_relaxed(&tstate->eval_breaker);
-    while ((old & ~_PY_EVAL_EVENTS_MASK) != version &&
-           !_Py_atomic_compare_exchange_uintptr(&tstate->eval_breaker, &old,
-                                                (old & _PY_EVAL_EVENTS_MASK) | version)) {
+    if (self->mode == AME_PY_SOLO) {
+        hear(tstate);
     }
     errno = err;
 }
@@ -447,15 +475,7 @@ void
 ame_py_leave_to_burial(PyObject *op)
 {
     struct ame_py_thread *self = ame_py_get_self();
-    if (self->n_dead == self->room_for_dead) {
-        size_t room = self->n_dead * 2 + 62;
-        PyObject **grown = realloc(self->dead, room * sizeof *grown);
-        if (grown == NULL) {
-            Py_FatalError("out of memory for the list of dead objects");
-        }
-        self->dead = grown;
-        self->room_for_dead = room;
-    }
+    self->dead = ame_py_with_room(self->dead, self->n_dead + 1, &self->room_for_dead, sizeof *self->dead);
     self->dead[self->n_dead++] = op;
 }
 
@@ -585,16 +605,36 @@ ame_py_set_finalizing(_PyRuntimeState *runtime, PyThreadState *tstate)
     _PyRuntimeState_SetFinalizing(runtime, tstate);
 }
 
-/* Handles signals, if one has come: what says so is cleared, and not put back by a rollback. */
-int
-ame_py_check_signals(void)
+/* Whether a signal has come, which is then handled: what says so is cleared, and not put back by a rollback. */
+static int
+signal_has_come(PyThreadState *tstate)
 {
-    PyThreadState *tstate = _PyThreadState_GET();
     if (!_Py_eval_breaker_bit_is_set(tstate, _PY_SIGNALS_PENDING_BIT)) {
         return 0;
     }
     ame_py_irrevocable();
-    return PyErr_CheckSignals();
+    return 1;
+}
+
+int
+ame_py_check_signals(void)
+{
+    return signal_has_come(_PyThreadState_GET()) ? PyErr_CheckSignals() : 0;
+}
+
+int
+ame_py_handle_pending(PyThreadState *tstate)
+{
+    signal_has_come(tstate);
+    return _Py_HandlePending(tstate);
+}
+
+/* Its body is plain: what it adds, under a lock, is there at once. */
+_Py_add_pending_call_result
+ame_py_add_pending_call(PyInterpreterState *interp, _Py_pending_call_func function, void *argument, int flags)
+{
+    ame_py_irrevocable();
+    return _PyEval_AddPendingCall(interp, function, argument, flags);
 }
 
 /* --- irrevocable ------------------------------------------------------------------------------- */

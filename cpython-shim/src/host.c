@@ -831,7 +831,7 @@ static const struct {
     {"ame_py_call_once", "interpreter", "initialised something", ""},
     {"ame_py_set_finalizing", "interpreter", "ends", ""},
     {"ame_py_start", "thread", "started", "start threads once and give them much work"},
-    {"ame_py_check_signals", "signal", "handled", ""},
+    {"signal_has_come", "signal", "handled", ""},
     {"gather", "garbage collector", "run",
      "collections stop all threads: larger gc.set_threshold(), or gc.freeze() after set-up"},
     {"ame_py_clear", "interpreter", "caches cleared by a collection", ""},

@@ -3,6 +3,7 @@
  * A thread gets the runtime's one token before it looks at a lock: two transactions that want each
  * other's locks and memory cannot exist. */
 #include "shim.h"
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -262,10 +263,72 @@ ame_py_free_lock(PyThread_type_lock lock)
     PyThread_free_lock(lock);
 }
 
+/* --- starting threads --------------------------------------------------------------------------- */
+
+/* The new thread gets what the transaction that starts it has made, and nobody else knows: such memory is not
+ * locked. With the GIL it would come to run Python code when its starter lets go, so it waits for that here. */
+struct start {
+    void (*function)(void *);
+    void *argument;
+    struct ame_py_thread *starter;
+    unsigned long serial;
+};
+
+/* Of this thread, until its starter's transaction has ended. */
+static _Thread_local struct start origin;
+
+static void
+started(void *pointer)
+{
+    origin = *(struct start *)pointer;
+    free(pointer);
+    origin.function(origin.argument);
+}
+
+static struct start *
+start_of(void (*function)(void *), void *argument)
+{
+    struct ame_py_thread *self = ame_py_self;
+    ame_py_irrevocable_for("ame_py_start");
+    struct start *start = malloc(sizeof *start);
+    if (start != NULL) {
+        int in_transaction = self != NULL && self->mode == AME_PY_PARALLEL;
+        *start = (struct start){function, argument, in_transaction ? self : NULL, self != NULL ? self->serial : 0};
+    }
+    return start;
+}
+
 int
 ame_py_start_joinable_thread(void (*function)(void *), void *argument, PyThread_ident_t *ident,
                              PyThread_handle_t *handle)
 {
-    ame_py_irrevocable();
-    return PyThread_start_joinable_thread(function, argument, ident, handle);
+    struct start *start = start_of(function, argument);
+    int result = start == NULL ? -1 : PyThread_start_joinable_thread(started, start, ident, handle);
+    if (result != 0) {
+        free(start);
+    }
+    return result;
+}
+
+unsigned long
+ame_py_start_new_thread(void (*function)(void *), void *argument)
+{
+    struct start *start = start_of(function, argument);
+    unsigned long ident = start == NULL ? PYTHREAD_INVALID_THREAD_ID : PyThread_start_new_thread(started, start);
+    if (ident == PYTHREAD_INVALID_THREAD_ID) {
+        free(start);
+    }
+    return ident;
+}
+
+void
+ame_py_await_starter(PyThreadState *tstate)
+{
+    while (origin.starter != NULL && __atomic_load_n(&origin.starter->serial, __ATOMIC_ACQUIRE) == origin.serial &&
+           __atomic_load_n(&origin.starter->mode, __ATOMIC_ACQUIRE) == AME_PY_PARALLEL &&
+           !_PyThreadState_MustExit(tstate)) {
+        struct timespec pause = {0, 20000};
+        nanosleep(&pause, NULL);
+    }
+    origin.starter = NULL;
 }

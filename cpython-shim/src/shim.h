@@ -50,7 +50,6 @@ struct ame_py_site {
     PyObject *code; /* a reference: the instruction is part of it */
     _Py_CODEUNIT units[MOST_UNITS];
 };
-#define MOST_SITES 256
 
 /* A lock that an atomic block has acquired or released (blocks.c). */
 struct ame_py_lock_kind;
@@ -118,8 +117,8 @@ struct ame_py_thread {
     struct ame_py_covered covered[COVERED];
     /* ame_py_epoch when the thread last began (specialise.c). */
     unsigned long epoch;
-    int n_sites;
-    struct ame_py_site sites[MOST_SITES];
+    struct ame_py_site *sites;
+    size_t n_sites, room_for_sites;
     struct type_cache *type_cache;
     /* The last version given to a dictionary, and the end of the thread's share (types.c). */
     uint64_t dict_version, dict_versions_end;
@@ -129,6 +128,10 @@ struct ame_py_thread {
     /* Saved at begin (frames.c). */
     struct _Py_object_freelists freelists;
 };
+
+/* A list, as long as it was or moved, with room for `need` entries. Its memory is the C library's: no
+ * rollback undoes it. */
+void *ame_py_with_room(void *list, size_t need, size_t *room, size_t bytes);
 
 extern _Thread_local struct ame_py_thread *ame_py_self;
 extern atomic_ulong ame_py_epoch;
@@ -164,6 +167,8 @@ void pyame_collect_young(PyThreadState *tstate, PyGC_Head *young, PyGC_Head *old
 void ame_py_renew(struct ame_py_thread *self);
 /* Asks the thread to drop the GIL soon. With the mutex, or by the thread itself. */
 void ame_py_request_drop(struct ame_py_thread *t);
+/* Waits until the transaction that started the calling thread has ended (locks.c). */
+void ame_py_await_starter(PyThreadState *tstate);
 /* The frame goes on: what it was at begin must be known. */
 void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *frame);
 
@@ -196,6 +201,7 @@ void ame_py_refuse_to_wait(struct ame_py_thread *self);
 void ame_py_let_others_release(struct ame_py_thread *self, PyMutex *m);
 void ame_py_block_ends(struct ame_py_thread *self);
 void ame_py_locks_rolled_back(struct ame_py_thread *self);
+void ame_py_sites_rolled_back(struct ame_py_thread *self);
 int ame_py_check_signals(void);
 
 void ame_py_begins(void);

@@ -134,9 +134,19 @@ static void
 publish_all(void *pointer)
 {
     struct ame_py_thread *self = pointer;
-    for (int i = 0; i < self->n_sites; i++) {
+    for (size_t i = 0; i < self->n_sites; i++) {
         publish(self->sites[i].instr, self->sites[i].units);
         ame_py_leave_to_burial(self->sites[i].code);
+    }
+    self->n_sites = 0;
+}
+
+/* Nothing has come of it: the instructions are tried again at once. */
+void
+ame_py_sites_rolled_back(struct ame_py_thread *self)
+{
+    for (size_t i = 0; i < self->n_sites; i++) {
+        self->sites[i].instr[1].counter = adaptive_counter_warmup();
     }
     self->n_sites = 0;
 }
@@ -182,15 +192,13 @@ keep(_Py_CODEUNIT *instr, const _Py_CODEUNIT *copy)
         return;
     }
     set_counter(instr, 255, 8);
-    if (self->n_sites == MOST_SITES) {
-        return;
-    }
     /* Kept alive, because code that is made and thrown away in one transaction is freed at once. */
     PyObject *code = _PyThreadState_GET()->current_frame->f_executable;
     pyame_hold(code);
     if (self->n_sites == 0) {
         ame_before_release(publish_all, self);
     }
+    self->sites = ame_py_with_room(self->sites, self->n_sites + 1, &self->room_for_sites, sizeof *self->sites);
     struct ame_py_site *site = &self->sites[self->n_sites++];
     site->instr = instr;
     site->code = code;

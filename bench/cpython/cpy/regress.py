@@ -58,8 +58,9 @@ class Mode:
         self.name, self.settings = name, settings
 
 
-def run(build, tests=(), jobs=2, timeout=900, without=(), mode=Mode()):
-    """Runs the test files (when empty, all but those in without) and returns Results."""
+def run(build, tests=(), jobs=2, timeout=900, without=(), mode=Mode(), ignore=()):
+    """Runs the test files (when empty, all but those in without), but no test whose name is in `ignore`, and
+    returns Results."""
     kind = "subset" if tests else "quick" if without else "full"
     name = f"{build.name}-{mode.name}" if mode.name else build.name
     folder = build.folder / "-".join(filter(None, ("regress", kind, mode.name)))
@@ -67,7 +68,8 @@ def run(build, tests=(), jobs=2, timeout=900, without=(), mode=Mode()):
     log, report = folder / "log", folder / "junit.xml"
     report.unlink(missing_ok=True)
     argv = [build.python, "-m", "test", f"-j{jobs}", "-u", RESOURCES, f"--timeout={timeout}",
-            "--junit-xml", report, *(tests or excluding(without))]
+            "--junit-xml", report, *(word for name in ignore for word in ("-i", name)),
+            *(tests or excluding(without))]
     what = f"{len(tests)}" if tests else f"all but {len(without)}" if without else "all"
     say(f"{name}: running {what} test files, -j{jobs}; see {log}")
     start = time.monotonic()

@@ -348,6 +348,8 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
     let tls = tls();
     tls.marks.store(tables::marks_base(slot), Ordering::Relaxed);
     segment::set(tables::marks_base(slot));
+    // SAFETY: just made. A fork may have left the words of the slot's last thread as they were.
+    unsafe { &*thread }.disarm(tls);
     peer.os.attach(tls, low, high);
     peer.os.thread.store(thread, Ordering::Release);
     tables::peer_count().fetch_max(slot + 1, Ordering::SeqCst);

@@ -1,5 +1,5 @@
-/* Plain: starts threads, loads the library argv[1], and calls it in threads that were there before, in one that one of them
- * has made, and in itself. One thread blocks all signals and is told of. */
+/* Plain: starts threads, loads the library argv[1], and calls it in threads that were there before, in those that they
+ * make, and in itself. One thread blocks all signals and is told of. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
@@ -7,14 +7,26 @@
 #include <stdlib.h>
 
 #define THREADS 4
-#define TIMES 2000
+#define TIMES 20000
 
 static pthread_barrier_t started, loaded, alone;
 static void (*count)(long, int);
+static long (*sum_of_squares)(long *, long);
 
 static void *work(void *unused)
 {
     count(TIMES, 1);
+    return unused;
+}
+
+/* Never in a transaction, while the thread that has made this one is. */
+static void *beside(void *unused)
+{
+    for (long n = 1; n <= 1000; n++) {
+        long own[16] = {0};
+        if (sum_of_squares(own, n) != (n - 1) * n * (2 * n - 1) / 6)
+            abort();
+    }
     return unused;
 }
 
@@ -30,6 +42,9 @@ static void *early(void *number)
     }
     pthread_t child;
     pthread_create(&child, NULL, work, NULL);
+    work(NULL);
+    pthread_join(child, NULL);
+    pthread_create(&child, NULL, beside, NULL);
     work(NULL);
     pthread_join(child, NULL);
     return NULL;
@@ -61,12 +76,13 @@ int main(int argc, char **argv)
         return 1;
     }
     count = (void (*)(long, int))dlsym(library, "count");
+    sum_of_squares = (long (*)(long *, long))dlsym(library, "sum_of_squares");
     long (*counted)(void) = (long (*)(void))dlsym(library, "counted");
     pthread_barrier_wait(&loaded);
     for (int i = 0; i <= THREADS; i++)
         pthread_join(threads[i], NULL);
     work(NULL);
-    long expected = TIMES * (3 * THREADS + 1);
+    long expected = TIMES * (4 * THREADS + 1);
     if (counted() != expected) {
         printf("%ld instead of %ld\n", counted(), expected);
         return 1;

@@ -417,7 +417,7 @@ ame_extension_enter(struct ame_extension_frame *frame)
 #ifndef Py_GIL_DISABLED
     ame_extension_need_gil();
 #endif
-    if (AME_CONTROL->wver != 0) {
+    if (ame_tls.inside != 0) {
         /* Code without barriers comes next. */
         ame_elision_irrevocable("an entry that is no transaction");
     }
@@ -588,7 +588,7 @@ ame_extension_module(PyObject *module)
 AME_EXTENSION_SLOW void
 ame_extension_lend(void)
 {
-    if (AME_CONTROL->wver != 0) {
+    if (ame_tls.inside != 0) {
         ame_elision_irrevocable("a call that may run Python code");
     }
     PyThreadState *thread = ame_extension_attached_state();
@@ -813,7 +813,7 @@ ame_extension_attached(void)
 AME_EXTENSION_SLOW void
 ame_extension_detach(void)
 {
-    if (AME_CONTROL->wver != 0) {
+    if (ame_tls.inside != 0) {
         ame_elision_irrevocable("a call that detaches the thread");
     }
     ame_domain_release_all();

@@ -13,7 +13,7 @@
 AME_EXTENSION_FAST int
 ame_extension_elided(void)
 {
-    return __builtin_expect(AME_CONTROL->wver != 0, 0);
+    return __builtin_expect(ame_tls.inside != 0, 0);
 }
 
 /* --- entries ------------------------------------------------------------------------------------- */

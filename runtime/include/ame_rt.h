@@ -50,6 +50,7 @@ struct ame_control {
 struct ame_tls {
     uint16_t *marks;        /* never NULL: a read-only table of zeroes until the thread registers */
     uint16_t unfenced;      /* nonzero: reads may be marked inline */
+    uint16_t inside;        /* nonzero: in a transaction that is not exclusive */
     void *thread;           /* private to the runtime */
 };
 extern __thread struct ame_tls ame_tls __attribute__((tls_model("initial-exec")));

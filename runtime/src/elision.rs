@@ -473,7 +473,7 @@ pub unsafe extern "C" fn ame_elision_choose(
     plain: *const c_void,
     name: *const c_char,
 ) -> *const c_void {
-    if tls().control().wver.load(Ordering::Relaxed) == 0 {
+    if tls().inside.load(Ordering::Relaxed) == 0 {
         return plain;
     }
     if body.is_null() {
@@ -488,7 +488,7 @@ pub unsafe extern "C" fn ame_elision_choose(
 /// See `ame_rt.h`.
 #[no_mangle]
 pub unsafe extern "C" fn ame_elision_target(target: *const c_void) -> *const c_void {
-    if tls().control().wver.load(Ordering::Relaxed) != 0 && !module::instrumented(target as usize) {
+    if tls().inside.load(Ordering::Relaxed) != 0 && !module::instrumented(target as usize) {
         let ours = [
             ame_elision_malloc as *const c_void,
             ame_elision_calloc as *const c_void,

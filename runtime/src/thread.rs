@@ -166,13 +166,14 @@ impl Thread {
 
     /// Lets the inline checks of this thread fail where they must.
     #[inline(always)]
-    pub fn arm(&self) {
+    pub fn arm(&self, tls: &Tls) {
         let control = self.control();
         // Alone, it reads what it likes.
         let reads = if self.alone { 0 } else { self.me.ver };
         control.rver.store(reads, Ordering::Relaxed);
         control.wver.store(self.me.ver + 1, Ordering::Relaxed);
         control.ver.store(self.me.ver, Ordering::Relaxed);
+        tls.inside.store(1, Ordering::Relaxed);
     }
 
     /// No transaction.
@@ -189,6 +190,7 @@ impl Thread {
         control.rver.store(0, Ordering::Relaxed);
         control.wver.store(0, Ordering::Relaxed);
         tls.unfenced.store(0, Ordering::Relaxed);
+        tls.inside.store(0, Ordering::Relaxed);
     }
 
     /// The version after this one; forgets all marks when they wrap.

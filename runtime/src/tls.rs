@@ -25,6 +25,7 @@ pub struct Control {
 pub struct Tls {
     pub marks: AtomicUsize,
     pub unfenced: AtomicU16,
+    pub inside: AtomicU16,
     pub thread: AtomicPtr<Thread>,
     /// What follows is for [`crate::signal`]: how many holds there are, and which signals wait.
     pub holds: AtomicU32,
@@ -62,6 +63,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Control, wver) == ame_abi::SEGMENT_WVER as usize);
     assert!(core::mem::offset_of!(Control, ver) == ame_abi::SEGMENT_VER as usize);
     assert!(core::mem::offset_of!(Tls, unfenced) == ame_abi::TLS_UNFENCED as usize);
+    assert!(core::mem::offset_of!(Tls, inside) == ame_abi::TLS_INSIDE as usize);
     assert!(core::mem::offset_of!(Tls, thread) == TLS_THREAD);
 };
 /// Offset of `thread`, for the assembly stubs.
@@ -73,6 +75,7 @@ pub const TLS_THREAD: usize = 16;
 pub static ame_tls: Tls = Tls {
     marks: AtomicUsize::new(ZERO_MARKS),
     unfenced: AtomicU16::new(0),
+    inside: AtomicU16::new(0),
     thread: AtomicPtr::new(std::ptr::null_mut()),
     holds: AtomicU32::new(0),
     waiting_signals: AtomicU64::new(0),

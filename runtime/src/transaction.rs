@@ -86,7 +86,7 @@ fn try_start(thread: &mut Thread) -> bool {
         access::begin_reads(thread);
     }
     // Armed before others can see the transaction, so that no poke for it comes too early.
-    thread.arm();
+    thread.arm(tls());
     gate::start(thread.me, thread.age, thread.alone)
 }
 
@@ -446,7 +446,7 @@ fn poked(thread: &mut Thread, pc: u64) {
         thread.quieten(tls());
         return;
     }
-    thread.arm();
+    thread.arm(tls());
     // Either this sees the wound, or the wounder's poke comes after our repair.
     crate::primitive::fence(Ordering::SeqCst);
     if thread.me.doomed() {

@@ -138,10 +138,11 @@ fn header_and_abi_crate_have_the_same_constants() {
         #include <ame.h>
         #include <stdio.h>
         int main(void) {
-            printf("%d\n%d %zu %zu %zu\n%zu %zu\n%#lx\n%#llx\n%zu\n", AME_ABI_VERSION,
+            printf("%d\n%d %zu %zu %zu\n%zu %zu %zu\n%#lx\n%#llx\n%zu\n", AME_ABI_VERSION,
                 AME_SEGMENT_MARKS, offsetof(struct ame_control, rver),
                 offsetof(struct ame_control, wver), offsetof(struct ame_control, ver),
                 offsetof(struct ame_tls, marks), offsetof(struct ame_tls, unfenced),
+                offsetof(struct ame_tls, inside),
                 (unsigned long)AME_LOCK_TABLE,
                 (unsigned long long)AME_PREFIX_MAGIC, sizeof(struct ame_stats));
         }"#;
@@ -164,7 +165,7 @@ fn header_and_abi_crate_have_the_same_constants() {
     assert!(status.success());
     let output = Command::new(binary).output().expect("it runs");
     let expected = format!(
-        "{}\n{} {} {} {}\n{} {}\n{:#x}\n{:#x}\n{}\n",
+        "{}\n{} {} {} {}\n{} {} {}\n{:#x}\n{:#x}\n{}\n",
         ame_abi::ABI_VERSION,
         ame_abi::SEGMENT_MARKS,
         ame_abi::SEGMENT_RVER,
@@ -172,6 +173,7 @@ fn header_and_abi_crate_have_the_same_constants() {
         ame_abi::SEGMENT_VER,
         ame_abi::TLS_MARKS,
         ame_abi::TLS_UNFENCED,
+        ame_abi::TLS_INSIDE,
         ame_abi::LOCK_TABLE,
         ame_abi::PREFIX_MAGIC,
         size_of::<ame_rt::stats::Stats>(),

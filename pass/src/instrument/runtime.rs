@@ -9,7 +9,7 @@
 use crate::ffi::{attribute_kind, Block, Builder, IntPredicate, Module, Opcode, Type, Value};
 use ame_abi::{sym, GRANULE_MASK, GRANULE_SHIFT, LOCK_TABLE, PREFIX_LEN, PREFIX_MAGIC};
 use ame_abi::{SEGMENT_MARKS, SEGMENT_RVER, SEGMENT_VER, SEGMENT_WVER};
-use ame_abi::{TLS_MARKS, TLS_SYMBOL, TLS_UNFENCED, VER_POKED};
+use ame_abi::{TLS_INSIDE, TLS_SYMBOL, TLS_UNFENCED, VER_POKED};
 use rustc_hash::FxHashMap;
 
 /// Types, declarations and constants of one module that inserted code needs.
@@ -120,7 +120,7 @@ impl Runtime {
         let global = *self.tls.get_or_insert_with(|| {
             self.module.global(TLS_SYMBOL).unwrap_or_else(|| {
                 // struct ame_tls
-                let fields = [self.ptr, self.i16, self.ptr];
+                let fields = [self.ptr, self.i16, self.i16, self.ptr];
                 self.module
                     .add_initial_exec(TLS_SYMBOL, self.module.struct_type(&fields))
             })
@@ -178,7 +178,8 @@ impl Runtime {
     /// while the thread reads without fences. The stub does the rest: fenced mode, a neighbour that
     /// is marked already, a check that only failed because somebody wants attention.
     pub fn inline_read(&mut self, check: &Check, pointer: Value, vectors: Vectors, rest: Block) {
-        let tls = self.tls();
+        // Not in the segment: a thread that has not registered must not mark in that of another.
+        let allowed = self.is_set_in_tls(TLS_UNFENCED);
         let b = &self.builder;
         let function = b.block().function();
         let block = |name| self.module.append_block(function, name);
@@ -189,10 +190,6 @@ impl Runtime {
         let neighbour = b.load(i16t, self.mark(other), 2);
         let below = |mark| b.compare(IntPredicate::LLVMIntULT, mark, version);
         let both = b.binary(Opcode::LLVMAnd, below(check.mark), below(neighbour));
-        // Not in the segment: a thread that has not registered must not mark in that of another.
-        let unfenced = b.inbounds_gep(self.i8, tls, self.i64.int(TLS_UNFENCED));
-        let unfenced = b.load(i16t, unfenced, 2);
-        let allowed = b.compare(IntPredicate::LLVMIntNE, unfenced, i16t.int(0));
         b.branch_if(b.binary(Opcode::LLVMAnd, both, allowed), warm, stub);
         b.at_end(warm);
         let pair = b.binary(
@@ -226,6 +223,14 @@ impl Runtime {
             .compare(IntPredicate::LLVMIntNE, version, self.i16.int(0))
     }
 
+    fn is_set_in_tls(&mut self, offset: u64) -> Value {
+        let tls = self.tls();
+        let place = self
+            .builder
+            .inbounds_gep(self.i8, tls, self.i64.int(offset));
+        self.is_set(self.builder.load(self.i16, place, 2))
+    }
+
     /// Condition: the thread is in a transaction that is not exclusive.
     pub fn in_transaction(&self) -> Value {
         self.is_set(self.control(SEGMENT_WVER))
@@ -233,12 +238,7 @@ impl Runtime {
 
     /// The same for code that may run in a thread whose %gs nobody has set: one that was there before the runtime.
     pub fn in_transaction_anywhere(&mut self) -> Value {
-        const { assert!(TLS_MARKS == 0) };
-        let tls = self.tls();
-        let marks = self.builder.load(self.ptr, tls, 8);
-        let offset = SEGMENT_WVER.wrapping_sub(SEGMENT_MARKS);
-        let place = self.builder.gep(self.i8, marks, self.i64.int(offset));
-        self.is_set(self.builder.load(self.i16, place, 2))
+        self.is_set_in_tls(TLS_INSIDE)
     }
 
     /// Condition: the thread is in a transaction, be it an exclusive one.

@@ -35,6 +35,8 @@ pub const TLS_SYMBOL: &str = "ame_tls";
 pub const TLS_MARKS: u64 = 0;
 /// Byte offset of a `u16` that is nonzero while reads may be marked inline (see `ame_rt.h`).
 pub const TLS_UNFENCED: u64 = 8;
+/// Byte offset of a `u16` that is nonzero in transactions that are not exclusive.
+pub const TLS_INSIDE: u64 = 10;
 /// Address of the lock table: `u16` per granule, 0 when free.
 pub const LOCK_TABLE: u64 = 0x1200_0000_0000;
 /// Value of `rver`/`wver` that sends every barrier and poll to its slow path.

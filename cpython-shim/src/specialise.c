@@ -141,12 +141,12 @@ publish_all(void *pointer)
     self->n_sites = 0;
 }
 
-/* Nothing has come of it: the instructions are tried again at once. */
+/* Nothing has come of it: the instructions are tried again when they are executed next. */
 void
 ame_py_sites_rolled_back(struct ame_py_thread *self)
 {
     for (size_t i = 0; i < self->n_sites; i++) {
-        self->sites[i].instr[1].counter = adaptive_counter_warmup();
+        set_counter(self->sites[i].instr, 0, 1);
     }
     self->n_sites = 0;
 }

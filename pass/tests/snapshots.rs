@@ -373,6 +373,23 @@ fn clones_may_keep_what_is_replaced() {
 
 /// Unless the set promises balance, a plain clone looks after calls that might begin a transaction;
 /// what cannot be cloned rightly is left alone.
+/// regression: CPython's handle_signals was a part of its caller before it could become inevitable.
+#[test]
+fn bodies_with_a_kind_stay_functions() {
+    for (kind, step) in [("inevitable", "ame_make_inevitable"), ("exclusive", "ame_make_exclusive")] {
+        let ir = opt(
+            &format!(
+                "define internal void @own(ptr %p) \"ame\"=\"{kind}\" {{ store i32 1, ptr %p\n ret void }}\n\
+                 define void @f(ptr %p) {{ call void @own(ptr %p)\n ret void }}"
+            ),
+            "ame-tag,always-inline,cgscc(inline),ame-instrument",
+            &[],
+        );
+        assert!(body(&ir, "own").contains(step), "{ir}");
+        assert!(body(&ir, "f").contains("call void @own"), "{ir}");
+    }
+}
+
 #[test]
 fn calls_of_functions_said_to_be_instrumented_do_not_look() {
     let (_folder, path) = set("instrumented = [\"there_*\"]");

@@ -58,6 +58,10 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
             continue;
         }
         let rule = attributes::rule(function, sets).unwrap_or_default();
+        // Its body says so when it is instrumented (`entry_kind`), which must not be a part of a caller's then.
+        if matches!(rule.kind, FunctionKind::Inevitable | FunctionKind::Exclusive) {
+            function.add_function_attribute(attribute_kind("noinline"));
+        }
         if !matches!(rule.kind, FunctionKind::Safe | FunctionKind::Pure) {
             let has_kind = rule.accesses.and_then(of_field).is_some();
             split_small_copies(&mut resolver, &runtime.builder, function, has_kind);

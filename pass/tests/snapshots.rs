@@ -371,15 +371,16 @@ fn clones_may_keep_what_is_replaced() {
     assert_eq!(body.matches("call void @other()").count(), 3, "{body}");
 }
 
-/// Unless the set promises balance, a plain clone looks after calls that might begin a transaction;
-/// what cannot be cloned rightly is left alone.
 /// regression: CPython's handle_signals was a part of its caller before it could become inevitable.
 #[test]
 fn bodies_with_a_kind_stay_functions() {
-    for (kind, step) in [("inevitable", "ame_make_inevitable"), ("exclusive", "ame_make_exclusive")] {
+    for (kind, step) in [
+        ("inevitable", "ame_make_inevitable"),
+        ("exclusive", "ame_make_exclusive"),
+    ] {
         let ir = opt(
             &format!(
-                "define internal void @own(ptr %p) \"ame\"=\"{kind}\" {{ store i32 1, ptr %p\n ret void }}\n\
+                "define internal void @own(ptr %p) alwaysinline \"ame\"=\"{kind}\" {{ store i32 1, ptr %p\n ret void }}\n\
                  define void @f(ptr %p) {{ call void @own(ptr %p)\n ret void }}"
             ),
             "ame-tag,always-inline,cgscc(inline),ame-instrument",
@@ -400,6 +401,8 @@ fn calls_of_functions_said_to_be_instrumented_do_not_look() {
     assert_eq!((lookups("there_f"), lookups("elsewhere")), (0, 1), "{code}");
 }
 
+/// Unless the set promises balance, a plain clone looks after calls that might begin a transaction;
+/// what cannot be cloned rightly is left alone.
 #[test]
 fn plain_clones_look_after_calls() {
     let (_folder, path) = set("hot = [\"*\"]");

@@ -59,7 +59,11 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
         }
         let rule = attributes::rule(function, sets).unwrap_or_default();
         // Its body says so when it is instrumented (`entry_kind`), which must not be a part of a caller's then.
-        if matches!(rule.kind, FunctionKind::Inevitable | FunctionKind::Exclusive) {
+        if matches!(
+            rule.kind,
+            FunctionKind::Inevitable | FunctionKind::Exclusive
+        ) {
+            function.remove_function_attribute(attribute_kind("alwaysinline"));
             function.add_function_attribute(attribute_kind("noinline"));
         }
         if !matches!(rule.kind, FunctionKind::Safe | FunctionKind::Pure) {

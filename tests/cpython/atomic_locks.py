@@ -7,12 +7,12 @@ at most. Names of cases as arguments run only these, in this process.
 
 import os
 import queue
-import subprocess
 import sys
 import threading
 import time
 
 import ame
+import cases
 
 SECONDS = 10
 
@@ -266,29 +266,12 @@ CASES = [own_lock, own_lock_beside_others, waits_for_a_holder, released_by_anoth
          wakes_at_the_end, effects, crowd]
 
 
-def main(names):
-    if names:
-        for case in CASES:
-            if case.__name__ in names:
-                case()
-        return 0
-    if not ame.parallel:
+def main():
+    if not ame.parallel and not sys.argv[1:]:
         print("atomic_locks: for AME CPython only; here a lock stands in", file=sys.stderr)
         return 2
-    failed = 0
-    for case in CASES:
-        for always in ("0", "1"):
-            try:
-                code = subprocess.run([sys.executable, __file__, case.__name__], timeout=SECONDS,
-                                      env=dict(os.environ, AME_ALWAYS=always)).returncode
-            except subprocess.TimeoutExpired:
-                code = "hangs"
-            if code != 0:
-                print(f"FAILED: {case.__name__} (AME_ALWAYS={always}): {code}")
-                failed += 1
-    print(f"{2 * len(CASES) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return cases.main(CASES, SECONDS, {"AME_ALWAYS": "0"}, {"AME_ALWAYS": "1"})
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

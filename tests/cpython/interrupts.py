@@ -11,10 +11,11 @@ import _thread
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
+
+import cases
 
 TIMES, SECONDS, CHAOS = 400, 60, "1,0.002"
 # Until one that has not come counts as lost.
@@ -49,6 +50,16 @@ class Exchange:
     @property
     def over(self):
         return self.lost is not None or self.come == TIMES
+
+    def come_here(self):
+        """To the thread that calls this."""
+        thread = threading.Thread(target=self.run)
+        thread.start()
+        self.come = 0
+        while not self.over:
+            work()
+        thread.join()
+        self.check()
 
     def check(self):
         assert self.lost is None, f"number {self.lost} was lost"
@@ -93,13 +104,7 @@ def interrupted_main(send, number):
 
     signal.signal(number, handle)
     exchange = Exchange(send)
-    thread = threading.Thread(target=exchange.run)
-    thread.start()
-    exchange.come = 0
-    while not exchange.over:
-        work()
-    thread.join()
-    exchange.check()
+    exchange.come_here()
 
 
 def signal_of_the_system():
@@ -120,37 +125,11 @@ def pending_call():
         return 0
 
     exchange = Exchange(lambda: add(handle, None))
-    thread = threading.Thread(target=exchange.run)
-    thread.start()
-    exchange.come = 0
-    while not exchange.over:
-        work()
-    thread.join()
-    exchange.check()
+    exchange.come_here()
 
 
 CASES = [asynchronous_exception, signal_of_the_system, interrupt_main, pending_call]
 
 
-def main(names):
-    if names:
-        for case in CASES:
-            if case.__name__ in names:
-                case()
-        return 0
-    failed = 0
-    for case in CASES:
-        try:
-            code = subprocess.run([sys.executable, __file__, case.__name__], timeout=SECONDS,
-                                  env=dict(os.environ, AME_ALWAYS="1", AME_CHAOS=CHAOS)).returncode
-        except subprocess.TimeoutExpired:
-            code = "hangs"
-        if code != 0:
-            print(f"FAILED: {case.__name__}: {code}")
-            failed += 1
-    print(f"{len(CASES) - failed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(cases.main(CASES, SECONDS, {"AME_ALWAYS": "1", "AME_CHAOS": CHAOS}))

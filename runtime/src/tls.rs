@@ -1,7 +1,7 @@
 //! What a thread finds by its thread pointer (`ame_tls` of `ame_rt.h`) and by %gs (its control words, `struct ame_control`).
 //!
 //! Inline checks need the mark table and two versions. By %gs they need no register for that: the register allocator
-//! has 15, and an evaluation loop wants more. The kernel keeps the base of %gs per thread; a new thread has its maker's.
+//! has 15, and an evaluation loop wants more. `segment` says what %gs points to when.
 //!
 //! Stable Rust cannot define a thread-local with C linkage. A static in section `.tdata` becomes a
 //! symbol of type `STT_TLS`, which is what C code and the pass refer to; Rust itself must never

@@ -142,7 +142,8 @@ int ame_is_fresh(const void *addr);
 void ame_inevitable_from_begin(void);
 
 /* For locks that are words of plain code. The token: nobody else becomes inevitable while this transaction
- * holds it, to its end, and nobody wounds it; but it can still be rolled back, by itself. */
+ * holds it, to its end, and nobody wounds it; but it can still be rolled back, by itself. What it frees stays until
+ * its end, also when it becomes exclusive: a lock may be given back there. */
 void ame_hold_token(void);
 /* Whether the calling thread is in a transaction that can be rolled back. */
 int ame_revocable(void);

@@ -550,6 +550,7 @@ pub extern "C" fn ame_inevitable_from_begin() {
 pub extern "C" fn ame_hold_token() {
     if let Some(thread) = speculative() {
         transaction::hold_token(thread, caller!());
+        thread.keeps_freed |= thread.mode == Mode::Revocable;
     }
 }
 

@@ -531,11 +531,12 @@ pub unsafe extern "C" fn ame_posix_memalign(
 /// As free.
 #[no_mangle]
 pub unsafe extern "C" fn ame_free(p: *mut c_void) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, and the thread's own state.
     unsafe {
-        match speculative() {
-            Some(thread) => forget(thread, p),
-            None => release(p),
+        match Thread::current().as_mut() {
+            Some(thread) if thread.speculative() => forget(thread, p),
+            Some(thread) if thread.keeps_freed => thread.allocations.frees.push(p as usize),
+            _ => release(p),
         }
     }
 }

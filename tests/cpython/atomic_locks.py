@@ -5,6 +5,7 @@ never be granted raises RuntimeError. Nothing hangs: each case runs in a process
 at most. Names of cases as arguments run only these, in this process.
 """
 
+import gc
 import os
 import queue
 import sys
@@ -215,6 +216,31 @@ def wakes_at_the_end():
     assert [done.get(), done.get()] == ["job", "lock"]
 
 
+def collected():
+    """A lock that a block has released and a collection frees in it: at the block's end its memory is somebody else's."""
+
+    class Cycle:
+        def __init__(self):
+            self.me, self.lock = self, threading.Lock()
+            self.file = open(os.devnull, "rb")
+
+    for _ in range(10):
+        cycles = [Cycle() for _ in range(3)]
+        first = float(1 << 52)
+        with ame.atomic:
+            for cycle in cycles:
+                with cycle.lock:
+                    cycle.file.read(1)
+                cycle.file.close()
+            del cycles[:], cycle
+            gc.collect()
+            # As large as the locks, at each place where one can be; odd where a lock is released.
+            numbers = [first + i for i in range(1, 20000, 2)]
+            count = sys.getrefcount(numbers[0])
+        assert all(number == first + i for number, i in zip(numbers, range(1, 20000, 2)))
+        assert {sys.getrefcount(numbers[i]) for i in range(len(numbers))} == {count}
+
+
 def effects():
     """Sleeping and writing in a block work, and nobody gets in between."""
     stop, seen, shared = threading.Event(), [], [0, 0]
@@ -263,7 +289,7 @@ def crowd():
 
 CASES = [own_lock, own_lock_beside_others, waits_for_a_holder, released_by_another_thread, several_locks,
          holder_that_waits_for_us, after_an_effect, with_timeout, waits_that_others_cannot_end,
-         wakes_at_the_end, effects, crowd]
+         wakes_at_the_end, collected, effects, crowd]
 
 
 def main():

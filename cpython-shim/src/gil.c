@@ -453,6 +453,9 @@ ame_py_take_gil(PyThreadState *tstate)
         leave(self);
         exit_thread();
     }
+    if (self->collected_by != tstate->interp) {
+        ame_py_change_interpreter(self, tstate->interp);
+    }
     struct _gil_runtime_state *gil = tstate->interp->ceval.gil;
     __atomic_store_n(&gil->locked, 1, __ATOMIC_RELAXED);
     __atomic_store_n(&gil->last_holder, tstate, __ATOMIC_RELAXED);

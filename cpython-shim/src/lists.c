@@ -1,5 +1,6 @@
 /* Free lists and the collector's lists: one of each per thread. Plain code; see track.c for the rest. */
 #include "shim.h"
+#include "pycore_pylifecycle.h" // _PyGC_Fini()
 
 struct _Py_object_freelists *
 ame_py_freelists(void)
@@ -42,24 +43,54 @@ move_all(PyGC_Head *from, PyGC_Head *to)
     from->_gc_next = from->_gc_prev = (uintptr_t)from;
 }
 
-/* Nobody else runs: the threads' objects become those of the first two generations. */
+/* Nobody else runs: a thread's objects become those of the first two generations. */
+static void
+gather_from(struct ame_py_thread *t, struct _gc_runtime_state *state)
+{
+    move_all(&t->young, &state->generations[0].head);
+    move_all(&t->survivors, &state->generations[1].head);
+    state->generations[0].count += t->allocated;
+    t->allocated = 0;
+    state->generations[1].count += t->collections.collections;
+    struct gc_generation_stats *stats = &state->generation_stats[0];
+    stats->collections += t->collections.collections;
+    stats->collected += t->collections.collected;
+    stats->uncollectable += t->collections.uncollectable;
+    t->collections = (struct gc_generation_stats){0, 0, 0};
+}
+
 static void
 gather(PyInterpreterState *interp)
 {
     ame_py_alone();
-    struct _gc_runtime_state *state = &interp->gc;
     for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
-        move_all(&t->young, &state->generations[0].head);
-        move_all(&t->survivors, &state->generations[1].head);
-        state->generations[0].count += t->allocated;
-        t->allocated = 0;
-        state->generations[1].count += t->collections.collections;
-        struct gc_generation_stats *stats = &state->generation_stats[0];
-        stats->collections += t->collections.collections;
-        stats->collected += t->collections.collected;
-        stats->uncollectable += t->collections.uncollectable;
-        t->collections = (struct gc_generation_stats){0, 0, 0};
+        if (t->collected_by == interp) {
+            gather_from(t, &interp->gc);
+        }
     }
+}
+
+void
+ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp)
+{
+    if (self->collected_by != NULL) {
+        ame_py_alone();
+        gather_from(self, &self->collected_by->gc);
+    }
+    self->collected_by = interp;
+}
+
+/* What threads still have of an interpreter that ends is its last, and it is told to objects that outlive it. */
+void
+ame_py_gc_fini(PyInterpreterState *interp)
+{
+    gather(interp);
+    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
+        if (t->collected_by == interp) {
+            t->collected_by = NULL;
+        }
+    }
+    _PyGC_Fini(interp);
 }
 
 /* Whether it is enough to look at the thread's own young objects, which needs no company to stop. */
@@ -188,11 +219,14 @@ ame_py_gc_get_stats(PyObject *module)
 PyObject *
 ame_py_gc_get_count(PyObject *module)
 {
-    struct gc_generation *generations = _PyInterpreterState_GET()->gc.generations;
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    struct gc_generation *generations = interp->gc.generations;
     int young = generations[0].count, collections = generations[1].count;
     for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
-        young += t->allocated;
-        collections += t->collections.collections;
+        if (t->collected_by == interp) {
+            young += t->allocated;
+            collections += t->collections.collections;
+        }
     }
     return Py_BuildValue("(iii)", young, collections, generations[2].count);
 }

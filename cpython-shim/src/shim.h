@@ -69,6 +69,8 @@ struct ame_py_thread {
     _Alignas(16) PyGC_Head young;
     /* Those that have survived a collection of this thread's young objects. */
     _Alignas(16) PyGC_Head survivors;
+    /* The interpreter whose objects these are; none, when it has ended. */
+    PyInterpreterState *collected_by;
     /* Such collections since the last one of all threads. Undone by a rollback. */
     _Alignas(16) struct gc_generation_stats collections;
     int collects; /* in one */
@@ -159,6 +161,8 @@ void pyame_hold(PyObject *op);
 /* Gives up one reference to each object that `self->dead` has. Instrumented. */
 void pyame_bury(PyObject **dead, size_t n, size_t *done);
 
+/* The calling thread goes on in another interpreter, which has other objects to collect. */
+void ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp);
 /* Collects the objects in `young`. Instrumented; must not be interrupted by the end of a transaction. */
 void pyame_collect_young(PyThreadState *tstate, PyGC_Head *young, PyGC_Head *old,
                          struct gc_generation_stats *stats);

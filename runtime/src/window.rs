@@ -7,6 +7,7 @@ use crate::fatal;
 use ame_abi::WINDOW;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::OnceLock;
 
 pub struct Arena {
     pub start: usize,
@@ -178,8 +179,11 @@ pub fn check_new_mappings(of_program: bool) {
     if SEEN.swap(all.len(), Ordering::Relaxed) == all.len() {
         return;
     }
-    if of_program && conflict(&with_room(&all)).is_some() {
-        start_again();
+    if of_program {
+        let tries = tries_before();
+        if conflict(&with_room(&all)).is_some() {
+            start_again(tries);
+        }
     }
     if let Some(found) = conflict(&all) {
         if used {
@@ -269,19 +273,30 @@ fn conflict(all: &[Mapping]) -> Option<(&Mapping, &Mapping)> {
     None
 }
 
+const TRIES: &str = "AME_RESTARTS";
+
+/// How often the process has started again. The variable that says so is not for the program to see.
+fn tries_before() -> u32 {
+    static BEFORE: OnceLock<u32> = OnceLock::new();
+    *BEFORE.get_or_init(|| {
+        let Ok(text) = std::env::var(TRIES) else {
+            return 0;
+        };
+        std::env::remove_var(TRIES);
+        // Only its own: a program may be started where nothing has removed it.
+        text.split_once(':')
+            .filter(|(pid, _)| pid.parse() == Ok(std::process::id()))
+            .and_then(|(_, tries)| tries.parse().ok())
+            .unwrap_or(0)
+    })
+}
+
 /// Unlucky addresses, before `main`: runs the program anew, without randomisation where that is
 /// permitted (containers often refuse it), else with new random addresses. Returns when that is not
 /// possible or has not helped.
-fn start_again() {
-    const TRIES: &str = "AME_RESTARTS";
+fn start_again(tries: u32) {
     /// One layout in about twenty is unlucky; twelve in a row do not happen by chance.
     const MOST: u32 = 12;
-    // The variable says whose restarts it counts: a child process begins to count anew.
-    let tries = std::env::var(TRIES).ok().and_then(|text| {
-        let (pid, tries) = text.split_once(':')?;
-        (pid.parse() == Ok(std::process::id())).then(|| tries.parse::<u32>().ok())?
-    });
-    let tries = tries.unwrap_or(0);
     if tries >= MOST {
         return;
     }
@@ -307,6 +322,7 @@ fn start_again() {
             libc::personality(old as _);
         }
     }
+    std::env::remove_var(TRIES);
 }
 
 #[cfg(test)]

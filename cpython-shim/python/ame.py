@@ -31,7 +31,15 @@ __all__ = ["atomic", "is_atomic", "inevitable", "commit_soon", "stats", "thread_
 parallel = _ame is not None
 
 if parallel:
-    _enter, _leave = _ame.enter, _ame.leave
+    class _Block(_ame.Block):
+        """__enter__ and __exit__ are C code."""
+
+        def _enter_again(self):
+            # Between two calls the interpreter may begin a transaction that can be rolled back.
+            while not self._try():
+                pass
+            return self
+
     is_atomic, inevitable, commit_soon = _ame.is_atomic, _ame.inevitable, _ame.commit_soon
 
     def stats(everybody=True):
@@ -63,16 +71,17 @@ else:
     _lock = threading.RLock()
     _depth = threading.local()
 
-    def _enter(block):
-        _lock.acquire()
-        _depth.value = getattr(_depth, "value", 0) + 1
-        return True
+    class _Block:
+        def __enter__(self):
+            _lock.acquire()
+            _depth.value = getattr(_depth, "value", 0) + 1
+            return self
 
-    def _leave():
-        if not is_atomic():
-            raise RuntimeError("leave() outside an atomic block")
-        _depth.value -= 1
-        _lock.release()
+        def __exit__(self, kind, value, traceback):
+            if not is_atomic():
+                raise RuntimeError("__exit__() outside an atomic block")
+            _depth.value -= 1
+            _lock.release()
 
     def is_atomic():
         """Whether the caller is in an atomic block."""
@@ -197,17 +206,8 @@ def _conflict(where, other, thing, access, count, rollbacks, ns):
                     Conflict.KINDS[access], count, rollbacks, ns / 1e9)
 
 
-class _Atomic:
+class _Atomic(_Block):
     """Context manager and decorator. Blocks nest; the outermost one counts."""
-
-    def __enter__(self):
-        # Between two calls the interpreter may begin a transaction that can be rolled back.
-        while not _enter(self):
-            pass
-        return self
-
-    def __exit__(self, kind, value, traceback):
-        _leave()
 
     def __call__(self, function):
         @functools.wraps(function)

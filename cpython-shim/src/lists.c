@@ -93,13 +93,15 @@ ame_py_gc_fini(PyInterpreterState *interp)
     _PyGC_Fini(interp);
 }
 
-/* Whether it is enough to look at the thread's own young objects, which needs no company to stop. */
+/* Whether it is enough to look at the thread's own young objects, which needs no company to stop. In an atomic block it
+ * is: a collection of all would be one that the block cannot be rolled back from. */
 static int
 can_collect_young(struct ame_py_thread *self, struct _gc_runtime_state *state)
 {
     return self->mode == AME_PY_PARALLEL && !self->bare && state->debug == 0 &&
            state->generations[0].threshold != 0 && self->allocated > state->generations[0].threshold &&
-           self->collections.collections + state->generations[1].count <= state->generations[1].threshold &&
+           (self->atomic != 0 ||
+            self->collections.collections + state->generations[1].count <= state->generations[1].threshold) &&
            (state->callbacks == NULL || PyList_GET_SIZE(state->callbacks) == 0);
 }
 

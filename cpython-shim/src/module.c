@@ -42,14 +42,14 @@ can_roll_back(struct ame_py_thread *self)
 }
 
 /* False: call it again. The thread has to change its transaction first, between two instructions. */
-AME_SAFE static PyObject *
-enter(PyObject *module, PyObject *block)
+static int
+try_to_enter(PyObject *block)
 {
     struct ame_py_thread *self = ame_py_get_self();
     if (self->atomic == 0 && self->asked < 3 && !can_roll_back(self)) {
         self->asked++;
         ame_py_request_drop(self);
-        Py_RETURN_FALSE;
+        return 0;
     }
     self->asked = 0;
     self->block = self->atomic == 0 ? block : NULL;
@@ -59,15 +59,33 @@ enter(PyObject *module, PyObject *block)
         _Py_unset_eval_breaker_bit(self->tstate, _PY_GIL_DROP_REQUEST_BIT);
         __atomic_store_n(&self->unheard, 1, __ATOMIC_RELAXED);
     }
-    Py_RETURN_TRUE;
+    return 1;
+}
+
+/* The base of ame.atomic's class: __enter__ and __exit__ cost no frames of Python. */
+AME_SAFE static PyObject *
+block_enter(PyObject *block, PyObject *none)
+{
+    if (!try_to_enter(block)) {
+        return PyObject_CallMethod(block, "_enter_again", NULL);
+    }
+    /* Not the macro: counts belong to instrumented code. */
+    Py_IncRef(block);
+    return block;
 }
 
 AME_SAFE static PyObject *
-leave(PyObject *module, PyObject *none)
+block_try(PyObject *block, PyObject *none)
+{
+    return PyBool_FromLong(try_to_enter(block));
+}
+
+AME_SAFE static PyObject *
+block_exit(PyObject *block, PyObject *const *exception, Py_ssize_t n)
 {
     struct ame_py_thread *self = ame_py_get_self();
     if (self->atomic == 0) {
-        PyErr_SetString(PyExc_RuntimeError, "leave() outside an atomic block");
+        PyErr_SetString(PyExc_RuntimeError, "__exit__() outside an atomic block");
         return NULL;
     }
     set_depth(self, self->atomic - 1);
@@ -204,9 +222,34 @@ watch(PyObject *module, PyObject *on)
     Py_RETURN_NONE;
 }
 
+static PyMethodDef block_methods[] = {
+    {"__enter__", block_enter, METH_NOARGS, "Begin an atomic block."},
+    {"__exit__", _PyCFunction_CAST(block_exit), METH_FASTCALL, "End the innermost atomic block."},
+    {"_try", block_try, METH_NOARGS, "Begin an atomic block; call it again until it is true."},
+    {NULL},
+};
+
+static PyType_Slot block_slots[] = {
+    {Py_tp_methods, block_methods},
+    {0},
+};
+
+static PyType_Spec block_type = {
+    .name = "_ame.Block",
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = block_slots,
+};
+
+static int
+add_types(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &block_type, NULL);
+    int failed = type == NULL || PyModule_AddObjectRef(module, "Block", type) < 0;
+    Py_DecRef(type);
+    return failed ? -1 : 0;
+}
+
 static PyMethodDef methods[] = {
-    {"enter", enter, METH_O, "Begin this atomic block; call it again until it is true."},
-    {"leave", leave, METH_NOARGS, "End the innermost atomic block."},
     {"is_atomic", is_atomic, METH_NOARGS, "Whether the caller is in an atomic block."},
     {"inevitable", inevitable, METH_NOARGS, "From here to its end the transaction stays."},
     {"commit_soon", commit_soon, METH_NOARGS, "End the transaction at the next opportunity."},
@@ -218,6 +261,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, add_types},
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
     {0},
 };

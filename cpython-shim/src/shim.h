@@ -163,6 +163,8 @@ void pyame_bury(PyObject **dead, size_t n, size_t *done);
 
 /* The calling thread goes on in another interpreter, which has other objects to collect. */
 void ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp);
+/* Without a barrier. */
+void ame_py_set_keys_version(PyDictKeysObject *keys, uint32_t version);
 /* Collects the objects in `young`. Instrumented; must not be interrupted by the end of a transaction. */
 void pyame_collect_young(PyThreadState *tstate, PyGC_Head *young, PyGC_Head *old,
                          struct gc_generation_stats *stats);

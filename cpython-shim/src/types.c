@@ -69,3 +69,9 @@ ame_py_dict_version(void)
     }
     return self->dict_version += DICT_VERSION_INCREMENT;
 }
+
+void
+ame_py_set_keys_version(PyDictKeysObject *keys, uint32_t version)
+{
+    __atomic_store_n(&keys->dk_version, version, __ATOMIC_RELAXED);
+}

@@ -94,7 +94,7 @@ pub struct UndoLog {
 }
 
 /// Above this size the memory of a log is given back when the transaction ends.
-const KEEP: usize = 4 << 20;
+const KEEP: usize = 32 << 20;
 
 impl UndoLog {
     pub fn new(base: usize, bytes: usize) -> Self {

@@ -99,6 +99,8 @@ static void
 note(struct ame_py_thread *self, void *lock, const struct ame_py_lock_kind *kind, int taken, int locked)
 {
     self->held[self->n_held++] = (struct ame_py_held){lock, kind, taken, locked};
+    /* A collection of all in the block may free it before it is released. */
+    ame_keep(lock);
 }
 
 /* Whether what happens to one more lock has to be noted. A transaction that stays has nothing to undo; and

@@ -453,9 +453,6 @@ ame_py_take_gil(PyThreadState *tstate)
         leave(self);
         exit_thread();
     }
-    if (self->collected_by != tstate->interp) {
-        ame_py_change_interpreter(self, tstate->interp);
-    }
     struct _gil_runtime_state *gil = tstate->interp->ceval.gil;
     __atomic_store_n(&gil->locked, 1, __ATOMIC_RELAXED);
     __atomic_store_n(&gil->last_holder, tstate, __ATOMIC_RELAXED);
@@ -470,6 +467,10 @@ ame_py_take_gil(PyThreadState *tstate)
     self->last = self->mode;
     if (self->mode == AME_PY_SOLO) {
         hear(tstate);
+    }
+    if (self->collected_by != tstate->interp) {
+        /* Last: it wants the end of the transaction. */
+        ame_py_change_interpreter(self, tstate->interp);
     }
     errno = err;
 }

@@ -73,6 +73,10 @@ gather(PyInterpreterState *interp)
 void
 ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp)
 {
+    if (interp->finalizing && interp->gc.garbage == NULL) {
+        /* Its collector has ended before; what there is then is for the next interpreter of the thread. */
+        return;
+    }
     if (self->collected_by != NULL) {
         ame_py_alone();
         gather_from(self, &self->collected_by->gc);
@@ -80,27 +84,47 @@ ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp
     self->collected_by = interp;
 }
 
-/* What threads still have of an interpreter that ends is its last, and it is told to objects that outlive it. */
-void
-ame_py_gc_fini(PyInterpreterState *interp)
+static void
+forget_interpreter(PyInterpreterState *interp)
 {
-    gather(interp);
     for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
         if (t->collected_by == interp) {
             t->collected_by = NULL;
         }
     }
+}
+
+/* What threads still have of an interpreter that ends is its last, and it is told to objects that outlive it. */
+void
+ame_py_gc_fini(PyInterpreterState *interp)
+{
+    gather(interp);
+    forget_interpreter(interp);
     _PyGC_Fini(interp);
 }
 
-/* Whether it is enough to look at the thread's own young objects, which needs no company to stop. In an atomic block it
- * is: a collection of all would be one that the block cannot be rolled back from. */
+/* Also of one that could not be made. */
+void
+ame_py_delete_interpreter(PyInterpreterState *interp)
+{
+    forget_interpreter(interp);
+    PyInterpreterState_Delete(interp);
+}
+
+/* A block that can be rolled back still can be so after a collection of its young objects, but not after one of all. */
+static int
+in_revocable_block(struct ame_py_thread *self)
+{
+    return self->mode == AME_PY_PARALLEL && self->atomic != 0 && ame_revocable();
+}
+
+/* Whether it is enough to look at the thread's own young objects, which needs no company to stop. */
 static int
 can_collect_young(struct ame_py_thread *self, struct _gc_runtime_state *state)
 {
     return self->mode == AME_PY_PARALLEL && !self->bare && state->debug == 0 &&
            state->generations[0].threshold != 0 && self->allocated > state->generations[0].threshold &&
-           (self->atomic != 0 ||
+           (in_revocable_block(self) ||
             self->collections.collections + state->generations[1].count <= state->generations[1].threshold) &&
            (state->callbacks == NULL || PyList_GET_SIZE(state->callbacks) == 0);
 }
@@ -134,6 +158,9 @@ ame_py_run_gc(PyThreadState *tstate)
     }
     if (can_collect_young(self, state)) {
         collect_young(self, tstate);
+        return;
+    }
+    if (in_revocable_block(self)) {
         return;
     }
     if (self->mode == AME_PY_PARALLEL && self->atomic == 0 && !self->bare) {

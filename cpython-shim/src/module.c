@@ -25,7 +25,7 @@ struct ame_host_thread {
 size_t ame_host_threads(struct ame_host_thread *out, size_t room);
 
 /* The depth of atomic blocks belongs to the transaction: a rollback takes it back. */
-static void
+AME_SAFE static void
 set_depth(struct ame_py_thread *self, int depth)
 {
     ame_private_range(&self->atomic, sizeof self->atomic);
@@ -34,7 +34,7 @@ set_depth(struct ame_py_thread *self, int depth)
 
 /* Whether a block that begins now can be rolled back, if it meets a lock (blocks.c). When there is no
  * other thread, nobody could release it meanwhile. */
-static int
+AME_SAFE static int
 can_roll_back(struct ame_py_thread *self)
 {
     PyThreadState *first = __atomic_load_n(&self->tstate->interp->threads.head, __ATOMIC_ACQUIRE);
@@ -42,7 +42,7 @@ can_roll_back(struct ame_py_thread *self)
 }
 
 /* False: call it again. The thread has to change its transaction first, between two instructions. */
-static int
+AME_SAFE static int
 try_to_enter(PyObject *block)
 {
     struct ame_py_thread *self = ame_py_get_self();

@@ -233,6 +233,7 @@ void ame_set_wait_hook(void (*hook)(void));
 void ame_set_plain_hook(void (*hook)(void));
 int ame_is_instrumented(const void *address);
 void ame_hold_token(void);
+void ame_keep(const void *lock);
 int ame_revocable(void);
 _Noreturn void ame_roll_back(void);
 

@@ -142,9 +142,11 @@ int ame_is_fresh(const void *addr);
 void ame_inevitable_from_begin(void);
 
 /* For locks that are words of plain code. The token: nobody else becomes inevitable while this transaction
- * holds it, to its end, and nobody wounds it; but it can still be rolled back, by itself. What it frees stays until
- * its end, also when it becomes exclusive: a lock may be given back there. */
+ * holds it, to its end, and nobody wounds it; but it can still be rolled back, by itself. */
 void ame_hold_token(void);
+/* The block of memory that such a lock lies in is not given back before the end of the transaction, when the lock is,
+ * though the transaction be exclusive where it is freed. No-op outside of transactions and in exclusive ones. */
+void ame_keep(const void *lock);
 /* Whether the calling thread is in a transaction that can be rolled back. */
 int ame_revocable(void);
 /* Rolls it back, for the sake of such a lock, and starts it again. What it waits for meanwhile, an action of

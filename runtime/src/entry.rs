@@ -550,7 +550,15 @@ pub extern "C" fn ame_inevitable_from_begin() {
 pub extern "C" fn ame_hold_token() {
     if let Some(thread) = speculative() {
         transaction::hold_token(thread, caller!());
-        thread.keeps_freed |= thread.mode == Mode::Revocable;
+    }
+}
+
+#[no_mangle]
+pub extern "C" fn ame_keep(lock: *const c_void) {
+    if let Some(thread) = speculative() {
+        let _hold = signal::hold();
+        thread.eventful = true;
+        thread.allocations.keep_until_end(lock as usize);
     }
 }
 

@@ -198,6 +198,8 @@ pub struct Allocations {
     frees: Vec<usize>,
     /// Large fresh blocks.
     lazy: Vec<(usize, usize)>,
+    /// Addresses in blocks that are not given back before the end, also where the transaction is exclusive.
+    kept: Vec<usize>,
     /// Small fresh blocks that were freed again, by usable size in granules: still stamped and in `log`,
     /// so that the transaction can use them again for next to nothing. Each begins with the address of the
     /// next; 0 is none.
@@ -322,6 +324,7 @@ impl Allocations {
         self.freed = 0;
         self.compact_at = 0;
         self.lazy.clear();
+        self.kept.clear();
         // Taken, because freeing may run code that frees.
         let mut frees = std::mem::take(&mut self.frees);
         for address in frees.drain(..) {
@@ -341,6 +344,7 @@ impl Allocations {
     pub fn abort(&mut self) {
         self.frees.clear();
         self.lazy.clear();
+        self.kept.clear();
         // They are in the log.
         self.spare.fill(0);
         self.compact();
@@ -350,6 +354,29 @@ impl Allocations {
         }
         self.log.clear();
         self.compact_at = 0;
+    }
+
+    /// The block at this address stays to the end, whoever frees it.
+    pub fn keep_until_end(&mut self, address: usize) {
+        self.kept.push(address);
+    }
+
+    /// Whether a block that is freed where the transaction is exclusive, or outside of any, has to stay.
+    ///
+    /// # Safety
+    /// As free.
+    #[inline(always)]
+    unsafe fn keeps(&self, p: *mut c_void) -> bool {
+        // SAFETY: the caller's promise.
+        !self.kept.is_empty() && unsafe { self.holds_kept(p as usize) }
+    }
+
+    #[cold]
+    unsafe fn holds_kept(&self, address: usize) -> bool {
+        // SAFETY: an allocated block.
+        let bytes = || unsafe { mi_usable_size(address as *const c_void) };
+        in_arena(address)
+            && (self.kept.iter()).any(|kept| kept.wrapping_sub(address) < bytes())
     }
 
     /// Whether there are blocks that are stamped when they are touched.
@@ -535,7 +562,10 @@ pub unsafe extern "C" fn ame_free(p: *mut c_void) {
     unsafe {
         match Thread::current().as_mut() {
             Some(thread) if thread.speculative() => forget(thread, p),
-            Some(thread) if thread.keeps_freed => thread.allocations.frees.push(p as usize),
+            Some(thread) if thread.allocations.keeps(p) => {
+                let _hold = signal::hold();
+                thread.allocations.frees.push(p as usize);
+            }
             _ => release(p),
         }
     }

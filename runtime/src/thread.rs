@@ -55,9 +55,6 @@ pub struct Thread {
     pub mode: Mode,
     /// It has the token: always when it cannot be rolled back, and before that when it has asked for it.
     pub has_token: bool,
-    /// It had the token when it could still be rolled back, for locks that are words of plain code: what it frees
-    /// stays until it ends, also where it is exclusive, for its holder may give such a lock back then.
-    pub keeps_freed: bool,
     /// Something of the transaction needs more at commit than locks: actions, frees, deltas, mode.
     pub eventful: bool,
     /// Lowest address of the stack, and bytes from there up to the stack pointer at begin: what
@@ -308,7 +305,6 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         depth: 0,
         mode: Mode::Revocable,
         has_token: false,
-        keeps_freed: false,
         eventful: false,
         stack_low: low,
         fresh_stack: 0,

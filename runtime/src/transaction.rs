@@ -193,7 +193,6 @@ fn commit_eventful(thread: &mut Thread) {
         gate::open();
     }
     thread.eventful = false;
-    thread.keeps_freed = false;
     thread.mask_at_fault = None;
     leave(thread);
     let actions = thread.actions.take_committed();
@@ -255,7 +254,6 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     finish(thread);
     thread.depth = 0;
     thread.eventful = false;
-    thread.keeps_freed = false;
     let actions = thread.actions.take_aborted();
     thread.deltas.drop_all();
     thread.allocations.abort();

@@ -69,6 +69,27 @@ def knows_its_own():
     assert any(o is marker for o in gc.get_objects())
 
 
+def runs_code_at_its_end():
+    """Finalizers that run when the collector of their interpreter has ended already."""
+    for _ in range(5):
+        elsewhere("""if True:
+            import builtins, gc, os, sys
+            class Last:
+                def __init__(self, *ignored):
+                    self.things = []
+                def __del__(self, write=os.write):
+                    write(2, b"")
+                    for _ in range(5000):
+                        self.things.append([])
+            gc.garbage.append(Last())
+            gc.callbacks.append(Last().__init__)
+            sys.last, builtins.last = Last(), Last()
+        """)
+        keep = [[] for _ in range(5000)]
+        gc.collect()
+        del keep
+
+
 def in_threads():
     """The same, in threads that run beside each other."""
 
@@ -89,7 +110,7 @@ def in_threads():
     assert len(seen) == 12 and not any(ref() for ref in seen)
 
 
-CASES = [outlives_another, not_collected_elsewhere, knows_its_own, in_threads]
+CASES = [outlives_another, not_collected_elsewhere, knows_its_own, runs_code_at_its_end, in_threads]
 
 if __name__ == "__main__":
     sys.exit(cases.main(CASES, SECONDS, {"AME_ALWAYS": "0"}, {"AME_ALWAYS": "1"}))

@@ -375,8 +375,7 @@ impl Allocations {
     unsafe fn holds_kept(&self, address: usize) -> bool {
         // SAFETY: an allocated block.
         let bytes = || unsafe { mi_usable_size(address as *const c_void) };
-        in_arena(address)
-            && (self.kept.iter()).any(|kept| kept.wrapping_sub(address) < bytes())
+        in_arena(address) && (self.kept.iter()).any(|kept| kept.wrapping_sub(address) < bytes())
     }
 
     /// Whether there are blocks that are stamped when they are touched.

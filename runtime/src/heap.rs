@@ -161,7 +161,7 @@ pub fn init(arena: Arena) {
     ARENA_BYTES.store(arena.bytes, Ordering::Relaxed);
 }
 
-/// Start and length of the allocated block that contains `address`, for reports.
+/// Start and length of the allocated block that contains `address`.
 pub fn block_of(address: usize) -> Option<(usize, usize)> {
     if !in_arena(address) {
         return None;
@@ -198,7 +198,7 @@ pub struct Allocations {
     frees: Vec<usize>,
     /// Large fresh blocks.
     lazy: Vec<(usize, usize)>,
-    /// Addresses in blocks that are not given back before the end, also where the transaction is exclusive.
+    /// Starts of blocks that are not given back before the end, also where the transaction is exclusive.
     kept: Vec<usize>,
     /// Small fresh blocks that were freed again, by usable size in granules: still stamped and in `log`,
     /// so that the transaction can use them again for next to nothing. Each begins with the address of the
@@ -356,26 +356,17 @@ impl Allocations {
         self.compact_at = 0;
     }
 
-    /// The block at this address stays to the end, whoever frees it.
+    /// The block that contains `address` stays to the end, also if it is freed where the transaction is exclusive.
     pub fn keep_until_end(&mut self, address: usize) {
-        self.kept.push(address);
+        if let Some((start, _)) = block_of(address) {
+            self.kept.push(start);
+        }
     }
 
-    /// Whether a block that is freed where the transaction is exclusive, or outside of any, has to stay.
-    ///
-    /// # Safety
-    /// As free.
     #[inline(always)]
-    unsafe fn keeps(&self, p: *mut c_void) -> bool {
-        // SAFETY: the caller's promise.
-        !self.kept.is_empty() && unsafe { self.holds_kept(p as usize) }
-    }
-
-    #[cold]
-    unsafe fn holds_kept(&self, address: usize) -> bool {
-        // SAFETY: an allocated block.
-        let bytes = || unsafe { mi_usable_size(address as *const c_void) };
-        in_arena(address) && (self.kept.iter()).any(|kept| kept.wrapping_sub(address) < bytes())
+    fn keeps(&self, address: usize) -> bool {
+        !self.kept.is_empty()
+            && block_of(address).is_some_and(|(start, _)| self.kept.contains(&start))
     }
 
     /// Whether there are blocks that are stamped when they are touched.
@@ -561,7 +552,7 @@ pub unsafe extern "C" fn ame_free(p: *mut c_void) {
     unsafe {
         match Thread::current().as_mut() {
             Some(thread) if thread.speculative() => forget(thread, p),
-            Some(thread) if thread.allocations.keeps(p) => {
+            Some(thread) if thread.allocations.keeps(p as usize) => {
                 let _hold = signal::hold();
                 thread.allocations.frees.push(p as usize);
             }

@@ -174,6 +174,11 @@ pub struct FunctionRule {
     /// Whether loops of the function without a barrier look whether the transaction is wanted. Not
     /// needed where they look at something else that makes them end it.
     pub polls: bool,
+    /// No transaction ends or begins during a call, so what the caller holds before it, it holds after it.
+    pub quiet: bool,
+    /// The result is memory that the runtime's allocator has just given out, aligned to 16 bytes, and that
+    /// nobody else knows. Such functions are quiet.
+    pub allocates: bool,
     /// Whether headers declare it. The symbols of the compiler and of redirections (`open64`) may
     /// appear in the IR without a declaration, so the check does not ask for one.
     pub declared: bool,

@@ -6,7 +6,7 @@ from .run import clean_env, logged
 from .toolchain import CLANG, SHIM
 
 # What transactions must see as they see CPython's own code, or be told about; the others are plain code.
-INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c")
+INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c", "memory.c")
 # Has CPython's collector in it, of which the interpreter has another copy.
 YOUNG = "young.o"
 FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")

@@ -17,13 +17,6 @@
 
 PyObject ame_py_go_on;
 
-int
-ame_py_is_bare(void)
-{
-    /* Outside of transactions that does not matter. */
-    return ame_py_self->bare && ame_in_transaction();
-}
-
 /* From here on transactions need not be exclusive. */
 static void
 dress(struct ame_py_thread *self, _PyInterpreterFrame *frame)

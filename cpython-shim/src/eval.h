@@ -8,14 +8,12 @@
 #ifndef AME_CPYTHON_EVAL_H
 #define AME_CPYTHON_EVAL_H
 
-struct _ts;
-struct _object;
-struct _PyInterpreterFrame;
+#define _PY_INTERPRETER
+#include "shim.h"
+#include "pycore_frame.h"
 
 int ame_in_transaction(void);
 int ame_is_clone(void);
-/* Whether plain functions called the loop, which no transaction may interrupt. */
-int ame_py_is_bare(void);
 struct _object *ame_py_cover(struct _ts *tstate, struct _PyInterpreterFrame *frame, int throwflag);
 /* Whether the loop, of the copy with or without barriers, is in the wrong one, or has to say so. */
 int ame_py_wrong_copy(int barriers);
@@ -24,6 +22,59 @@ int ame_py_block_is_bare(struct _object *entered);
 struct _object *ame_py_other_copy(struct _ts *tstate, struct _PyInterpreterFrame *frame, int barriers);
 /* Result of the other copy: its frames are not done, they go on in this one. */
 extern struct _object ame_py_go_on;
+
+void ame_py_pop_frame(PyThreadState *tstate, _PyInterpreterFrame *frame);
+void ame_py_stack_push(_PyInterpreterFrame *frame, PyObject *value);
+
+/* What the loop does with every call and return, where there is nothing to save (frames.c). */
+static inline void
+ame_py_pop(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    struct ame_py_thread *self = ame_py_self;
+    _PyStackChunk *chunk = tstate->datastack_chunk;
+    if (ame_is_clone()) {
+        _PyThreadState_PopFrame(tstate, frame);
+    }
+    else if (chunk == self->saved_chunk && (char *)frame >= self->saved_top && (PyObject **)frame != &chunk->data[0]) {
+        tstate->datastack_top = (PyObject **)frame;
+    }
+    else {
+        ame_py_pop_frame(tstate, frame);
+    }
+}
+#define _PyThreadState_PopFrame(tstate, frame) ame_py_pop(tstate, frame)
+
+static inline void
+ame_py_push(_PyInterpreterFrame *frame, PyObject *value)
+{
+    if (ame_is_clone() || frame->owner != FRAME_OWNED_BY_GENERATOR) {
+        frame->localsplus[frame->stacktop] = value;
+        frame->stacktop++;
+    }
+    else {
+        ame_py_stack_push(frame, value);
+    }
+}
+#define _PyFrame_StackPush(frame, value) ame_py_push(frame, value)
+
+/* In place of a call of frame.c, where frames have barriers: this one has run in the loop. */
+static inline void
+ame_py_clear(_PyInterpreterFrame *frame)
+{
+    if (ame_is_clone() || frame->frame_obj != NULL) {
+        _PyFrame_ClearExceptCode(frame);
+        return;
+    }
+    int end = frame->stacktop;
+    /* Finalizers do not see what is given up. */
+    frame->stacktop = 0;
+    for (PyObject **value = frame->localsplus; value < frame->localsplus + end; value++) {
+        Py_XDECREF(*value);
+    }
+    Py_CLEAR(frame->f_locals);
+    Py_DECREF(frame->f_funcobj);
+}
+#define _PyFrame_ClearExceptCode(frame) ame_py_clear(frame)
 
 /* Beside other threads an instruction that will not be specialised soon counts only now and then: each
  * time it writes to the code, which all threads read. */
@@ -42,7 +93,8 @@ extern struct _object ame_py_go_on;
     if (throwflag == AME_PY_NESTED) {                                                             \
         goto ame_go_on;                                                                           \
     }                                                                                             \
-    if (ame_barriers && ame_py_is_bare()) {                                                       \
+    /* Bare: plain functions called the loop, which no transaction may interrupt. */              \
+    if (ame_barriers && ame_py_self->bare) {                                                       \
         return ame_py_cover(tstate, frame, throwflag);                                            \
     }
 

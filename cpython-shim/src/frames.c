@@ -91,6 +91,8 @@ ame_py_begins(void)
     self->serial++;
     /* Nobody else touches them, except alone; so they have no barriers (cpython-ame.toml). */
     save(self, &self->freelists, sizeof self->freelists);
+    self->saved_from = self->saved_at_begin = self->saved_top = NULL;
+    self->saved_chunk = NULL;
     PyThreadState *tstate = self->tstate;
     if (tstate == NULL) {
         ame_own_region(0, NULL, 0, NULL);
@@ -110,7 +112,6 @@ ame_py_begins(void)
 
     _PyStackChunk *chunk = tstate->datastack_chunk;
     if (chunk == NULL) {
-        self->saved_from = self->saved_at_begin = NULL;
         ame_own_region(0, NULL, 0, NULL);
         return;
     }
@@ -136,6 +137,7 @@ ame_py_begins(void)
     }
     self->saved_from = self->saved_at_begin = low;
     self->saved_chunk = chunk;
+    self->saved_top = top;
     ame_own_region(0, chunk, chunk->size, low);
 }
 
@@ -153,11 +155,12 @@ ame_py_rolled_back(void)
     }
     /* What was logged since begin has been undone with the log, which is empty now. */
     self->saved_from = self->saved_at_begin;
+    PyThreadState *tstate = self->tstate;
+    self->saved_top = tstate != NULL ? (char *)tstate->datastack_top : NULL;
     self->serial++;
     ame_py_sites_rolled_back(self);
     ame_py_locks_rolled_back(self);
     /* Who raises it clears the request, which a rollback does not put back as it does the exception. */
-    PyThreadState *tstate = self->tstate;
     if (tstate != NULL && _Py_atomic_load_ptr(&tstate->async_exc) != NULL) {
         _Py_set_eval_breaker_bit(tstate, _PY_ASYNC_EXCEPTION_BIT);
     }
@@ -221,6 +224,7 @@ ame_py_pop_frame(PyThreadState *tstate, _PyInterpreterFrame *frame)
             ame_private_range(low, self->saved_from - low);
             self->saved_from = (char *)((uintptr_t)low & ~(uintptr_t)15);
         }
+        self->saved_top = (char *)tstate->datastack_top;
     }
     else {
         cover(self, next, (char *)tstate->datastack_top - low);

@@ -102,7 +102,7 @@ struct ame_py_thread {
     int internal;
     /* Bare: the thread has run solo, and plain functions may be waiting below for what runs now. In
      * transactions it then runs exclusively (gil.c, copies.c). */
-    int bare;
+    int bare AME_RACY;
     /* Depth of waits in the parking lot. There, transactions are inevitable from their begin on: other
      * threads write to the entry of a waiter, which lies on its stack. */
     int parks;
@@ -113,8 +113,10 @@ struct ame_py_thread {
     char *saved;
     size_t n_saved, room_for_saved;
     /* Of the frame stack, all from here on is saved: now, and when the transaction began. */
-    char *saved_from, *saved_at_begin;
-    void *saved_chunk;
+    char *saved_from AME_RACY, *saved_at_begin;
+    /* The frame below any that begins here or above is saved or new. */
+    char *saved_top AME_RACY;
+    void *saved_chunk AME_RACY;
     unsigned long serial;
     struct ame_py_covered covered[COVERED];
     /* ame_py_epoch when the thread last began (specialise.c). */
@@ -135,7 +137,8 @@ struct ame_py_thread {
  * rollback undoes it. */
 void *ame_py_with_room(void *list, size_t need, size_t *room, size_t bytes);
 
-extern _Thread_local struct ame_py_thread *ame_py_self;
+/* The shim is part of the executable: one instruction finds it. */
+extern _Thread_local struct ame_py_thread *ame_py_self __attribute__((tls_model("local-exec")));
 extern atomic_ulong ame_py_epoch;
 struct ame_py_thread *ame_py_new_self(void);
 

@@ -31,6 +31,10 @@ pub struct Rule {
     pub writes: Vec<Range>,
     pub accesses: Option<FieldKind>,
     pub returns: Option<FieldKind>,
+    /// No transaction ends or begins in it.
+    pub quiet: bool,
+    /// Returns new memory of the runtime's allocator.
+    pub allocates: bool,
     /// Gets a clone without barriers.
     pub hot: bool,
 }
@@ -50,6 +54,8 @@ pub fn rule<'a>(function: Value, sets: &'a Sets) -> Option<Cow<'a, Rule>> {
             writes: r.writes.clone(),
             accesses: r.accesses,
             returns: r.returns,
+            quiet: r.quiet,
+            allocates: r.allocates,
             hot: false,
         })
     })

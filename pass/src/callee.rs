@@ -156,7 +156,12 @@ impl<'a> Callees<'a> {
         if self.quiet.contains(&function) {
             callee.kills = false;
         }
-        callee.allocator = allocator(name);
+        let rule = attributes::rule(function, self.sets);
+        let (quiet, allocates) = rule.map_or((false, false), |r| (r.quiet, r.allocates));
+        callee.kills &= !quiet;
+        if allocates || is_allocator(name) {
+            callee.allocator = Some(Allocator { align: 16 });
+        }
         callee
     }
 
@@ -228,9 +233,9 @@ fn is_quiet_runtime(name: &str) -> bool {
     !LOUD.iter().any(|p| name.starts_with(p))
 }
 
-fn allocator(name: &str) -> Option<Allocator> {
-    // Only the runtime's own free the block when the transaction is rolled back.
-    matches!(name, "ame_malloc" | "ame_calloc").then_some(Allocator { align: 16 })
+/// Only the runtime's own free the block when the transaction is rolled back.
+fn is_allocator(name: &str) -> bool {
+    matches!(name, "ame_malloc" | "ame_calloc")
 }
 
 fn intrinsic(name: &str, function: Value) -> Callee {

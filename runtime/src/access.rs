@@ -25,10 +25,19 @@ fn fresh_stack(thread: &Thread, address: usize) -> bool {
 /// Whether the transaction has allocated this memory: it is held for writing, but not locked.
 #[inline(always)]
 pub fn fresh(thread: &mut Thread, address: usize) -> bool {
-    let g = granule(address);
-    let held = *thread.mark(g) == thread.me.ver + 1
-        || thread.allocations.stamp_if_fresh(thread.me, address);
-    held && tables::lock(g).load(Ordering::Relaxed) != thread.me.slot as u16 + 1
+    is_stamped(thread, address)
+        || thread.allocations.stamp_if_fresh(thread.me, address) && !is_locked_by(thread, address)
+}
+
+/// The same, but for large blocks that have not been touched there.
+#[inline(always)]
+pub fn is_stamped(thread: &mut Thread, address: usize) -> bool {
+    *thread.mark(granule(address)) == thread.me.ver + 1 && !is_locked_by(thread, address)
+}
+
+#[inline(always)]
+fn is_locked_by(thread: &Thread, address: usize) -> bool {
+    tables::lock(granule(address)).load(Ordering::Relaxed) == thread.me.slot as u16 + 1
 }
 
 /// Memory that belongs to a thread as a whole (`ame_own_region`). Its granules are held as if written

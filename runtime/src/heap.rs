@@ -11,7 +11,7 @@
 use crate::protocol::Me;
 use crate::signal;
 use crate::tables;
-use crate::thread::Thread;
+use crate::thread::{Mode, Thread};
 use crate::window::{Arena, ARENA_PIECE};
 use crate::{access, fatal};
 use ame_abi::{GRANULE, GRANULE_MASK, GRANULE_SHIFT};
@@ -411,6 +411,14 @@ fn unstamp(me: Me, address: usize, bytes: usize) {
     tables::clear_marks_of(me.slot, granule(address), bytes.div_ceil(GRANULE));
 }
 
+/// The thread in a transaction that can be rolled back, where handlers of signals wait.
+#[inline(always)]
+fn revocable() -> Option<&'static mut Thread> {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_mut() }
+        .filter(|thread| thread.depth != 0 && thread.mode == Mode::Revocable)
+}
+
 #[inline(always)]
 fn speculative() -> Option<&'static mut Thread> {
     // SAFETY: the thread's own state.
@@ -457,6 +465,19 @@ fn rounded(size: usize) -> usize {
 #[no_mangle]
 pub unsafe extern "C" fn ame_malloc(size: usize) -> *mut c_void {
     let size = rounded(size);
+    if let Some(thread) = revocable() {
+        if let Some(block) = thread.allocations.reuse(size) {
+            return block as *mut c_void;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { malloc_any(size) }
+}
+
+/// # Safety
+/// As malloc.
+#[inline(never)]
+unsafe fn malloc_any(size: usize) -> *mut c_void {
     match speculative() {
         Some(thread) => allocate(thread, size),
         // SAFETY: plain allocation.
@@ -548,6 +569,24 @@ pub unsafe extern "C" fn ame_posix_memalign(
 /// As free.
 #[no_mangle]
 pub unsafe extern "C" fn ame_free(p: *mut c_void) {
+    // Most often a small block of the transaction itself.
+    if let Some(thread) = revocable() {
+        let address = p as usize;
+        if in_arena(address)
+            && access::is_stamped(thread, address)
+            && thread.allocations.keep(address)
+        {
+            return;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { free_any(p) }
+}
+
+/// # Safety
+/// As free.
+#[inline(never)]
+unsafe fn free_any(p: *mut c_void) {
     // SAFETY: the caller's promise, and the thread's own state.
     unsafe {
         match Thread::current().as_mut() {

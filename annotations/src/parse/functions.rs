@@ -57,6 +57,8 @@ impl Parser {
             accesses: None,
             returns: None,
             polls: true,
+            quiet: false,
+            allocates: false,
             declared: true,
             origin: self.origin(0..0, None),
         };
@@ -80,6 +82,12 @@ impl Parser {
                 "polls" => {
                     if let Some(polls) = r.boolean(value, &what) {
                         rule.polls = polls;
+                    }
+                }
+                "quiet" => rule.quiet |= r.boolean(value, &what) == Some(true),
+                "allocates" => {
+                    if r.boolean(value, &what) == Some(true) {
+                        (rule.allocates, rule.quiet) = (true, true);
                     }
                 }
                 "replace_in_clones" => {

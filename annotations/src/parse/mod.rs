@@ -94,9 +94,11 @@ const TOP_KEYS: [&str; 11] = [
     "globals",
 ];
 const CHECK_KEYS: [&str; 3] = ["headers", "sources", "args"];
-const FUNCTION_KEYS: [&str; 11] = [
+const FUNCTION_KEYS: [&str; 13] = [
     "kind",
     "polls",
+    "quiet",
+    "allocates",
     "declared",
     "instrument",
     "replace",

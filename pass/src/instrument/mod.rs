@@ -285,7 +285,29 @@ fn instrument(
     } else {
         rewrite::Form::Mixed
     };
-    rewrite::apply(runtime, function, &plan, on, form)
+    let checks = rewrite::apply(runtime, function, &plan, on, form);
+    if is_twin {
+        answer(runtime, chooser.module, function);
+    }
+    checks
+}
+
+/// Bodies of hot functions find out without a call whether they run in a transaction (`ame_in_transaction`).
+fn answer(runtime: &Runtime, module: Module, function: Value) {
+    let Some(question) = module.function("ame_in_transaction") else {
+        return;
+    };
+    let asks: Vec<Value> = (question.users())
+        .filter(|&user| {
+            is_call(user) && user.callee() == question && user.block().function() == function
+        })
+        .collect();
+    for call in asks {
+        runtime.builder.before(call);
+        let inside = runtime.inside();
+        call.replace_with(runtime.builder.int_cast(inside, call.ty(), false));
+        call.erase();
+    }
 }
 
 /// Functions with more barriers than this get no code for speed: it would be too much.

@@ -28,7 +28,7 @@ void ame_py_stack_push(_PyInterpreterFrame *frame, PyObject *value);
 
 /* What the loop does with every call and return, where there is nothing to save (frames.c). */
 static inline void
-ame_py_pop(PyThreadState *tstate, _PyInterpreterFrame *frame)
+pyame_pop(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
     struct ame_py_thread *self = ame_py_self;
     _PyStackChunk *chunk = tstate->datastack_chunk;
@@ -42,10 +42,10 @@ ame_py_pop(PyThreadState *tstate, _PyInterpreterFrame *frame)
         ame_py_pop_frame(tstate, frame);
     }
 }
-#define _PyThreadState_PopFrame(tstate, frame) ame_py_pop(tstate, frame)
+#define _PyThreadState_PopFrame(tstate, frame) pyame_pop(tstate, frame)
 
 static inline void
-ame_py_push(_PyInterpreterFrame *frame, PyObject *value)
+pyame_push(_PyInterpreterFrame *frame, PyObject *value)
 {
     if (ame_is_clone() || frame->owner != FRAME_OWNED_BY_GENERATOR) {
         frame->localsplus[frame->stacktop] = value;
@@ -55,26 +55,7 @@ ame_py_push(_PyInterpreterFrame *frame, PyObject *value)
         ame_py_stack_push(frame, value);
     }
 }
-#define _PyFrame_StackPush(frame, value) ame_py_push(frame, value)
-
-/* In place of a call of frame.c, where frames have barriers: this one has run in the loop. */
-static inline void
-ame_py_clear(_PyInterpreterFrame *frame)
-{
-    if (ame_is_clone() || frame->frame_obj != NULL) {
-        _PyFrame_ClearExceptCode(frame);
-        return;
-    }
-    int end = frame->stacktop;
-    /* Finalizers do not see what is given up. */
-    frame->stacktop = 0;
-    for (PyObject **value = frame->localsplus; value < frame->localsplus + end; value++) {
-        Py_XDECREF(*value);
-    }
-    Py_CLEAR(frame->f_locals);
-    Py_DECREF(frame->f_funcobj);
-}
-#define _PyFrame_ClearExceptCode(frame) ame_py_clear(frame)
+#define _PyFrame_StackPush(frame, value) pyame_push(frame, value)
 
 /* Beside other threads an instruction that will not be specialised soon counts only now and then: each
  * time it writes to the code, which all threads read. */

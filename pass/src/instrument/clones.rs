@@ -227,7 +227,8 @@ fn call_elsewhere(
     }
 }
 
-fn expand_markers(runtime: &Runtime, plain: Value) {
+/// Changes of counts, marked so far, become what they were in code that knows no transactions.
+pub fn expand_markers(runtime: &Runtime, plain: Value) {
     let markers: Vec<Value> = calls(plain)
         .filter(|c| c.callee().is_function() && c.callee().name().starts_with(COUNT_MARKER))
         .collect();

@@ -89,6 +89,9 @@ pub fn run(module: Module, sets: &Sets, options: &Options) -> Result<bool, Strin
             let is_twin = clones.twins.iter().any(|t| t.is_of(function));
             if body == Body::Instrument {
                 pass.instrument(function, is_twin);
+            } else {
+                // The runtime's names are only known to be safe here.
+                clones::expand_markers(&pass.runtime, function);
             }
             if is_twin {
                 // The dispatcher gets it.

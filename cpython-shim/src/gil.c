@@ -66,6 +66,7 @@ thread_ended(void *pointer)
 
 static void received(void **fields, size_t n);
 static void somebody_waits(void);
+static void handler_waits(void);
 static void plain_code_comes(void);
 static void stop_clock(void);
 
@@ -79,6 +80,7 @@ init_once(void)
     ame_set_heirs(received);
     ame_set_hot(ame_py_make_immortal);
     ame_set_wait_hook(somebody_waits);
+    ame_set_signal_hook(handler_waits);
     ame_set_plain_hook(plain_code_comes);
     /* Beside ob_refcnt there is only ob_type. */
     ame_set_headers(1);
@@ -154,7 +156,7 @@ tick_microseconds(void)
 
 /* Ticks are longer while nobody has to wait: what a transaction does for the first time, touch a granule,
  * costs more than the next time. Who waits asks for an end at once. */
-#define LONGEST 16
+#define LONGEST 64
 
 /* Asks every transaction to end soon. */
 static void
@@ -281,6 +283,16 @@ somebody_waits(void)
         }
     }
     pthread_mutex_unlock(&mutex);
+}
+
+/* A signal has come, whose handler waits for the end of the calling thread's transaction. May interrupt any code. */
+static void
+handler_waits(void)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (self != NULL && self->mode == AME_PY_PARALLEL) {
+        ame_py_request_drop(self);
+    }
 }
 
 /* An extension module without barriers is called: the thread is bare until its evaluation loop looks at

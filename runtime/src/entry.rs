@@ -896,6 +896,11 @@ pub extern "C" fn ame_set_wait_hook(hook: Option<extern "C" fn()>) {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_set_signal_hook(hook: Option<extern "C" fn()>) {
+    crate::signal::SIGNAL_HOOK.set(hook);
+}
+
+#[no_mangle]
 pub extern "C" fn ame_set_host(
     site: Option<unsafe extern "C" fn() -> u32>,
     object: Option<unsafe extern "C" fn(*const c_void, *const c_void, usize) -> u32>,

@@ -118,6 +118,10 @@ in_revocable_block(struct ame_py_thread *self)
     return self->mode == AME_PY_PARALLEL && self->atomic != 0 && ame_revocable();
 }
 
+/* For a collection of the older generations all threads stop: beside others it comes so much later than the program's
+ * threshold says. */
+#define PATIENCE 4
+
 /* Whether it is enough to look at the thread's own young objects, which needs no company to stop. */
 static int
 can_collect_young(struct ame_py_thread *self, struct _gc_runtime_state *state)
@@ -125,7 +129,7 @@ can_collect_young(struct ame_py_thread *self, struct _gc_runtime_state *state)
     return self->mode == AME_PY_PARALLEL && !self->bare && state->debug == 0 &&
            state->generations[0].threshold != 0 && self->allocated > state->generations[0].threshold &&
            (in_revocable_block(self) ||
-            self->collections.collections + state->generations[1].count <= state->generations[1].threshold) &&
+            self->collections.collections + state->generations[1].count <= PATIENCE * state->generations[1].threshold) &&
            (state->callbacks == NULL || PyList_GET_SIZE(state->callbacks) == 0);
 }
 

@@ -37,6 +37,8 @@ extern "C" {
 #define AME_BOUNDARY   AME_ANNOTATE("boundary")   /* the transaction is committed around the call */
 #define AME_PARALLEL   AME_ANNOTATE("parallel")   /* of a C extension, known to Python: runs without the GIL */
 #define AME_HOT        AME_ANNOTATE("hot")        /* outside transactions a copy without barriers runs */
+#define AME_QUIET      AME_ANNOTATE("quiet")      /* no transaction ends or begins in it */
+#define AME_ALLOCATES  AME_ANNOTATE("allocates")  /* returns new memory of malloc's, aligned to 16 bytes */
 #define AME_REPLACE(symbol) AME_ANNOTATE("replace=" symbol) /* in transactions call symbol instead */
 #define AME_READS(arg, len)  AME_ANNOTATE("reads=" #arg "," #len)
 #define AME_WRITES(arg, len) AME_ANNOTATE("writes=" #arg "," #len)

@@ -75,6 +75,8 @@ pub fn parse_function(text: &str) -> Result<Rule, String> {
             Some(("accesses", kind)) => rule.accesses = Some(field_kind(kind)?),
             Some(("returns", kind)) => rule.returns = Some(field_kind(kind)?),
             _ if word == "hot" => rule.hot = true,
+            _ if word == "quiet" => rule.quiet = true,
+            _ if word == "allocates" => (rule.allocates, rule.quiet) = (true, true),
             // Of entries to extensions, which the extension phase looks at.
             _ if word == PARALLEL => {}
             _ => {

@@ -318,6 +318,59 @@ fn hot_functions_have_plain_clones() {
     assert!(!off.contains(".plain"));
 }
 
+/// Number of checks in what the pass makes of it.
+fn checks(ir: &str) -> usize {
+    opt(ir, BOTH, &[]).matches("icmp ult").count()
+}
+
+/// What is held before a quiet call is held after it, and new memory needs no check until a transaction may end.
+#[test]
+fn quiet_functions_and_those_that_allocate() {
+    let around = |word: &str| {
+        format!(
+            "declare void @g() {word}\n\
+             define void @f(ptr %p) {{ store i64 1, ptr %p, align 8\n call void @g()\n store i64 2, ptr %p, align 8\n ret void }}"
+        )
+    };
+    assert_eq!(checks(&around("\"ame\"=\"quiet\"")), 1);
+    assert_eq!(checks(&around("")), 2);
+    let new = |word: &str, between: &str| {
+        format!(
+            "declare ptr @g() {word}\ndeclare void @h()\n\
+             define void @f() {{ %p = call ptr @g()\n {between} store i64 1, ptr %p, align 8\n ret void }}"
+        )
+    };
+    assert_eq!(checks(&new("\"ame\"=\"allocates\"", "")), 0);
+    assert_eq!(checks(&new("\"ame\"=\"allocates\"", "call void @h()\n")), 1);
+    assert_eq!(checks(&new("", "")), 1);
+}
+
+/// Bodies of hot functions look for themselves whether they run in a transaction, clones and others ask.
+#[test]
+fn hot_bodies_know_whether_they_are_in_a_transaction() {
+    let (_folder, path) = set("hot = [\"f\"]\nbalanced = true");
+    let ir = "declare i32 @ame_in_transaction()\n\
+        define i32 @f() { %v = call i32 @ame_in_transaction()\n ret i32 %v }\n\
+        define i32 @g() { %v = call i32 @ame_in_transaction()\n ret i32 %v }";
+    let out = opt(ir, BOTH, &[("AME_ANNOTATIONS", path.as_str())]);
+    let asks = |name| body(&out, name).contains("call i32 @ame_in_transaction()");
+    assert!(!asks("f.transaction"));
+    assert!(asks("f.plain") && asks("g"));
+}
+
+/// Also where only the name of a function says that it is no part of transactions.
+#[test]
+fn counts_in_functions_of_the_runtime_are_additions() {
+    let (_folder, path) =
+        set("[struct.s]\ncount = { kind = \"refcount\", offset = 0, size = 8 }");
+    let ir = "%struct.s = type { i64 }\n\
+        define void @ame_helper(ptr %p) { %c = getelementptr inbounds %struct.s, ptr %p, i32 0, i32 0\n \
+        %v = load i64, ptr %c, align 8, !tbaa !0\n %w = add i64 %v, 1\n store i64 %w, ptr %c, align 8, !tbaa !0\n ret void }\n\
+        !0 = !{!1, !3, i64 0}\n!1 = !{!\"s\", !3, i64 0}\n!2 = !{!\"c\"}\n!3 = !{!\"long\", !2}";
+    let out = opt(ir, BOTH, &[("AME_ANNOTATIONS", path.as_str())]);
+    assert!(!out.contains("ame.count."), "{out}");
+}
+
 /// The definition of a function.
 fn body<'a>(ir: &'a str, name: &str) -> &'a str {
     let place = format!("@{name}(");

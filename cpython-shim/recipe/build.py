@@ -144,7 +144,7 @@ def check_instrumented(result):
     for line in output(["nm", "--defined-only", result.python]).splitlines():
         address, kind, name = line.split()
         # The two of the trampoline are assembly, of which CPython makes copies; nobody calls it there.
-        if kind not in "TW" or not name.startswith(("Py", "_Py")) or name.startswith("_Py_trampoline_func_"):
+        if kind not in "TW" or not name.startswith(("Py", "_Py", "pyame_")) or name.startswith("_Py_trampoline_func_"):
             continue
         at = next(int(address, 16) - start + offset for offset, start, size in segments
                   if start <= int(address, 16) < start + size)

@@ -56,7 +56,7 @@ def choose(rules, headers):
 
 
 def is_api(name):
-    return name.startswith(("Py", "_Py"))
+    return name.startswith(("Py", "_Py", "ame_py_"))
 
 
 def text(document):

@@ -66,7 +66,7 @@ thread_ended(void *pointer)
 
 static void received(void **fields, size_t n);
 static void somebody_waits(void);
-static void handler_waits(void);
+static void end_is_wanted(void);
 static void plain_code_comes(void);
 static void stop_clock(void);
 
@@ -80,7 +80,7 @@ init_once(void)
     ame_set_heirs(received);
     ame_set_hot(ame_py_make_immortal);
     ame_set_wait_hook(somebody_waits);
-    ame_set_signal_hook(handler_waits);
+    ame_set_end_hook(end_is_wanted);
     ame_set_plain_hook(plain_code_comes);
     /* Beside ob_refcnt there is only ob_type. */
     ame_set_headers(1);
@@ -277,7 +277,7 @@ somebody_waits(void)
     struct ame_py_thread *self = ame_py_self;
     pthread_mutex_lock(&mutex);
     /* Who has to be alone or inevitable waits as long, however short transactions are. */
-    waits += self->reason == NULL;
+    waits += self == NULL || self->reason == NULL;
     for (struct ame_py_thread *t = all; t != NULL; t = t->next) {
         if (t != self) {
             ame_py_request_drop(t);
@@ -286,9 +286,9 @@ somebody_waits(void)
     pthread_mutex_unlock(&mutex);
 }
 
-/* A signal has come, whose handler waits for the end of the calling thread's transaction. May interrupt any code. */
+/* The runtime says so: a handler of a signal waits, say. May interrupt any code. */
 static void
-handler_waits(void)
+end_is_wanted(void)
 {
     struct ame_py_thread *self = ame_py_self;
     if (self != NULL && self->mode == AME_PY_PARALLEL) {

@@ -233,7 +233,7 @@ void ame_set_hot(void (*hot)(void *field, unsigned changes));
 int ame_is_fresh(const void *address);
 void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));
-void ame_set_signal_hook(void (*hook)(void));
+void ame_set_end_hook(void (*hook)(void));
 void ame_set_plain_hook(void (*hook)(void));
 int ame_is_instrumented(const void *address);
 void ame_hold_token(void);

@@ -122,9 +122,9 @@ void *ame_per_thread(void *addr, size_t len);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_wait_hook(void (*hook)(void));
 
-/* Called, as a signal handler, when the program's own handler of a signal has to wait for the end of the calling
- * thread's transaction: to ask for that. */
-void ame_set_signal_hook(void (*hook)(void));
+/* Called when the calling thread's transaction had better end soon: the program's handler of a signal waits for that
+ * (and the hook interrupts any code, as a handler does), or the counts that the transaction changes have become many. */
+void ame_set_end_hook(void (*hook)(void));
 
 /* Called in a transaction, which is exclusive, before code that nothing is known of: the transactions that
  * begin inside of such code have to be exclusive as well, which only the glue can know. */

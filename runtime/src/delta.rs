@@ -74,6 +74,9 @@ pub struct Deltas {
 
 const RECENT: usize = 32;
 
+/// So many entries, with the index, still fit a processor's second cache. Beyond, each change of a count waits for memory.
+const MANY: usize = 1 << 13;
+
 impl Deltas {
     fn entry(&mut self, field: usize, width: Width, kind: Kind) -> &mut Delta {
         let recent = &mut self.recent[(field >> 4 ^ field >> 10) % RECENT];
@@ -92,6 +95,9 @@ impl Deltas {
                 changes: 0,
                 hot: false,
             });
+            if self.deltas.len() % MANY == 0 {
+                transaction::ask_for_end();
+            }
         }
         &mut self.deltas[at]
     }

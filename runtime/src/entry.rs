@@ -896,8 +896,8 @@ pub extern "C" fn ame_set_wait_hook(hook: Option<extern "C" fn()>) {
 }
 
 #[no_mangle]
-pub extern "C" fn ame_set_signal_hook(hook: Option<extern "C" fn()>) {
-    crate::signal::SIGNAL_HOOK.set(hook);
+pub extern "C" fn ame_set_end_hook(hook: Option<extern "C" fn()>) {
+    transaction::END_WANTED.set(hook);
 }
 
 #[no_mangle]

@@ -14,9 +14,9 @@
 //! A fault of the thread itself runs its handler at once, whatever the state: it cannot wait.
 
 use crate::fatal;
-use crate::hook::Hook;
 use crate::thread::{Mode, Thread};
 use crate::tls::tls;
+use crate::transaction;
 use libc::{sigaction, siginfo_t, ucontext_t};
 use std::ffi::{c_int, c_void};
 use std::ptr::{null, null_mut};
@@ -235,13 +235,8 @@ pub unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, cont
     // Those as well that came before the mask changed.
     // SAFETY: the caller's promise.
     unsafe { *mask_of(context) |= waiting };
-    if let Some(hook) = SIGNAL_HOOK.get() {
-        hook();
-    }
+    transaction::ask_for_end();
 }
-
-/// For a host that can end transactions: a handler waits for the end of this thread's.
-pub static SIGNAL_HOOK: Hook<extern "C" fn()> = Hook::new();
 
 const FAULTS: [c_int; 6] = [
     libc::SIGSEGV,

@@ -49,6 +49,16 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
 pub static BEGINS: Hook<extern "C" fn()> = Hook::new();
 pub static ROLLED_BACK: Hook<extern "C" fn()> = Hook::new();
 
+/// For a host that ends transactions where it likes.
+pub static END_WANTED: Hook<extern "C" fn()> = Hook::new();
+
+/// The calling thread's transaction had better end soon.
+pub fn ask_for_end() {
+    if let Some(hook) = END_WANTED.get() {
+        hook();
+    }
+}
+
 /// Copies what a rollback puts back as a whole: after the start, from which on nobody runs exclusively, who
 /// may write to all of it and tells nobody.
 ///

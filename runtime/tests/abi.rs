@@ -85,7 +85,7 @@ fn header_and_abi_crate_name_the_same_symbols() {
         "ame_inevitable_from_begin",
         "ame_hold_token",
         "ame_keep",
-        "ame_set_signal_hook",
+        "ame_set_end_hook",
         "ame_revocable",
         "ame_roll_back",
         "ame_is_instrumented",

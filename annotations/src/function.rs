@@ -159,6 +159,8 @@ pub struct FunctionRule {
     pub replace: Option<String>,
     /// Whether plain clones call the replacement as well, or the function itself.
     pub replace_in_clones: bool,
+    /// Whether pointers to the function become pointers to the replacement. Not where other code compares them.
+    pub replace_pointers: bool,
     /// Memory read by a call of a function that has no instrumented body.
     pub reads: Vec<Range>,
     /// Memory written by such a call.

@@ -27,6 +27,8 @@ pub struct Rule {
     pub replace: Option<String>,
     /// Also where plain clones call it.
     pub replace_in_clones: bool,
+    /// Also where it is not called.
+    pub replace_pointers: bool,
     pub reads: Vec<Range>,
     pub writes: Vec<Range>,
     pub accesses: Option<FieldKind>,
@@ -50,6 +52,7 @@ pub fn rule<'a>(function: Value, sets: &'a Sets) -> Option<Cow<'a, Rule>> {
             kind: r.kind,
             replace: r.replace.clone(),
             replace_in_clones: r.replace_in_clones,
+            replace_pointers: r.replace_pointers,
             reads: r.reads.clone(),
             writes: r.writes.clone(),
             accesses: r.accesses,
@@ -65,6 +68,7 @@ pub fn rule<'a>(function: Value, sets: &'a Sets) -> Option<Cow<'a, Rule>> {
 pub fn parse_function(text: &str) -> Result<Rule, String> {
     let mut rule = Rule {
         replace_in_clones: true,
+        replace_pointers: true,
         ..Rule::default()
     };
     for word in text.split(';').map(str::trim).filter(|w| !w.is_empty()) {

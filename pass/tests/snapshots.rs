@@ -345,6 +345,21 @@ fn quiet_functions_and_those_that_allocate() {
     assert_eq!(checks(&new("", "")), 1);
 }
 
+/// A rule may be for calls alone: others compare the function's address.
+#[test]
+fn pointers_are_replaced_or_not() {
+    let ir = "declare void @g()\n\
+        define ptr @f() { call void @g()\n call void @g()\n ret ptr @g }";
+    for (key, pointers) in [("true", "other"), ("false", "g")] {
+        let (_folder, path) = set(&format!(
+            "[function.g]\nreplace = \"other\"\nreplace_pointers = {key}"
+        ));
+        let out = opt(ir, BOTH, &[("AME_ANNOTATIONS", path.as_str())]);
+        assert_eq!(out.matches("call void @other()").count(), 2, "{out}");
+        assert!(out.contains(&format!("ret ptr @{pointers}")), "{out}");
+    }
+}
+
 /// Bodies of hot functions look for themselves whether they run in a transaction, clones and others ask.
 #[test]
 fn hot_bodies_know_whether_they_are_in_a_transaction() {
@@ -361,8 +376,7 @@ fn hot_bodies_know_whether_they_are_in_a_transaction() {
 /// Also where only the name of a function says that it is no part of transactions.
 #[test]
 fn counts_in_functions_of_the_runtime_are_additions() {
-    let (_folder, path) =
-        set("[struct.s]\ncount = { kind = \"refcount\", offset = 0, size = 8 }");
+    let (_folder, path) = set("[struct.s]\ncount = { kind = \"refcount\", offset = 0, size = 8 }");
     let ir = "%struct.s = type { i64 }\n\
         define void @ame_helper(ptr %p) { %c = getelementptr inbounds %struct.s, ptr %p, i32 0, i32 0\n \
         %v = load i64, ptr %c, align 8, !tbaa !0\n %w = add i64 %v, 1\n store i64 %w, ptr %c, align 8, !tbaa !0\n ret void }\n\

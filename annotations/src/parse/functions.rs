@@ -52,6 +52,7 @@ impl Parser {
             kind: FunctionKind::Normal,
             replace: None,
             replace_in_clones: true,
+            replace_pointers: true,
             reads: Vec::new(),
             writes: Vec::new(),
             accesses: None,
@@ -93,6 +94,11 @@ impl Parser {
                 "replace_in_clones" => {
                     if let Some(replace) = r.boolean(value, &what) {
                         rule.replace_in_clones = replace;
+                    }
+                }
+                "replace_pointers" => {
+                    if let Some(replace) = r.boolean(value, &what) {
+                        rule.replace_pointers = replace;
                     }
                 }
                 "declared" => {

@@ -94,7 +94,7 @@ const TOP_KEYS: [&str; 11] = [
     "globals",
 ];
 const CHECK_KEYS: [&str; 3] = ["headers", "sources", "args"];
-const FUNCTION_KEYS: [&str; 13] = [
+const FUNCTION_KEYS: [&str; 14] = [
     "kind",
     "polls",
     "quiet",
@@ -103,6 +103,7 @@ const FUNCTION_KEYS: [&str; 13] = [
     "instrument",
     "replace",
     "replace_in_clones",
+    "replace_pointers",
     "reads",
     "writes",
     "accesses",

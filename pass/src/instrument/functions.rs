@@ -16,7 +16,7 @@ pub fn replace_external(module: Module, sets: &Sets) {
     }
 }
 
-/// Replaces one function everywhere, its address included.
+/// Replaces one function everywhere, its address included unless the rule says otherwise.
 pub fn replace(module: Module, function: Value, sets: &Sets) {
     if function.name().starts_with("llvm.") {
         return;
@@ -37,6 +37,17 @@ pub fn replace(module: Module, function: Value, sets: &Sets) {
     if other.is_declaration() && other.value_type() == function.value_type() {
         other.copy_attributes(function);
         other.remove_text_attribute(attributes::KEY);
+    }
+    if !rule.replace_pointers {
+        let calls: Vec<Value> = (function.users())
+            .filter(|user| user.is_instruction() && is_call(*user) && user.callee() == function)
+            .filter(|call| {
+                let caller = call.block().function();
+                let is_clone = caller.text_attribute(CLONE).is_some();
+                caller != other && (rule.replace_in_clones || !is_clone)
+            })
+            .collect();
+        return calls.into_iter().for_each(|call| call.set_callee(other));
     }
     // The replacement itself may call what it replaces.
     let mut own = operands(other, function);

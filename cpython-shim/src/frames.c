@@ -74,6 +74,12 @@ on_frame_stack(_PyInterpreterFrame *frame)
     return frame->owner == FRAME_OWNED_BY_THREAD;
 }
 
+static int
+is_in_chunk(_PyStackChunk *chunk, void *place)
+{
+    return (char *)place >= (char *)chunk && (char *)place < (char *)chunk + chunk->size;
+}
+
 static struct ame_py_covered *
 covered_slot(struct ame_py_thread *self, void *frame)
 {
@@ -128,7 +134,11 @@ ame_py_begins(void)
             topmost = f;
         }
     }
-    if (topmost != NULL && (char *)topmost < low && (char *)topmost >= (char *)chunk) {
+    if (topmost == NULL || !is_in_chunk(chunk, topmost)) {
+        /* What is there is not in the chain of frames: one that is being made, say. */
+        low = (char *)&chunk->data[0];
+    }
+    else if ((char *)topmost < low) {
         low = (char *)topmost;
     }
     low = (char *)((uintptr_t)low & ~(uintptr_t)15);
@@ -156,7 +166,6 @@ ame_py_rolled_back(void)
     /* What was logged since begin has been undone with the log, which is empty now. */
     self->saved_from = self->saved_at_begin;
     PyThreadState *tstate = self->tstate;
-    self->saved_top = tstate != NULL ? (char *)tstate->datastack_top : NULL;
     self->serial++;
     ame_py_sites_rolled_back(self);
     ame_py_locks_rolled_back(self);
@@ -215,19 +224,24 @@ ame_py_pop_frame(PyThreadState *tstate, _PyInterpreterFrame *frame)
     while (next != NULL && !on_frame_stack(next)) {
         next = next->previous;
     }
-    if (next == NULL) {
-        return;
+    chunk = tstate->datastack_chunk;
+    char *low = (char *)next, *top = (char *)tstate->datastack_top;
+    if (next == NULL || !is_in_chunk(chunk, next)) {
+        /* What is left in the chunk is not in the chain of frames: one that is being made, or cleared. */
+        if (next != NULL) {
+            cover(self, next, frame_bytes(next));
+        }
+        low = (char *)&chunk->data[0];
     }
-    char *low = (char *)next;
-    if (tstate->datastack_chunk == self->saved_chunk) {
+    if (chunk == self->saved_chunk) {
         if (low < self->saved_from) {
             ame_private_range(low, self->saved_from - low);
             self->saved_from = (char *)((uintptr_t)low & ~(uintptr_t)15);
         }
-        self->saved_top = (char *)tstate->datastack_top;
+        self->saved_top = top;
     }
-    else {
-        cover(self, next, (char *)tstate->datastack_top - low);
+    else if (low < top) {
+        cover(self, low, top - low);
     }
 }
 

@@ -31,6 +31,8 @@ static int clock_runs, clock_stops;
 static unsigned waits;             /* of transactions for others, since the last tick */
 static pthread_t clock_thread;
 static pthread_cond_t clock_wanted = PTHREAD_COND_INITIALIZER;
+/* Ends the pause between two ticks. */
+static pthread_cond_t clock_stopped = PTHREAD_COND_INITIALIZER;
 static int always;                 /* AME_ALWAYS: never solo */
 static pthread_key_t exit_key;
 
@@ -157,6 +159,8 @@ tick_microseconds(void)
 /* Ticks are longer while nobody has to wait: what a transaction does for the first time, touch a granule,
  * costs more than the next time. Who waits asks for an end at once. */
 #define LONGEST 256
+/* But not where a program has set long ticks. */
+#define LONGEST_MICROSECONDS 256000
 
 /* Asks every transaction to end soon. */
 static void
@@ -171,11 +175,12 @@ request_all(void)
 
 /* With the mutex. */
 static void
-wait_for(pthread_cond_t *condition, long milliseconds)
+wait_for(pthread_cond_t *condition, unsigned long microseconds)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += milliseconds * 1000000;
+    until.tv_sec += microseconds / 1000000;
+    until.tv_nsec += microseconds % 1000000 * 1000;
     if (until.tv_nsec >= 1000000000) {
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
@@ -200,15 +205,20 @@ run_clock(void *unused)
                 pthread_mutex_unlock(&mutex);
                 return NULL;
             }
-            wait_for(&clock_wanted, 50);
+            wait_for(&clock_wanted, 50000);
         }
         stretch = waits != 0 ? 1 : stretch < LONGEST ? stretch * 2 : LONGEST;
         waits = 0;
-        unsigned long us = tick_microseconds() * stretch;
-        pthread_mutex_unlock(&mutex);
-        struct timespec pause = {us / 1000000, us % 1000000 * 1000};
-        nanosleep(&pause, NULL);
-        pthread_mutex_lock(&mutex);
+        unsigned long tick = tick_microseconds(), left = tick * stretch;
+        if (left > LONGEST_MICROSECONDS) {
+            left = tick > LONGEST_MICROSECONDS ? tick : LONGEST_MICROSECONDS;
+        }
+        /* In steps: nobody tells when the last transaction has ended. */
+        while (left != 0 && in_transactions != 0 && !clock_stops) {
+            unsigned long step = left < 50000 ? left : 50000;
+            wait_for(&clock_stopped, step);
+            left -= step;
+        }
         request_all();
     }
     return NULL;
@@ -234,6 +244,7 @@ stop_clock(void)
     int runs = clock_runs;
     clock_stops = 1;
     pthread_cond_signal(&clock_wanted);
+    pthread_cond_signal(&clock_stopped);
     pthread_mutex_unlock(&mutex);
     if (runs) {
         pthread_join(clock_thread, NULL);
@@ -364,7 +375,7 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
             since = __builtin_ia32_rdtsc();
         }
         ame_py_request_drop(solo);
-        wait_for(&changed, 5);
+        wait_for(&changed, 5000);
         if (_PyThreadState_MustExit(tstate)) {
             waiting--;
             pthread_mutex_unlock(&mutex);
@@ -448,6 +459,8 @@ ame_py_take_gil(PyThreadState *tstate)
         exit_thread();
     }
     struct ame_py_thread *self = ame_py_get_self();
+    /* Before a transaction begins: who asks from then on is heard. */
+    _Py_unset_eval_breaker_bit(tstate, _PY_GIL_DROP_REQUEST_BIT);
     if (self->kept != 0) {
         /* Inside `with ame.atomic` nothing was dropped. */
         self->kept--;
@@ -473,9 +486,6 @@ ame_py_take_gil(PyThreadState *tstate)
     if (self->mode == AME_PY_SOLO ? self->last == AME_PY_PARALLEL : self->bare) {
         /* The evaluation loop is in the wrong copy: it has to look (copies.c). */
         ame_py_request_drop(self);
-    }
-    else {
-        _Py_unset_eval_breaker_bit(tstate, _PY_GIL_DROP_REQUEST_BIT);
     }
     self->last = self->mode;
     if (self->mode == AME_PY_SOLO) {
@@ -542,10 +552,11 @@ ame_py_renew(struct ame_py_thread *self)
     while (self->n_dead != 0) {
         bury(self, self->tstate);
     }
+    /* Before it begins: who asks from then on is heard. */
+    _Py_unset_eval_breaker_bit(self->tstate, _PY_GIL_DROP_REQUEST_BIT);
     if (self->mode == AME_PY_PARALLEL) {
         begin(self);
     }
-    _Py_unset_eval_breaker_bit(self->tstate, _PY_GIL_DROP_REQUEST_BIT);
 }
 
 void

@@ -129,7 +129,7 @@ can_collect_young(struct ame_py_thread *self, struct _gc_runtime_state *state)
     return self->mode == AME_PY_PARALLEL && !self->bare && state->debug == 0 &&
            state->generations[0].threshold != 0 && self->allocated > state->generations[0].threshold &&
            (in_revocable_block(self) ||
-            self->collections.collections + state->generations[1].count <= PATIENCE * state->generations[1].threshold) &&
+            self->collections.collections + state->generations[1].count <= (Py_ssize_t)PATIENCE * state->generations[1].threshold) &&
            (state->callbacks == NULL || PyList_GET_SIZE(state->callbacks) == 0);
 }
 

@@ -158,7 +158,10 @@ impl<'a> Callees<'a> {
         }
         let rule = attributes::rule(function, self.sets);
         let (quiet, allocates) = rule.map_or((false, false), |r| (r.quiet, r.allocates));
-        callee.kills &= !quiet;
+        // Whatever else a set says, these end or begin one.
+        if callee.treatment != Treatment::Boundary && !callee.begins {
+            callee.kills &= !quiet;
+        }
         if allocates || is_allocator(name) {
             callee.allocator = Some(Allocator { align: 16 });
         }

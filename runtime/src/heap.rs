@@ -419,6 +419,14 @@ fn revocable() -> Option<&'static mut Thread> {
         .filter(|thread| thread.depth != 0 && thread.mode == Mode::Revocable)
 }
 
+/// Whether blocks are given back at once: no transaction, and none that has blocks to keep.
+#[inline(always)]
+fn is_outside() -> bool {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_ref() }
+        .is_none_or(|thread| thread.depth == 0 && thread.allocations.kept.is_empty())
+}
+
 #[inline(always)]
 fn speculative() -> Option<&'static mut Thread> {
     // SAFETY: the thread's own state.
@@ -469,6 +477,9 @@ pub unsafe extern "C" fn ame_malloc(size: usize) -> *mut c_void {
         if let Some(block) = thread.allocations.reuse(size) {
             return block as *mut c_void;
         }
+    } else if speculative().is_none() {
+        // SAFETY: plain allocation.
+        return unsafe { outside(size) };
     }
     // SAFETY: the caller's promise.
     unsafe { malloc_any(size) }
@@ -578,6 +589,9 @@ pub unsafe extern "C" fn ame_free(p: *mut c_void) {
         {
             return;
         }
+    } else if is_outside() {
+        // SAFETY: the caller's promise.
+        return unsafe { release(p) };
     }
     // SAFETY: the caller's promise.
     unsafe { free_any(p) }

@@ -75,7 +75,7 @@ pyame_push(_PyInterpreterFrame *frame, PyObject *value)
         goto ame_go_on;                                                                           \
     }                                                                                             \
     /* Bare: plain functions called the loop, which no transaction may interrupt. */              \
-    if (ame_barriers && ame_py_self->bare) {                                                       \
+    if (ame_barriers && ame_py_self->bare) {                                                      \
         return ame_py_cover(tstate, frame, throwflag);                                            \
     }
 

@@ -165,11 +165,11 @@ ame_py_rolled_back(void)
     }
     /* What was logged since begin has been undone with the log, which is empty now. */
     self->saved_from = self->saved_at_begin;
-    PyThreadState *tstate = self->tstate;
     self->serial++;
     ame_py_sites_rolled_back(self);
     ame_py_locks_rolled_back(self);
     /* Who raises it clears the request, which a rollback does not put back as it does the exception. */
+    PyThreadState *tstate = self->tstate;
     if (tstate != NULL && _Py_atomic_load_ptr(&tstate->async_exc) != NULL) {
         _Py_set_eval_breaker_bit(tstate, _PY_ASYNC_EXCEPTION_BIT);
     }

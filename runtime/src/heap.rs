@@ -363,10 +363,8 @@ impl Allocations {
         }
     }
 
-    #[inline(always)]
     fn keeps(&self, address: usize) -> bool {
-        !self.kept.is_empty()
-            && block_of(address).is_some_and(|(start, _)| self.kept.contains(&start))
+        block_of(address).is_some_and(|(start, _)| self.kept.contains(&start))
     }
 
     /// Whether there are blocks that are stamped when they are touched.
@@ -409,22 +407,6 @@ fn stamp(me: Me, address: usize, bytes: usize) {
 /// Takes back what [`stamp`] and reads have marked in a block.
 fn unstamp(me: Me, address: usize, bytes: usize) {
     tables::clear_marks_of(me.slot, granule(address), bytes.div_ceil(GRANULE));
-}
-
-/// The thread in a transaction that can be rolled back, where handlers of signals wait.
-#[inline(always)]
-fn revocable() -> Option<&'static mut Thread> {
-    // SAFETY: the thread's own state.
-    unsafe { Thread::current().as_mut() }
-        .filter(|thread| thread.depth != 0 && thread.mode == Mode::Revocable)
-}
-
-/// Whether blocks are given back at once: no transaction, and none that has blocks to keep.
-#[inline(always)]
-fn is_outside() -> bool {
-    // SAFETY: the thread's own state.
-    unsafe { Thread::current().as_ref() }
-        .is_none_or(|thread| thread.depth == 0 && thread.allocations.kept.is_empty())
 }
 
 #[inline(always)]
@@ -473,27 +455,16 @@ fn rounded(size: usize) -> usize {
 #[no_mangle]
 pub unsafe extern "C" fn ame_malloc(size: usize) -> *mut c_void {
     let size = rounded(size);
-    if let Some(thread) = revocable() {
+    let Some(thread) = speculative() else {
+        // SAFETY: plain allocation.
+        return unsafe { outside(size) };
+    };
+    if thread.mode == Mode::Revocable {
         if let Some(block) = thread.allocations.reuse(size) {
             return block as *mut c_void;
         }
-    } else if speculative().is_none() {
-        // SAFETY: plain allocation.
-        return unsafe { outside(size) };
     }
-    // SAFETY: the caller's promise.
-    unsafe { malloc_any(size) }
-}
-
-/// # Safety
-/// As malloc.
-#[inline(never)]
-unsafe fn malloc_any(size: usize) -> *mut c_void {
-    match speculative() {
-        Some(thread) => allocate(thread, size),
-        // SAFETY: plain allocation.
-        None => unsafe { outside(size) },
-    }
+    allocate(thread, size)
 }
 
 /// A plain block, for code outside of transactions. Handlers of signals are not held up, as in the C library.
@@ -580,37 +551,39 @@ pub unsafe extern "C" fn ame_posix_memalign(
 /// As free.
 #[no_mangle]
 pub unsafe extern "C" fn ame_free(p: *mut c_void) {
-    // Most often a small block of the transaction itself.
-    if let Some(thread) = revocable() {
-        let address = p as usize;
-        if in_arena(address)
-            && access::is_stamped(thread, address)
-            && thread.allocations.keep(address)
-        {
-            return;
-        }
-    } else if is_outside() {
-        // SAFETY: the caller's promise.
-        return unsafe { release(p) };
-    }
-    // SAFETY: the caller's promise.
-    unsafe { free_any(p) }
-}
-
-/// # Safety
-/// As free.
-#[inline(never)]
-unsafe fn free_any(p: *mut c_void) {
+    let address = p as usize;
     // SAFETY: the caller's promise, and the thread's own state.
     unsafe {
         match Thread::current().as_mut() {
-            Some(thread) if thread.speculative() => forget(thread, p),
-            Some(thread) if thread.allocations.keeps(p as usize) => {
-                let _hold = signal::hold();
-                thread.allocations.frees.push(p as usize);
+            Some(thread) if thread.speculative() => {
+                // Most often a small block of the transaction itself; handlers of signals wait then, without a hold.
+                if thread.mode != Mode::Revocable
+                    || !in_arena(address)
+                    || !access::is_stamped(thread, address)
+                    || !thread.allocations.keep(address)
+                {
+                    forget(thread, p);
+                }
             }
+            Some(thread) if !thread.allocations.kept.is_empty() => free_beside_kept(thread, p),
             _ => release(p),
         }
+    }
+}
+
+/// Where the transaction is exclusive, or over, and some blocks stay to its end.
+///
+/// # Safety
+/// As free.
+#[cold]
+#[inline(never)]
+unsafe fn free_beside_kept(thread: &mut Thread, p: *mut c_void) {
+    if thread.allocations.keeps(p as usize) {
+        let _hold = signal::hold();
+        thread.allocations.frees.push(p as usize);
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { release(p) };
     }
 }
 

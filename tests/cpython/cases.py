@@ -3,6 +3,16 @@
 import os
 import subprocess
 import sys
+import threading
+
+
+def in_threads(number, work):
+    """Runs it in so many threads at once, and returns when all have ended."""
+    threads = [threading.Thread(target=work) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def main(cases, seconds, *settings):

@@ -7,7 +7,6 @@ rolled back at random: they must be again what they were.
 """
 
 import sys
-import threading
 import time
 
 import cases
@@ -67,12 +66,8 @@ def frames_beside_others():
         done.append(1)
 
     done = []
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(done) == len(threads)
+    cases.in_threads(3, work)
+    assert len(done) == 3
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ arguments run only these, in this process.
 import _interpreters
 import gc
 import sys
-import threading
 import weakref
 
 import cases
@@ -101,11 +100,7 @@ def in_threads():
             elsewhere("import gc; x = []; x.append(x); del x; gc.collect()")
 
     seen = []
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    cases.in_threads(4, work)
     gc.collect()
     assert len(seen) == 12 and not any(ref() for ref in seen)
 

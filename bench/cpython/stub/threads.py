@@ -19,7 +19,8 @@ import pyperf
 class Crew:
     def __init__(self, threads):
         self.moments = []
-        # Programs may change what they import while they get ready (regex_compile does): one after the other.
+        # Programs may change what they import while they get ready (regex_compile notes who calls re.compile): one
+        # after the other, and nobody runs before all have.
         self.loading = threading.Lock()
         # Taken by one thread while the others wait.
         self.barrier = threading.Barrier(threads, self.note)
@@ -29,6 +30,7 @@ class Crew:
 
     def measure(self, timed, loops, values):
         self.loading.release()
+        self.barrier.wait()
         timed(loops)  # warm-up
         if self.barrier.wait() == 0:
             gc.collect()

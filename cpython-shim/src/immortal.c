@@ -37,13 +37,13 @@ is_lasting(PyObject *op, int often)
         PyObject *self = ((PyCFunctionObject *)op)->m_self;
         return often || (self != NULL && PyModule_CheckExact(self));
     }
-    if (type == &PyUnicode_Type) {
-        /* An interned string says itself that it is immortal, in memory that is not locked here. */
-        return often && PyUnicode_CHECK_INTERNED(op) != SSTATE_INTERNED_MORTAL;
+    if (type == &PyDict_Type) {
+        /* All functions refer to it. (The thread may have no state here.) */
+        return op == _PyInterpreterState_Main()->builtins;
     }
     return often && (type == &PyProperty_Type || type == &PyClassMethod_Type || type == &PyStaticMethod_Type ||
                      type == &PyLong_Type || type == &PyFloat_Type || type == &PyBytes_Type ||
-                     type == &PyComplex_Type || PyType_Check(op));
+                     type == &PyComplex_Type || type == &PyUnicode_Type || PyType_Check(op));
 }
 
 /* Called by the runtime in the commit of a transaction that has changed the count, as others have, with the count

@@ -8,7 +8,7 @@ use crate::heap::granule;
 use crate::hook::Hook;
 use crate::protocol::{self, Want};
 use crate::signal;
-use crate::thread::Thread;
+use crate::thread::{Mode, Thread};
 use crate::trace;
 use crate::transaction;
 use crate::undo;
@@ -16,6 +16,8 @@ use ame_abi::trace::access;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::mem::{self, offset_of};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, Ordering};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,30 +65,66 @@ impl Hasher for AddressHasher {
     }
 }
 
+/// A count that was changed lately, and its entry in [`Deltas::deltas`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Recent {
+    field: usize,
+    delta: *mut Delta,
+}
+
+/// No object is there, so this is never found.
+const NOWHERE: Recent = Recent {
+    field: 0,
+    delta: ptr::null_mut(),
+};
+
 #[derive(Default)]
 pub struct Deltas {
     deltas: Vec<Delta>,
     index: HashMap<usize, usize, BuildHasherDefault<AddressHasher>>,
-    /// Where fields were found lately.
-    recent: [u32; RECENT],
+    recent: RecentCounts,
     dead: Vec<usize>,
 }
 
+/// Compiled code finds counts here by bits of their address ([`RECENT_MASK`]), and changes their entries itself. Only in
+/// transactions that can be rolled back: in others a signal's handler could do the same between two of its steps.
+struct RecentCounts([Recent; RECENT]);
+
+impl Default for RecentCounts {
+    fn default() -> Self {
+        RecentCounts([NOWHERE; RECENT])
+    }
+}
+
+impl RecentCounts {
+    fn at(&mut self, field: usize) -> &mut Recent {
+        &mut self.0[(field & RECENT_MASK) / mem::size_of::<Recent>()]
+    }
+}
+
 const RECENT: usize = 32;
+/// Of an address: the offset in bytes of where it may be found among the recent ones.
+pub const RECENT_MASK: usize = (RECENT - 1) * mem::size_of::<Recent>();
+/// For the stubs: where in [`Deltas`] they are, and where in them and in what they point to is what.
+pub const RECENT_FIELD: usize = offset_of!(Deltas, recent) + offset_of!(Recent, field);
+pub const RECENT_DELTA: usize = offset_of!(Deltas, recent) + offset_of!(Recent, delta);
+pub const DELTA_DELTA: usize = offset_of!(Delta, delta);
+pub const DELTA_CHANGES: usize = offset_of!(Delta, changes);
 
 /// So many entries, with the index, still fit a processor's second cache. Beyond, each change of a count waits for memory.
 const MANY: usize = 1 << 13;
 
 impl Deltas {
-    fn entry(&mut self, field: usize, width: Width, kind: Kind) -> &mut Delta {
-        let recent = &mut self.recent[(field >> 4 ^ field >> 10) % RECENT];
-        if (self.deltas.get(*recent as usize)).is_some_and(|delta| delta.field == field) {
-            return &mut self.deltas[*recent as usize];
-        }
+    /// `revocable`: nobody else touches the entries between two instructions.
+    fn entry(&mut self, field: usize, width: Width, kind: Kind, revocable: bool) -> &mut Delta {
         let next = self.deltas.len();
         let at = *self.index.entry(field).or_insert(next);
-        *recent = at as u32;
         if at == next {
+            if next == self.deltas.capacity() {
+                // They move.
+                self.forget_recent();
+            }
             self.deltas.push(Delta {
                 field,
                 delta: 0,
@@ -99,7 +137,19 @@ impl Deltas {
                 transaction::ask_for_end();
             }
         }
-        &mut self.deltas[at]
+        let entry = &mut self.deltas[at];
+        if revocable && kind == Kind::Refcount {
+            *self.recent.at(field) = Recent {
+                field,
+                delta: entry,
+            };
+        }
+        entry
+    }
+
+    /// Sends compiled code to [`add`] again.
+    pub fn forget_recent(&mut self) {
+        self.recent.0.fill(NOWHERE);
     }
 
     fn of(&self, field: usize) -> i64 {
@@ -111,12 +161,16 @@ impl Deltas {
             return 0;
         }
         match self.index.get(&field) {
-            Some(&i) => std::mem::take(&mut self.deltas[i].delta),
+            Some(&i) => mem::take(&mut self.deltas[i].delta),
             None => 0,
         }
     }
 
     pub fn drop_all(&mut self) {
+        if self.deltas.is_empty() {
+            return;
+        }
+        self.forget_recent();
         self.deltas.clear();
         self.index.clear();
         self.dead.clear();
@@ -124,7 +178,7 @@ impl Deltas {
 
     /// Fields whose count the merge brought to zero.
     pub fn take_dead(&mut self) -> Vec<usize> {
-        std::mem::take(&mut self.dead)
+        mem::take(&mut self.dead)
     }
 }
 
@@ -207,7 +261,8 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
         }
     }
     thread.eventful = true;
-    let entry = thread.deltas.entry(field, width, kind);
+    let revocable = thread.mode == Mode::Revocable;
+    let entry = thread.deltas.entry(field, width, kind, revocable);
     entry.delta = entry.delta.wrapping_add(delta);
     entry.changes += 1;
     // SAFETY: the caller's promise.
@@ -219,7 +274,7 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
     // The object dies here, unless another transaction has just merged a reference: claim it.
     // SAFETY: the field is writable memory of the program.
     unsafe { crate::access::write(thread, field, pc) };
-    let delta = std::mem::take(&mut thread.deltas.entry(field, width, kind).delta);
+    let delta = thread.deltas.take(field);
     // SAFETY: the granule is ours now.
     unsafe { add_locked(field, width, delta) }
 }
@@ -324,6 +379,7 @@ pub fn merge(thread: &mut Thread) {
     if thread.deltas.deltas.is_empty() {
         return;
     }
+    thread.deltas.forget_recent();
     let hot = HOT.get();
     for i in 0..thread.deltas.deltas.len() {
         let Delta {
@@ -357,7 +413,7 @@ pub fn merge(thread: &mut Thread) {
         // What the transaction has come to hold before, it may have deallocated.
         thread.deltas.deltas[i].hot = is_hot;
     }
-    let deltas = std::mem::take(&mut thread.deltas.deltas);
+    let deltas = mem::take(&mut thread.deltas.deltas);
     for d in &deltas {
         let mut died = false;
         if d.delta != 0 {

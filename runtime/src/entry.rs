@@ -342,9 +342,60 @@ macro_rules! quick_stub {
     )*};
 }
 
+/// Stubs with a way out at the start for counts that the transaction has changed lately, in an entry of its
+/// [`delta::Deltas`]. One that comes to zero does not take it.
+macro_rules! recent_stub {
+    ($($name:ident, $slow:ident: $change:literal, $load:literal;)*) => {$(
+        #[unsafe(naked)]
+        #[no_mangle]
+        pub unsafe extern "C" fn $name() {
+            naked_asm!(
+                "push rcx",
+                "push rdx",
+                "mov rcx, qword ptr [rip + ame_tls@GOTTPOFF]",
+                "mov rcx, qword ptr fs:[rcx + {thread}]",
+                "test rcx, rcx",
+                "jz 3f",
+                "mov eax, edi",
+                "and eax, {mask}",
+                "add rax, rcx",
+                "cmp qword ptr [rax + {field}], rdi",
+                "jne 3f",
+                "mov rcx, qword ptr [rax + {entry}]",
+                $change,
+                "add rdx, qword ptr [rcx + {delta}]",
+                $load,
+                "add rax, rdx",
+                "jz 3f",
+                "mov qword ptr [rcx + {delta}], rdx",
+                "inc dword ptr [rcx + {changes}]",
+                "pop rdx",
+                "pop rcx",
+                "ret",
+                "3:",
+                "pop rdx",
+                "pop rcx",
+                "jmp {slow}",
+                thread = const TLS_THREAD,
+                mask = const delta::RECENT_MASK,
+                field = const offset_of!(Thread, deltas) + delta::RECENT_FIELD,
+                entry = const offset_of!(Thread, deltas) + delta::RECENT_DELTA,
+                delta = const delta::DELTA_DELTA,
+                changes = const delta::DELTA_CHANGES,
+                slow = sym $slow,
+            )
+        }
+    )*};
+}
+
+recent_stub! {
+    ame_refcount_add32_recent, ame_refcount_add32_full: "movsxd rdx, esi", "movsxd rax, dword ptr [rdi]";
+    ame_refcount_add64_recent, ame_refcount_add64_full: "mov rdx, rsi", "mov rax, qword ptr [rdi]";
+}
+
 quick_stub! {
-    ame_refcount_add32_stub, ame_refcount_add32_full: [] ["mov eax, dword ptr [rdi]", "add eax, esi", "mov dword ptr [rdi], eax"];
-    ame_refcount_add64_stub, ame_refcount_add64_full: [] ["mov rax, qword ptr [rdi]", "add rax, rsi", "mov qword ptr [rdi], rax"];
+    ame_refcount_add32_stub, ame_refcount_add32_recent: [] ["mov eax, dword ptr [rdi]", "add eax, esi", "mov dword ptr [rdi], eax"];
+    ame_refcount_add64_stub, ame_refcount_add64_recent: [] ["mov rax, qword ptr [rdi]", "add rax, rsi", "mov qword ptr [rdi], rax"];
     ame_refcount_read32_stub, ame_refcount_read32_full:
         // Negative, where headers are on: a count that nobody changes.
         ["mov eax, dword ptr [rdi]", "test eax, eax", "jns 4f", "cmp byte ptr [rip + {headers}], 0", "jne 3f", "4:"]

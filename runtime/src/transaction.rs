@@ -573,8 +573,9 @@ fn got_token(thread: &mut Thread) {
 fn became_inevitable(thread: &mut Thread, pc: u64) {
     let _hold = signal::hold();
     thread.mode = Mode::Inevitable;
-    // Handlers run between the steps of reads that are not made in Rust.
+    // Handlers run between the steps of reads and counts that are not made in Rust.
     thread.quick = false;
+    thread.deltas.forget_recent();
     // It can no longer be rolled back, and what comes next is not deferred.
     thread.effects.perform();
     thread.stats.inevitable.add(1);

@@ -492,7 +492,7 @@ pub fn await_release(
     let mine = peer(me.slot);
     let mut step = 0;
     let spins = spins();
-    let patience = patience(spins);
+    let patience = Patience::new();
     let result = loop {
         // Read before `held`: if it is still held afterwards, this state is that of the holder, or
         // of an earlier transaction of that thread, for which the CAS in `wound` fails.
@@ -505,7 +505,7 @@ pub fn await_release(
         }
         answer_fence(me);
         let older = mine.age.load(Ordering::Relaxed) < peer(other).age.load(Ordering::Acquire);
-        if status(state) == ACTIVE && older && (step >= patience || is_stuck(other)) {
+        if status(state) == ACTIVE && older && (patience.is_over() || is_stuck(other)) {
             #[cfg(not(loom))]
             report.wounds(version(state));
             if wound(me, other, state) {
@@ -542,12 +542,44 @@ pub fn await_release(
     result
 }
 
-/// Steps that the older transaction gives the younger to commit, before it throws its work away. Only where
-/// it can ask for that: a transaction of an interpreter ends within an instruction or two then.
-fn patience(spins: u32) -> u32 {
-    match WAIT_HOOK.get() {
-        Some(_) => spins / 2,
-        None => 0,
+/// What the older transaction gives the younger to commit, before it throws its work away. Only where
+/// it can ask for that: a transaction of an interpreter ends within an instruction or two then, but a long one has
+/// many locks to give back.
+#[cfg(not(loom))]
+struct Patience {
+    until: u64,
+}
+
+/// About two milliseconds, in cycles of the time stamp counter.
+#[cfg(not(loom))]
+const PATIENCE: u64 = 5_000_000;
+
+#[cfg(not(loom))]
+impl Patience {
+    fn new() -> Patience {
+        let until = match WAIT_HOOK.get() {
+            Some(_) => crate::clock::cycles() + PATIENCE,
+            None => 0,
+        };
+        Patience { until }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until == 0 || crate::clock::cycles() >= self.until
+    }
+}
+
+#[cfg(loom)]
+struct Patience;
+
+#[cfg(loom)]
+impl Patience {
+    fn new() -> Patience {
+        Patience
+    }
+
+    fn is_over(&self) -> bool {
+        true
     }
 }
 

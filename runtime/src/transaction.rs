@@ -604,5 +604,7 @@ pub fn make_exclusive(thread: &mut Thread, pc: u64) {
     thread.stats.exclusive.add(1);
     thread.quieten(tls());
     thread.quick = false;
+    // All others wait for it.
+    ask_for_end();
     report::exclusive(thread.me, thread.me.slot, pc, since);
 }

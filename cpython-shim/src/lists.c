@@ -120,7 +120,7 @@ in_revocable_block(struct ame_py_thread *self)
 
 /* For a collection of the older generations all threads stop: beside others it comes so much later than the program's
  * threshold says. */
-#define PATIENCE 4
+#define PATIENCE 10
 
 /* Whether it is enough to look at the thread's own young objects, which needs no company to stop. */
 static int

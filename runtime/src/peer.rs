@@ -48,7 +48,10 @@ pub struct Peer {
     pub stuck: AtomicU32,
     /// Number of the domain in which this thread is as a transaction (`sharing`), or 0.
     pub shared: AtomicU32,
-    apart: [u64; 11],
+    /// Time stamp of the begin of this thread's latest transaction, where the time of transactions is measured. A hint.
+    #[cfg(not(loom))]
+    pub since: AtomicU64,
+    apart: [u64; 10],
     /// 1 while this thread marks reads without a fence of its own.
     pub unfenced: AtomicU32,
     /// How often others asked this thread for a fence.
@@ -75,7 +78,8 @@ impl Peer {
             wounded_by: AtomicU32::new(0),
             stuck: AtomicU32::new(0),
             shared: AtomicU32::new(0),
-            apart: [0; 11],
+            since: AtomicU64::new(0),
+            apart: [0; 10],
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),
@@ -96,7 +100,7 @@ impl Peer {
             wounded_by: AtomicU32::new(0),
             stuck: AtomicU32::new(0),
             shared: AtomicU32::new(0),
-            apart: [0; 11],
+            apart: [0; 10],
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),

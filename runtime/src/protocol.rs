@@ -492,7 +492,7 @@ pub fn await_release(
     let mine = peer(me.slot);
     let mut step = 0;
     let spins = spins();
-    let patience = Patience::new();
+    let patience = Patience::with(other);
     let result = loop {
         // Read before `held`: if it is still held afterwards, this state is that of the holder, or
         // of an earlier transaction of that thread, for which the CAS in `wound` fails.
@@ -543,22 +543,30 @@ pub fn await_release(
 }
 
 /// What the older transaction gives the younger to commit, before it throws its work away. Only where
-/// it can ask for that: a transaction of an interpreter ends within an instruction or two then, but a long one has
-/// many locks to give back.
+/// it can ask for that: a transaction of an interpreter ends within an instruction or two then. But that may be a long
+/// one, or the transaction, when it has many locks to give back.
 #[cfg(not(loom))]
 struct Patience {
     until: u64,
 }
 
-/// About two milliseconds, in cycles of the time stamp counter.
+/// Patience in cycles of the time stamp counter, 2 to 4 in a nanosecond: a part of what would be lost.
 #[cfg(not(loom))]
-const PATIENCE: u64 = 5_000_000;
+const SHARE: u64 = 4;
+#[cfg(not(loom))]
+const LEAST: u64 = 5_000_000;
+#[cfg(not(loom))]
+const MOST: u64 = 250_000_000;
 
 #[cfg(not(loom))]
 impl Patience {
-    fn new() -> Patience {
+    fn with(other: u32) -> Patience {
         let until = match WAIT_HOOK.get() {
-            Some(_) => crate::clock::cycles() + PATIENCE,
+            Some(_) => {
+                let now = crate::clock::cycles();
+                let work = now.saturating_sub(peer(other).since.load(Ordering::Relaxed));
+                now + (work / SHARE).clamp(LEAST, MOST)
+            }
             None => 0,
         };
         Patience { until }
@@ -574,7 +582,7 @@ struct Patience;
 
 #[cfg(loom)]
 impl Patience {
-    fn new() -> Patience {
+    fn with(_: u32) -> Patience {
         Patience
     }
 

@@ -34,7 +34,10 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     thread.stats.begins.add(1);
     thread.fresh_stack = (sp & !15) - thread.stack_low;
     // The time stamp counter costs as much as the rest of a begin: only read when asked for.
-    thread.started = if timing() { clock::cycles() } else { 0 };
+    thread.started = 0;
+    if timing() {
+        stamp(thread);
+    }
     thread.age = age_now(thread.me.slot);
     // SAFETY: the calling thread's own errno, which lives as long as the thread.
     thread.errno_at_begin = unsafe { *thread.errno };
@@ -42,6 +45,11 @@ pub unsafe extern "C" fn begin(thread: *mut Thread) -> u32 {
     // SAFETY: sp is the caller's frame.
     unsafe { save(thread, sp) };
     0
+}
+
+fn stamp(thread: &mut Thread) {
+    thread.started = clock::cycles();
+    thread.peer().since.store(thread.started, Ordering::Relaxed);
 }
 
 /// What a program's glue wants to do before its threads begin a transaction, and after they have
@@ -282,7 +290,7 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
         }
         back_off(thread);
     }
-    thread.started = clock::cycles();
+    stamp(thread);
     if why == cause::RETRY {
         thread.age = age_now(thread.me.slot);
     }

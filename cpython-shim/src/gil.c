@@ -6,6 +6,9 @@
  *
  * A transaction may end where CPython looks at the drop request of its evaluation loop. Requests
  * come from a clock thread once per tick, and from whoever waits for a transaction.
+ *
+ * Threads that do little but wait for each other's memory are slower in transactions than with a GIL. They take turns
+ * for a while: only one is attached, solo, for sys.getswitchinterval() when others wait.
  */
 #include "shim.h"
 #include <dirent.h>
@@ -34,6 +37,10 @@ static pthread_cond_t clock_wanted = PTHREAD_COND_INITIALIZER;
 /* Ends the pause between two ticks. */
 static pthread_cond_t clock_stopped = PTHREAD_COND_INITIALIZER;
 static int always;                 /* AME_ALWAYS: never solo */
+static int in_turns;
+static long long turns_end, turn_began, turn_end; /* nanoseconds */
+static long long turns_length;
+static struct ame_py_thread *had_turn;  /* who gave its turn up while others waited */
 static pthread_key_t exit_key;
 
 extern _Py_thread_local PyThreadState *_Py_tss_tstate;
@@ -188,6 +195,60 @@ wait_for(pthread_cond_t *condition, unsigned long microseconds)
     pthread_cond_timedwait(condition, &mutex, &until);
 }
 
+static long long
+now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+/* Waits of two threads in a millisecond from which on turns are faster: transactions are so short then that what each
+ * touches for the first time costs more than a second processor brings. With more threads, of each pair. */
+#define CROWD 30
+/* In so many ticks in a row. */
+#define CROWDED_TICKS 8
+/* Turns are taken for so long, and twice as long each time that threads are as crowded again soon. */
+#define FIRST_TURNS 100000000LL
+#define LONGEST_TURNS 800000000LL
+#define SOON 300000000LL
+/* Who waits for its turn, while those who run are in transactions and do not end them, ends the turns: they may wait
+ * for it. */
+#define TURN_PATIENCE 50000000LL
+
+/* Whether turns begin, at the end of a tick. With the mutex. */
+static int
+is_crowded(void)
+{
+    static int ticks;
+    static long long last;
+    long long time = now(), passed = time - last, pairs = in_transactions * (in_transactions - 1) / 2;
+    last = time;
+    if (always || pairs == 0 || waits * 1000000LL < CROWD * pairs * passed) {
+        ticks = 0;
+    }
+    return ++ticks > CROWDED_TICKS;
+}
+
+static void
+begin_turns(void)
+{
+    long long time = now();
+    turns_length = time - turns_end > SOON          ? FIRST_TURNS
+                   : turns_length < LONGEST_TURNS ? 2 * turns_length
+                                                  : LONGEST_TURNS;
+    turns_end = time + turns_length;
+    in_turns = 1;
+    had_turn = NULL;
+}
+
+static void
+end_turns(long long time)
+{
+    in_turns = 0;
+    turns_end = time;
+}
+
 static void *
 run_clock(void *unused)
 {
@@ -206,6 +267,9 @@ run_clock(void *unused)
                 return NULL;
             }
             wait_for(&clock_wanted, 50000);
+        }
+        if (is_crowded() && !in_turns) {
+            begin_turns();
         }
         stretch = waits != 0 ? 1 : stretch < LONGEST ? stretch * 2 : LONGEST;
         waits = 0;
@@ -333,8 +397,10 @@ leave(struct ame_py_thread *self)
         solo = NULL;
     }
     if (waiting != 0) {
+        had_turn = self;
         pthread_cond_broadcast(&changed);
     }
+    turn_end = now();
     pthread_mutex_unlock(&mutex);
 }
 
@@ -350,14 +416,45 @@ exit_thread(void)
 static int
 had_company(int has_it)
 {
-    static struct timespec last;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    static long long last;
+    long long time = now();
     if (has_it) {
-        last = now;
+        last = time;
         return 1;
     }
-    return (now.tv_sec - last.tv_sec) * 1000000000 + now.tv_nsec - last.tv_nsec < 2000000;
+    return time - last < 2000000;
+}
+
+static long long
+turn_length(void)
+{
+    return _PyRuntime._main_interpreter._gil.interval * 1000LL;
+}
+
+/* Asks who is attached to make room, when its turn is over. With the mutex. */
+static void
+ask_for_turn(long long since)
+{
+    long long time = now();
+    if (in_turns && (time >= turns_end || (solo == NULL && time - since > TURN_PATIENCE))) {
+        end_turns(time);
+    }
+    if (in_turns && time - turn_began < turn_length()) {
+        return;
+    }
+    if (solo != NULL) {
+        ame_py_request_drop(solo);
+    }
+    else if (in_turns) {
+        request_all();
+    }
+}
+
+/* With the mutex. */
+static int
+has_to_wait(struct ame_py_thread *self)
+{
+    return solo != NULL || (in_turns && (attached != 0 || (had_turn == self && waiting > 1)));
 }
 
 /* Joins those who run. The mode it returns says whether a transaction has to begin. */
@@ -365,16 +462,22 @@ static enum ame_py_mode
 join_in(struct ame_py_thread *self, PyThreadState *tstate)
 {
     pthread_mutex_lock(&mutex);
+    if (in_turns && attached == 0 && waiting == 0 && now() - turn_end > turn_length()) {
+        /* There is no crowd any more. */
+        end_turns(now());
+    }
     waiting++;
     /* Who was asked to drop the GIL wants it back: both run in parallel then. */
     int company = self->asked;
     unsigned long long since = 0;
-    while (solo != NULL) {
+    long long began = 0;
+    while (has_to_wait(self)) {
         company = 1;
         if (since == 0) {
             since = __builtin_ia32_rdtsc();
+            began = now();
         }
-        ame_py_request_drop(solo);
+        ask_for_turn(began);
         wait_for(&changed, 5000);
         if (_PyThreadState_MustExit(tstate)) {
             waiting--;
@@ -386,6 +489,12 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     attached++;
     enum ame_py_mode mode;
     company = had_company(company || attached > 1 || waiting != 0);
+    if (in_turns) {
+        turn_began = now();
+        had_turn = NULL;
+        /* A block needs a transaction that can be rolled back. */
+        company = self->asked;
+    }
     if (!company && !always) {
         mode = AME_PY_SOLO;
         solo = self;
@@ -399,12 +508,13 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
         }
         pthread_cond_signal(&clock_wanted);
     }
+    int turns = in_turns;
     self->mode = mode;
     self->epoch = atomic_load(&ame_py_epoch);
     __atomic_store_n(&self->tstate, tstate, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&mutex);
     if (since != 0) {
-        ame_py_waited_to_join(since);
+        ame_py_waited_to_join(since, turns);
     }
     return mode;
 }
@@ -597,7 +707,7 @@ ame_py_recreate_gil(struct _gil_runtime_state *gil)
     pthread_cond_init(&changed, NULL);
     pthread_cond_init(&clock_wanted, NULL);
     clock_runs = 0;
-    waiting = 0;
+    waiting = in_turns = 0;
     attached = self->mode == AME_PY_OUTSIDE ? 0 : 1;
     in_transactions = self->mode == AME_PY_PARALLEL;
     solo = self->mode == AME_PY_SOLO ? self : NULL;

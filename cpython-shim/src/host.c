@@ -865,12 +865,15 @@ why(void)
 }
 
 void
-ame_py_waited_to_join(unsigned long long since)
+ame_py_waited_to_join(unsigned long long since, int in_turns)
 {
     uint32_t object =
-        ame_host_object("thread that ran alone", "had to let others in",
-                        "threads that often wait (input, output, locks) alternate between running alone and "
-                        "beside others: let them do more between waits");
+        in_turns ? ame_host_object("threads that take turns", "as with a GIL",
+                                   "beside each other they would wait for the same memory all the time: see what the "
+                                   "other conflicts are about")
+                 : ame_host_object("thread that ran alone", "had to let others in",
+                                   "threads that often wait (input, output, locks) alternate between running alone and "
+                                   "beside others: let them do more between waits");
     ame_host_waited(object, since);
 }
 

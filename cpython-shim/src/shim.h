@@ -187,7 +187,7 @@ void ame_py_make_immortal(void *count, unsigned changes);
 void ame_py_init_host(void);
 void ame_py_init_specialise(void);
 /* The thread has waited for one that ran solo, since the time stamp counter was that. */
-void ame_py_waited_to_join(unsigned long long since);
+void ame_py_waited_to_join(unsigned long long since, int in_turns);
 /* Whether the thread is in an atomic block. */
 static inline int
 ame_py_in_block(struct ame_py_thread *self)

@@ -426,7 +426,7 @@ had_company(int has_it)
 }
 
 static long long
-turn_length(void)
+switch_interval(void)
 {
     return _PyRuntime._main_interpreter._gil.interval * 1000LL;
 }
@@ -439,7 +439,7 @@ ask_for_turn(long long since)
     if (in_turns && (time >= turns_end || (solo == NULL && time - since > TURN_PATIENCE))) {
         end_turns(time);
     }
-    if (in_turns && time - turn_began < turn_length()) {
+    if (in_turns && time - turn_began < switch_interval()) {
         return;
     }
     if (solo != NULL) {
@@ -462,7 +462,7 @@ static enum ame_py_mode
 join_in(struct ame_py_thread *self, PyThreadState *tstate)
 {
     pthread_mutex_lock(&mutex);
-    if (in_turns && attached == 0 && waiting == 0 && now() - turn_end > turn_length()) {
+    if (in_turns && attached == 0 && waiting == 0 && now() - turn_end > switch_interval()) {
         /* There is no crowd any more. */
         end_turns(now());
     }

@@ -234,9 +234,12 @@ static void
 begin_turns(void)
 {
     long long time = now();
-    turns_length = time - turns_end > SOON          ? FIRST_TURNS
-                   : turns_length < LONGEST_TURNS ? 2 * turns_length
-                                                  : LONGEST_TURNS;
+    if (time - turns_end > SOON) {
+        turns_length = FIRST_TURNS;
+    }
+    else if (turns_length < LONGEST_TURNS) {
+        turns_length *= 2;
+    }
     turns_end = time + turns_length;
     in_turns = 1;
     had_turn = NULL;
@@ -795,8 +798,8 @@ ame_py_alone_for(const char *reason)
     struct ame_py_thread *self = ame_py_self;
     if (self != NULL && self->mode == AME_PY_PARALLEL && ame_in_transaction()) {
         self->reason = reason;
+        /* It asks for its end itself. */
         ame_make_exclusive();
         self->reason = NULL;
-        ame_py_request_drop(self);
     }
 }

@@ -123,7 +123,8 @@ void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_wait_hook(void (*hook)(void));
 
 /* Called when the calling thread's transaction had better end soon: the program's handler of a signal waits for that
- * (and the hook interrupts any code, as a handler does), or the counts that the transaction changes have become many. */
+ * (and the hook interrupts any code, as a handler does), the counts that the transaction changes have become many, or it
+ * has become exclusive. */
 void ame_set_end_hook(void (*hook)(void));
 
 /* Called in a transaction, which is exclusive, before code that nothing is known of: the transactions that

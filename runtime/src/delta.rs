@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::{self, offset_of};
-use std::ptr;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, Ordering};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,42 +65,22 @@ impl Hasher for AddressHasher {
     }
 }
 
-/// A count that was changed lately, and its entry in [`Deltas::deltas`].
-#[derive(Clone, Copy)]
+/// A field that was changed lately, and its entry in [`Deltas::deltas`].
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Recent {
     field: usize,
-    delta: *mut Delta,
+    delta: Option<NonNull<Delta>>,
 }
-
-/// No object is there, so this is never found.
-const NOWHERE: Recent = Recent {
-    field: 0,
-    delta: ptr::null_mut(),
-};
 
 #[derive(Default)]
 pub struct Deltas {
     deltas: Vec<Delta>,
     index: HashMap<usize, usize, BuildHasherDefault<AddressHasher>>,
-    recent: RecentCounts,
+    /// Compiled code finds counts here by bits of their address ([`RECENT_MASK`]), and changes their entries itself. Only
+    /// in transactions that can be rolled back: in others a signal's handler could do the same between two of its steps.
+    recent: [Recent; RECENT],
     dead: Vec<usize>,
-}
-
-/// Compiled code finds counts here by bits of their address ([`RECENT_MASK`]), and changes their entries itself. Only in
-/// transactions that can be rolled back: in others a signal's handler could do the same between two of its steps.
-struct RecentCounts([Recent; RECENT]);
-
-impl Default for RecentCounts {
-    fn default() -> Self {
-        RecentCounts([NOWHERE; RECENT])
-    }
-}
-
-impl RecentCounts {
-    fn at(&mut self, field: usize) -> &mut Recent {
-        &mut self.0[(field & RECENT_MASK) / mem::size_of::<Recent>()]
-    }
 }
 
 const RECENT: usize = 32;
@@ -118,6 +98,12 @@ const MANY: usize = 1 << 13;
 impl Deltas {
     /// `revocable`: nobody else touches the entries between two instructions.
     fn entry(&mut self, field: usize, width: Width, kind: Kind, revocable: bool) -> &mut Delta {
+        let place = (field & RECENT_MASK) / mem::size_of::<Recent>();
+        let recent = self.recent[place];
+        if let (true, Some(mut delta)) = (recent.field == field, recent.delta) {
+            // SAFETY: where an entry is, until [`Self::forget_recent`].
+            return unsafe { delta.as_mut() };
+        }
         let next = self.deltas.len();
         let at = *self.index.entry(field).or_insert(next);
         if at == next {
@@ -138,10 +124,10 @@ impl Deltas {
             }
         }
         let entry = &mut self.deltas[at];
-        if revocable && kind == Kind::Refcount {
-            *self.recent.at(field) = Recent {
+        if revocable {
+            self.recent[place] = Recent {
                 field,
-                delta: entry,
+                delta: Some(entry.into()),
             };
         }
         entry
@@ -149,7 +135,7 @@ impl Deltas {
 
     /// Sends compiled code to [`add`] again.
     pub fn forget_recent(&mut self) {
-        self.recent.0.fill(NOWHERE);
+        self.recent = Default::default();
     }
 
     fn of(&self, field: usize) -> i64 {

@@ -9,6 +9,8 @@
 //! Conflicts follow wound-wait (Rosenkrantz, Stearns, Lewis 1978): the older transaction dooms the
 //! younger and waits until it has let go; the younger waits for the older.
 
+#[cfg(not(loom))]
+use crate::clock::cycles;
 use crate::hook::Hook;
 use crate::peer::*;
 use crate::primitive::*;
@@ -547,7 +549,7 @@ pub fn await_release(
 /// one, or the transaction, when it has many locks to give back.
 #[cfg(not(loom))]
 struct Patience {
-    until: u64,
+    until: Option<u64>,
 }
 
 /// Patience in cycles of the time stamp counter, 2 to 4 in a nanosecond: a part of what would be lost.
@@ -561,19 +563,16 @@ const MOST: u64 = 250_000_000;
 #[cfg(not(loom))]
 impl Patience {
     fn with(other: u32) -> Patience {
-        let until = match WAIT_HOOK.get() {
-            Some(_) => {
-                let now = crate::clock::cycles();
-                let work = now.saturating_sub(peer(other).since.load(Ordering::Relaxed));
-                now + (work / SHARE).clamp(LEAST, MOST)
-            }
-            None => 0,
-        };
+        let until = WAIT_HOOK.get().map(|_| {
+            let now = cycles();
+            let work = now.saturating_sub(peer(other).since.load(Ordering::Relaxed));
+            now + (work / SHARE).clamp(LEAST, MOST)
+        });
         Patience { until }
     }
 
     fn is_over(&self) -> bool {
-        self.until == 0 || crate::clock::cycles() >= self.until
+        self.until.is_none_or(|until| cycles() >= until)
     }
 }
 

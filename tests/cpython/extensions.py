@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 import ame
+import cases
 
 SOURCE = Path(__file__).resolve().parent / "extension/probe.c"
 SECONDS = 60
@@ -49,11 +50,7 @@ def together(function, rounds=ROUNDS):
             raise
 
     before = ame.stats()["exclusive"]
-    threads = [threading.Thread(target=work) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    cases.in_threads(THREADS, work)
     assert not failed
     return ame.stats()["exclusive"] - before
 

@@ -281,7 +281,7 @@ ame_py_block_acquire(struct ame_py_thread *self, void *lock, const struct ame_py
     if (!may_wait) {
         return PY_LOCK_FAILURE;
     }
-    if (ame_py_check_signals() < 0) {
+    if (PyErr_CheckSignals() < 0) {
         return PY_LOCK_INTR;
     }
     if (own) {

@@ -522,8 +522,9 @@ join_in(struct ame_py_thread *self, PyThreadState *tstate)
     return mode;
 }
 
-/* What others have said to all threads meanwhile: pending calls, and the version of the monitoring tools, which changes
- * only where no transaction runs. (RESUME goes round in a circle for ever with a version that is not the interpreter's.) */
+/* What others have said to all threads meanwhile: pending calls; a signal, also one whose handler a rollback has undone;
+ * and the version of the monitoring tools, which changes only where no transaction runs. (RESUME goes round in a circle
+ * for ever with a version that is not the interpreter's.) */
 static void
 hear(PyThreadState *tstate)
 {
@@ -532,6 +533,9 @@ hear(PyThreadState *tstate)
         (_Py_IsMainThread() &&
          _Py_atomic_load_int32_relaxed(&_PyRuntime.ceval.pending_mainthread.npending) != 0)) {
         _Py_set_eval_breaker_bit(tstate, _PY_CALLS_TO_DO_BIT);
+    }
+    if (_Py_ThreadCanHandleSignals(interp) && _Py_atomic_load_int(&_PyRuntime.signals.is_tripped)) {
+        _Py_set_eval_breaker_bit(tstate, _PY_SIGNALS_PENDING_BIT);
     }
     uintptr_t version = _Py_atomic_load_uintptr_relaxed(&interp->ceval.instrumentation_version) &
                         ~_PY_EVAL_EVENTS_MASK;
@@ -744,30 +748,6 @@ ame_py_set_finalizing(_PyRuntimeState *runtime, PyThreadState *tstate)
         ame_py_alone();
     }
     _PyRuntimeState_SetFinalizing(runtime, tstate);
-}
-
-/* Whether a signal has come, which is then handled: what says so is cleared, and not put back by a rollback. */
-static int
-signal_has_come(PyThreadState *tstate)
-{
-    if (!_Py_eval_breaker_bit_is_set(tstate, _PY_SIGNALS_PENDING_BIT)) {
-        return 0;
-    }
-    ame_py_irrevocable();
-    return 1;
-}
-
-int
-ame_py_check_signals(void)
-{
-    return signal_has_come(_PyThreadState_GET()) ? PyErr_CheckSignals() : 0;
-}
-
-int
-ame_py_handle_pending(PyThreadState *tstate)
-{
-    signal_has_come(tstate);
-    return _Py_HandlePending(tstate);
 }
 
 /* Its body is plain: what it adds, under a lock, is there at once. */

@@ -831,7 +831,6 @@ static const struct {
     {"ame_py_call_once", "interpreter", "initialised something", ""},
     {"ame_py_set_finalizing", "interpreter", "ends", ""},
     {"ame_py_start", "thread", "started", "start threads once and give them much work"},
-    {"signal_has_come", "signal", "handled", ""},
     {"gather", "garbage collector", "run",
      "collections stop all threads: larger gc.set_threshold(), or gc.freeze() after set-up"},
     {"ame_py_clear", "interpreter", "caches cleared by a collection", ""},

@@ -211,7 +211,6 @@ void ame_py_let_others_release(struct ame_py_thread *self, PyMutex *m);
 void ame_py_block_ends(struct ame_py_thread *self);
 void ame_py_locks_rolled_back(struct ame_py_thread *self);
 void ame_py_sites_rolled_back(struct ame_py_thread *self);
-int ame_py_check_signals(void);
 
 void ame_py_begins(void);
 void ame_py_rolled_back(void);

@@ -23,8 +23,8 @@ PATIENCE = 5
 
 
 def work():
-    """Long enough to be interrupted, also within C code."""
-    numbers = [str(n) for n in range(200)]
+    """Long enough to be interrupted, also within C code, none of which looks for signals (`str(n)` does)."""
+    numbers = [-n for n in range(200)]
     numbers.sort()
     return {n: [n] for n in numbers}
 
@@ -133,6 +133,12 @@ def interrupt_main():
     interrupted_main(_thread.interrupt_main, signal.SIGINT)
 
 
+def interrupt_from_outside():
+    """By C code outside of transactions: nobody asks for the end of the one that it meets."""
+    interrupt = ctypes.CDLL(None).PyErr_SetInterruptEx
+    interrupted_main(lambda: interrupt(signal.SIGINT), signal.SIGINT)
+
+
 def pending_call():
     add = ctypes.pythonapi.Py_AddPendingCall
     function = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
@@ -146,7 +152,7 @@ def pending_call():
     exchange.come_here()
 
 
-CASES = [asynchronous_exception, signal_of_the_system, interrupt_main, pending_call]
+CASES = [asynchronous_exception, signal_of_the_system, interrupt_main, interrupt_from_outside, pending_call]
 
 
 if __name__ == "__main__":

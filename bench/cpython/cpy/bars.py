@@ -4,23 +4,26 @@ from . import memory, pyperformance, sharing, speed
 
 
 def measure(python, rounds, programs=pyperformance.PROGRAMS):
-    """python(name) gives what `speed` measures of a variant. Yields (name, measured, bar, table); lower is
-    better in all of them."""
+    """python(name) gives what `speed` measures of a variant. Yields (name, measured, bar or None, table); lower
+    is better in all of them."""
     plain, ours, always = python("plain"), python("parallel"), python("parallel,AME_ALWAYS=1")
     free_threaded = python("free-threaded")
+    peers = [plain, ours, free_threaded]
 
     one = speed.measure([plain, ours, always], programs, rounds)
     mean = one["geometric_mean"]
     yield "time of one thread, solo, times plain", mean["parallel"], 1.08, speed.table(one)
     yield "time of one thread in transactions, times plain", mean["parallel,AME_ALWAYS=1"], 1.45, None
 
-    two = speed.measure([plain, ours, free_threaded], programs, rounds, threads=2)
-    mean = two["geometric_mean"]
-    yield "time of two threads, times plain with two threads", mean["parallel"], 1 / 1.4, speed.table(two)
-    yield ("time of two threads, times free-threaded with two threads",
-           mean["parallel"] / mean["free-threaded"], 1 / 1.25, None)
+    for shared, whose, barred in (None, "", True), ("modules", ", library modules in common", False):
+        settings = [("AME_BENCH_SHARED", shared)] if shared else []
+        two = speed.measure([(*peer[:2], peer[2] + settings) for peer in peers], programs, rounds, threads=2)
+        mean = two["geometric_mean"]
+        yield (f"time of two threads{whose}, times plain", mean["parallel"], 1 / 1.4 if barred else None, speed.table(two))
+        yield (f"time of two threads{whose}, times free-threaded",
+               mean["parallel"] / mean["free-threaded"], 1 / 1.25 if barred else None, None)
 
-    together = sharing.measure([plain, ours, free_threaded], rounds)
+    together = sharing.measure(peers, rounds)
     ratios = sorted(together["parallel"][name] / together["plain"][name] for name in sharing.PROGRAMS)
     yield ("two threads that share data, times plain: second best of three", ratios[1], 1.0,
            sharing.table(together))
@@ -30,4 +33,6 @@ def measure(python, rounds, programs=pyperformance.PROGRAMS):
 
 
 def line(name, measured, bar):
+    if bar is None:
+        return f"       {name}: {measured:.3f}"
     return f"{'met   ' if measured <= bar else 'MISSED'} {name}: {measured:.3f}, bar {bar:.2f}"

@@ -1,8 +1,8 @@
 """Runs a pyperformance program in AME_BENCH_THREADS threads at once: threads.py run_benchmark.py
 
-Each thread loads the program for itself, so it has code, classes and data of its own; with
-AME_BENCH_SHARED_CODE they have the same code objects. They start each timed value
-together; its time is that of the whole, from the start of all to the end of the last, in seconds per
+Each thread loads the program and what it imports for itself, so it has code, classes and data of its own. With
+AME_BENCH_SHARED=modules they have modules in common, with AME_BENCH_SHARED=code the program's code objects, too. They
+start each timed value together; its time is that of the whole, from the start of all to the end of the last, in seconds per
 loop of one thread. One line of JSON goes to standard output, as from pyperf.py.
 """
 
@@ -14,6 +14,10 @@ import time
 import traceback
 
 import pyperf
+
+
+#: Loaded before any program, and with state: how to copy, encoders, one generator of random numbers, a cache of patterns.
+STATEFUL = "copy", "json", "random", "re"
 
 
 class Crew:
@@ -47,14 +51,19 @@ def main(script, name, threads, loops):
     sys.path[0] = os.path.dirname(script)
     with open(script) as file:
         source = file.read()
-    shared = compile(source, script, "exec") if os.environ.get("AME_BENCH_SHARED_CODE") else None
+    shared = os.environ.get("AME_BENCH_SHARED")
+    shared_code = compile(source, script, "exec") if shared == "code" else None
     crew = pyperf.crew = Crew(threads)
+    common = {name for name in sys.modules if name.partition(".")[0] not in STATEFUL}
     failed = []
 
     def work():
         crew.loading.acquire()
         try:
-            code = shared or compile(source, script, "exec")
+            code = shared_code or compile(source, script, "exec")
+            if not shared:
+                for name in sys.modules.keys() - common:
+                    del sys.modules[name]
             exec(code, {"__name__": "__main__", "__file__": script})
         except BaseException:
             traceback.print_exc()

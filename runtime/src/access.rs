@@ -415,8 +415,12 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
 #[cold]
 #[inline(never)]
 pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
-    // SAFETY: the caller's promise.
-    unsafe { undo::touch(address) };
+    // What is neither locked nor logged is not read either: a new page would become one of zeros that is only read, and
+    // exchanging that when it is written interrupts the processors of all threads.
+    if !thread.allocations.is_lazy(address) {
+        // SAFETY: the caller's promise.
+        unsafe { undo::touch(address) };
+    }
     let _hold = signal::hold();
     let me = thread.me;
     // As in `read`.

@@ -301,14 +301,21 @@ impl Allocations {
         !self.lazy.is_empty() && self.stamp_lazily(me, address)
     }
 
+    /// The large block that this transaction allocated and in which `address` lies.
+    fn lazy(&self, address: usize) -> Option<(usize, usize)> {
+        let has = |(start, end): &&(usize, usize)| (*start..*end).contains(&address);
+        self.lazy.iter().rev().find(has).copied()
+    }
+
+    /// Whether [`Self::stamp_if_fresh`] would stamp.
+    #[inline(always)]
+    pub fn is_lazy(&self, address: usize) -> bool {
+        !self.lazy.is_empty() && self.lazy(address).is_some()
+    }
+
     #[cold]
     fn stamp_lazily(&self, me: Me, address: usize) -> bool {
-        let Some(&(start, end)) = self
-            .lazy
-            .iter()
-            .rev()
-            .find(|(start, end)| (*start..*end).contains(&address))
-        else {
+        let Some((start, end)) = self.lazy(address) else {
             return false;
         };
         let chunk = LAZY_GRANULES * GRANULE;

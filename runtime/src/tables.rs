@@ -216,8 +216,10 @@ mod fixed {
 
     /// Forgets the slot's marks of `n` granules from `first` on.
     pub fn clear_marks_of(slot: u32, first: u32, n: usize) {
-        /// From this many bytes on, whole pages are given back.
-        const LARGE: usize = 64 << 10;
+        /// From this many bytes on, whole pages are given back. Below that they are written, because a page that is
+        /// given back is read first when it is needed again, and then written: two faults, the second of which
+        /// interrupts the processors of all threads.
+        const LARGE: usize = 4 << 20;
         const PAGE: usize = 4096;
         let start = marks_base(slot) + first as usize * 2;
         let end = start + n * 2;

@@ -74,6 +74,11 @@ fn deltas_before_exclusive() {
 }
 
 #[test]
+fn counts_in_opposite_orders() {
+    case("counts_in_opposite_orders").ok();
+}
+
+#[test]
 fn deltas_beside_a_write() {
     case("deltas_beside_a_write").ok();
 }

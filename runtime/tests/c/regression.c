@@ -1,6 +1,7 @@
 /* What was broken once. Each case is named after it. */
 #include "barriers.h"
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -327,6 +328,34 @@ static void deltas_before_exclusive(int argc, char **argv)
     EQUAL(counts[0], 1);
     EQUAL(counts[2], 16);
     EQUAL(dead_count, 0);
+}
+
+/* --- counts_in_opposite_orders: two merges waited for each other, and one was rolled back ------------ */
+static struct { int64_t n; char rest[56]; } many_counts[64];
+static atomic_int go, counts_rolled_back;
+static void *count_in_order(void *up)
+{
+    atomic_fetch_add(&go, 1);
+    while (go != 2) {
+    }
+    for (int i = 0; i < 20000; i++) {
+        if (ame_begin() != 0)
+            atomic_fetch_add(&counts_rolled_back, 1);
+        for (int k = 0; k < 64; k++)
+            ame_counter_add64(&many_counts[up ? k : 63 - k].n, 1);
+        ame_commit();
+    }
+    return NULL;
+}
+static void counts_in_opposite_orders(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    pthread_t a = spawn(count_in_order, NULL), b = spawn(count_in_order, &go);
+    join(a);
+    join(b);
+    for (int k = 0; k < 64; k++)
+        EQUAL(many_counts[k].n, 40000);
+    EQUAL(counts_rolled_back, 0);
 }
 
 /* --- deltas_beside_a_write: a pending delta was forgotten when the granule was written as well ------ */
@@ -855,6 +884,7 @@ int main(int argc, char **argv)
         {"freed_fresh_memory_is_not_ours", freed_fresh_memory_is_not_ours},
         {"nested_boundaries", nested_boundaries},
         {"boundary_depth_survives_rollback", boundary_depth_survives_rollback},
+        {"counts_in_opposite_orders", counts_in_opposite_orders},
         {"deltas_beside_a_write", deltas_beside_a_write},
         {"deltas_before_exclusive", deltas_before_exclusive},
         {"read_of_own_lock_after_half_a_poke", read_of_own_lock_after_half_a_poke},

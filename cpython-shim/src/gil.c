@@ -551,6 +551,7 @@ begin(struct ame_py_thread *self)
 {
     /* Returns again after a rollback, with this frame as it is now. */
     ame_begin();
+    self->began = __builtin_ia32_rdtsc();
     if (self->parks != 0) {
         ame_inevitable_from_begin();
     }

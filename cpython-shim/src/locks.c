@@ -26,6 +26,22 @@ ame_py_mutex_lock_fast(uint8_t *bits)
     return _Py_atomic_compare_exchange_uint8(bits, &expected, _Py_LOCKED);
 }
 
+/* Cycles of the time stamp counter, 2 to 4 in a nanosecond. */
+#define LONG 5000000
+
+/* Before a program takes a lock, for which the GIL may be given up. While a transaction waits for the token, who has it may
+ * want memory that the transaction holds, and roll it back: one with much to lose ends first. */
+static void
+end_long_transaction(struct ame_py_thread *self)
+{
+    if (self != NULL && self->mode == AME_PY_PARALLEL && self->atomic == 0 && ame_revocable() &&
+        __builtin_ia32_rdtsc() - self->began > LONG) {
+        PyThreadState *tstate = self->tstate;
+        _PyThreadState_Detach(tstate);
+        _PyThreadState_Attach(tstate);
+    }
+}
+
 /* One of the interpreter's own. */
 void
 ame_py_mutex_lock_flags(PyMutex *m, _PyLockFlags flags)
@@ -51,6 +67,9 @@ ame_py_mutex_lock_timed(PyMutex *m, PyTime_t timeout, _PyLockFlags flags)
         }
         ame_py_mutex_lock_flags(m, flags);
         return PY_LOCK_ACQUIRED;
+    }
+    if (flags & _PY_LOCK_HANDLE_SIGNALS) {
+        end_long_transaction(self);
     }
     ame_py_irrevocable();
     return _PyMutex_LockTimed(m, timeout, flags);
@@ -241,6 +260,7 @@ ame_py_acquire_lock_with_retries(PyThread_type_lock lock, PY_TIMEOUT_T timeout)
     if (ame_py_in_block(self)) {
         return ame_py_block_acquire(self, lock, &ame_py_semaphore, timeout < 0);
     }
+    end_long_transaction(self);
     return PyThread_acquire_lock_timed_with_retries(lock, timeout);
 }
 

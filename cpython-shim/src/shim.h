@@ -119,6 +119,8 @@ struct ame_py_thread {
     void *saved_chunk AME_RACY;
     unsigned long serial;
     struct ame_py_covered covered[COVERED];
+    /* Time stamp counter when the transaction began. */
+    unsigned long long began;
     /* ame_py_epoch when the thread last began (specialise.c). */
     unsigned long epoch;
     struct ame_py_site *sites;

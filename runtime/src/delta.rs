@@ -368,7 +368,10 @@ pub fn merge(thread: &mut Thread) {
     thread.deltas.forget_recent();
     // Two threads that merge into the same counts would wait for each other for ever, and one lose all its work, if each
     // locked them in its own order.
-    thread.deltas.deltas.sort_unstable_by_key(|delta| delta.field);
+    thread
+        .deltas
+        .deltas
+        .sort_unstable_by_key(|delta| delta.field);
     let hot = HOT.get();
     for i in 0..thread.deltas.deltas.len() {
         let Delta {

@@ -894,6 +894,24 @@ ame_extension_release(PyGILState_STATE state)
 
 /* --- functions that lend references out ---------------------------------------------------------- */
 
+/* Of functions that hide errors: what was raised before they are called, for afterwards. Mostly nothing is. */
+static inline PyObject *
+ame_extension_put_aside(void)
+{
+    return PyErr_Occurred() != NULL ? PyErr_GetRaisedException() : NULL;
+}
+
+static inline void
+ame_extension_hide(PyObject *result, PyObject *aside)
+{
+    if (result == NULL) {
+        PyErr_Clear();
+    }
+    if (aside != NULL) {
+        PyErr_SetRaisedException(aside);
+    }
+}
+
 AME_EXTENSION_SLOW PyObject *
 ame_extension_list_get_item(PyObject *list, Py_ssize_t index)
 {
@@ -909,12 +927,11 @@ ame_extension_list_item(PyObject *list, Py_ssize_t index)
         return ((PyListObject *)list)->ob_item[index];
     }
 #endif
-    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *aside = ame_extension_put_aside();
     PyObject *item = PyList_GetItemRef(list, index);
-    PyErr_SetRaisedException(raised);
+    ame_extension_hide(item, aside);
     return item != NULL ? ame_extension_keep(item) : Py_None;
 }
-
 
 AME_EXTENSION_SLOW PyObject *
 ame_extension_dict_get_item_with_error(PyObject *dict, PyObject *key)
@@ -930,17 +947,15 @@ ame_extension_dict_get_item_with_error(PyObject *dict, PyObject *key)
     return ame_extension_keep(value);
 }
 
-/* Those that hide errors. */
 AME_EXTENSION_SLOW PyObject *
 ame_extension_dict_get_item(PyObject *dict, PyObject *key)
 {
     if (dict == NULL || !PyDict_Check(dict)) {
         return NULL;
     }
-    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *aside = ame_extension_put_aside();
     PyObject *value = ame_extension_dict_get_item_with_error(dict, key);
-    PyErr_Clear();
-    PyErr_SetRaisedException(raised);
+    ame_extension_hide(value, aside);
     return value;
 }
 
@@ -948,10 +963,9 @@ AME_EXTENSION_SLOW PyObject *
 ame_extension_dict_get_item_string(PyObject *dict, const char *key)
 {
     PyObject *value = NULL;
-    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *aside = ame_extension_put_aside();
     PyDict_GetItemStringRef(dict, key, &value);
-    PyErr_Clear();
-    PyErr_SetRaisedException(raised);
+    ame_extension_hide(value, aside);
     return ame_extension_keep(value);
 }
 

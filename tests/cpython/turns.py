@@ -11,6 +11,8 @@ import ame
 import cases
 
 SECONDS = 60
+# For two free processors.
+PATIENCE = 40
 
 
 class Crowd:
@@ -48,12 +50,14 @@ def commits_of(seconds):
 
 
 def take_turns():
-    """In transactions two of them commit up to 300,000 times in a second, and seldom less than a hundred times; who
-    takes turns, never."""
+    """A transaction ends after 256 ms at the latest: where none does for half a second, threads take turns. It takes two
+    free processors until they do, and other programs may have these for a while."""
     crowd = Crowd(2)
-    rates = [commits_of(0.1) for _ in range(40)]
+    end, quiet = time.monotonic() + PATIENCE, 0
+    while quiet < 5 and time.monotonic() < end:
+        quiet = quiet + 1 if commits_of(0.1) == 0 else 0
     counts = crowd.end()
-    assert rates.count(0) >= 3, rates
+    assert quiet == 5, counts
     assert min(counts) > max(counts) / 10, counts
 
 
@@ -122,9 +126,12 @@ def run_beside_each_other_again():
     time.sleep(1)
     crowd.end()
     time.sleep(0.2)
-    before = time.process_time()
-    cases.in_threads(2, work)
-    assert time.process_time() - before > 0.4
+    end, used = time.monotonic() + PATIENCE, 0
+    while used < 0.4 and time.monotonic() < end:
+        before = time.process_time()
+        cases.in_threads(2, work)
+        used = time.process_time() - before
+    assert used >= 0.4, used
 
 
 CASES = [take_turns, draw_what_one_thread_draws, nobody_starves, locks_in_blocks, run_beside_each_other_again]

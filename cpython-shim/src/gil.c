@@ -534,7 +534,7 @@ hear(PyThreadState *tstate)
          _Py_atomic_load_int32_relaxed(&_PyRuntime.ceval.pending_mainthread.npending) != 0)) {
         _Py_set_eval_breaker_bit(tstate, _PY_CALLS_TO_DO_BIT);
     }
-    if (_Py_ThreadCanHandleSignals(interp) && _Py_atomic_load_int(&_PyRuntime.signals.is_tripped)) {
+    if (_Py_atomic_load_int(&_PyRuntime.signals.is_tripped) && _Py_ThreadCanHandleSignals(interp)) {
         _Py_set_eval_breaker_bit(tstate, _PY_SIGNALS_PENDING_BIT);
     }
     uintptr_t version = _Py_atomic_load_uintptr_relaxed(&interp->ceval.instrumentation_version) &
@@ -551,7 +551,6 @@ begin(struct ame_py_thread *self)
 {
     /* Returns again after a rollback, with this frame as it is now. */
     ame_begin();
-    self->began = __builtin_ia32_rdtsc();
     if (self->parks != 0) {
         ame_inevitable_from_begin();
     }

@@ -34,8 +34,7 @@ ame_py_mutex_lock_fast(uint8_t *bits)
 static void
 end_long_transaction(struct ame_py_thread *self)
 {
-    if (self != NULL && self->mode == AME_PY_PARALLEL && self->atomic == 0 && ame_revocable() &&
-        __builtin_ia32_rdtsc() - self->began > LONG) {
+    if (self != NULL && self->mode == AME_PY_PARALLEL && self->atomic == 0 && ame_at_stake() > LONG) {
         PyThreadState *tstate = self->tstate;
         _PyThreadState_Detach(tstate);
         _PyThreadState_Attach(tstate);

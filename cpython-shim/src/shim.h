@@ -119,8 +119,6 @@ struct ame_py_thread {
     void *saved_chunk AME_RACY;
     unsigned long serial;
     struct ame_py_covered covered[COVERED];
-    /* Time stamp counter when the transaction began. */
-    unsigned long long began;
     /* ame_py_epoch when the thread last began (specialise.c). */
     unsigned long epoch;
     struct ame_py_site *sites;
@@ -240,6 +238,7 @@ int ame_is_instrumented(const void *address);
 void ame_hold_token(void);
 void ame_keep(const void *lock);
 int ame_revocable(void);
+uint64_t ame_at_stake(void);
 _Noreturn void ame_roll_back(void);
 
 #endif

@@ -154,6 +154,9 @@ void ame_hold_token(void);
 void ame_keep(const void *lock);
 /* Whether the calling thread is in a transaction that can be rolled back. */
 int ame_revocable(void);
+/* What a rollback of it would lose, in cycles of the time stamp counter; 0 where there is no such transaction, or they
+ * are not timed (ame_set_host() has them timed). */
+uint64_t ame_at_stake(void);
 /* Rolls it back, for the sake of such a lock, and starts it again. What it waits for meanwhile, an action of
  * ame_on_abort() does. */
 void ame_roll_back(void) __attribute__((noreturn));

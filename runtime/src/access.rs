@@ -417,7 +417,8 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
 pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     // What is neither locked nor logged is not read either: a new page would become one of zeros that is only read, and
     // exchanging that when it is written interrupts the processors of all threads.
-    if !thread.allocations.is_lazy(address) {
+    let lazy = thread.allocations.is_lazy(address);
+    if !lazy {
         // SAFETY: the caller's promise.
         unsafe { undo::touch(address) };
     }
@@ -430,7 +431,7 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     if take_own(thread, address, pc) {
         return;
     }
-    if fresh_stack(thread, address) || thread.allocations.stamp_if_fresh(me, address) {
+    if fresh_stack(thread, address) || lazy && thread.allocations.stamp_if_fresh(me, address) {
         *thread.mark(granule(address)) = me.ver + 1;
         return;
     }

@@ -369,6 +369,8 @@ pub fn merge(thread: &mut Thread) {
         return;
     }
     thread.deltas.forget_recent();
+    // Nobody looks for an entry from here on, and those that are sorted move.
+    thread.deltas.index.clear();
     // Two threads that merge into the same counts would wait for each other for ever, and one lose all its work, if each
     // locked them in its own order.
     if thread.deltas.deltas.len() <= FEW {
@@ -434,7 +436,6 @@ pub fn merge(thread: &mut Thread) {
             }
         }
     }
-    thread.deltas.index.clear();
     thread.deltas.deltas = deltas;
     thread.deltas.deltas.clear();
 }

@@ -621,6 +621,14 @@ pub extern "C" fn ame_revocable() -> i32 {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_at_stake() -> u64 {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_ref() }
+        .filter(|thread| thread.depth > 0 && thread.mode == Mode::Revocable && thread.started != 0)
+        .map_or(0, |thread| crate::clock::cycles() - thread.started)
+}
+
+#[no_mangle]
 pub extern "C" fn ame_roll_back() -> ! {
     // SAFETY: the thread's own state.
     match unsafe { Thread::current().as_mut() } {

@@ -15,13 +15,15 @@ def measure(python, rounds, programs=pyperformance.PROGRAMS):
     yield "time of one thread, solo, times plain", mean["parallel"], 1.08, speed.table(one)
     yield "time of one thread in transactions, times plain", mean["parallel,AME_ALWAYS=1"], 1.45, None
 
-    for shared, whose, barred in (None, "", True), ("modules", ", library modules in common", False):
-        settings = [("AME_BENCH_SHARED", shared)] if shared else []
-        two = speed.measure([(*peer[:2], peer[2] + settings) for peer in peers], programs, rounds, threads=2)
+    for whose, settings, gil_bar, free_threaded_bar in (
+            ("", [], 1 / 1.4, 1 / 1.25),
+            (", library modules in common", [("AME_BENCH_SHARED", "modules")], None, None)):
+        builds = [(name, path, given + settings) for name, path, given in peers]
+        two = speed.measure(builds, programs, rounds, threads=2)
         mean = two["geometric_mean"]
-        yield (f"time of two threads{whose}, times plain", mean["parallel"], 1 / 1.4 if barred else None, speed.table(two))
+        yield f"time of two threads{whose}, times plain", mean["parallel"], gil_bar, speed.table(two)
         yield (f"time of two threads{whose}, times free-threaded",
-               mean["parallel"] / mean["free-threaded"], 1 / 1.25 if barred else None, None)
+               mean["parallel"] / mean["free-threaded"], free_threaded_bar, None)
 
     together = sharing.measure(peers, rounds)
     ratios = sorted(together["parallel"][name] / together["plain"][name] for name in sharing.PROGRAMS)

@@ -195,6 +195,10 @@ impl Module {
         };
         flag(b"PIE Level") || !flag(b"PIC Level")
     }
+    /// Assembly of the file outside of functions.
+    pub fn append_assembly(self, text: &str) {
+        unsafe { LLVMAppendModuleInlineAsm(self.0, text.as_ptr().cast(), text.len()) }
+    }
     pub fn has_named_metadata(self, name: &str) -> bool {
         !unsafe { LLVMGetNamedMetadata(self.0, name.as_ptr().cast(), name.len()) }.is_null()
     }

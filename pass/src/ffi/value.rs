@@ -300,6 +300,10 @@ impl Value {
     pub fn set_internal(self) {
         unsafe { LLVMSetLinkage(self.0, LLVMLinkage::LLVMInternalLinkage) }
     }
+    /// An external variable or function, known to the files that are linked together.
+    pub fn set_hidden_visibility(self) {
+        unsafe { LLVMSetVisibility(self.0, LLVMVisibility::LLVMHiddenVisibility) }
+    }
     /// Known to the files that are linked together; `weak`: unless another has it, too.
     pub fn set_hidden(self, weak: bool) {
         let linkage = if weak {

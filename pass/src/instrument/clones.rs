@@ -19,13 +19,16 @@ use crate::ffi::{attribute_kind, Block, Module, Opcode, Value};
 use ame_abi::sym;
 use ame_annotations::Sets;
 use rustc_hash::FxHashSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 const BODY: &CStr = c".transaction";
 const PLAIN: &CStr = c".plain";
 /// Where bodies are. Not among `.text`, of which a linker puts all parts of a file together: a thread that runs no
 /// transactions should not have them in memory, as the kernel reads 64 KiB around what is executed.
 const BODIES: &CStr = c".ame_bodies";
+/// Where a program's dispatchers are, and nothing else: of an address between the section's beginning and end bodies
+/// know that they may call it. A name of C, which is what linkers define such symbols for.
+pub const DISPATCHERS: &str = "ame_dispatchers";
 
 /// A hot function and its clone.
 pub struct Twin {
@@ -127,12 +130,13 @@ pub fn finish(runtime: &mut Runtime, sets: &Sets, clones: Clones) {
     let mut placed = Vec::with_capacity(twins.len());
     for twin in &twins {
         if is_interpreter(twin.plain) {
-            place(runtime, twin.plain);
-            place(runtime, twin.body);
+            place(runtime, twin.plain, 48);
+            place(runtime, twin.body, 0);
         }
         let dispatcher = twin.body.give_place(BODY);
         if runtime.module.is_of_program() {
             twin.body.set_section(BODIES);
+            dispatcher.set_section(&CString::new(DISPATCHERS).unwrap_or_default());
         }
         dispatch(runtime, dispatcher, twin);
         placed.push(dispatcher);
@@ -142,7 +146,10 @@ pub fn finish(runtime: &mut Runtime, sets: &Sets, clones: Clones) {
             shorten(&twins, dispatcher, twin);
         }
     }
-    if runtime.module.is_of_program() {
+    if runtime.module.is_of_program() && !twins.is_empty() {
+        // The linker knows where a section begins and ends that is not empty in all files.
+        let section = format!(".pushsection {DISPATCHERS},\"ax\",@progbits\n.popsection\n");
+        runtime.module.append_assembly(&section);
         for (twin, &dispatcher) in twins.iter().zip(&placed) {
             if !dispatcher.is_internal() {
                 twin.body.set_hidden(dispatcher.may_have_copies());
@@ -174,16 +181,17 @@ fn is_interpreter(function: Value) -> bool {
 }
 
 /// Fixes where in a line of the processor's cache a function begins. An interpreter's loop has hundreds of small
-/// blocks, and jumps to each from everywhere: that they all move by 16 bytes, because some other function has
-/// grown, changes the time of Python programs by up to 4 % (in 64-byte lines of decoded instructions; AMD EPYC).
-/// Of the four places the fourth is best, for CPython 3.13's loop with barriers and without.
-fn place(runtime: &Runtime, function: Value) {
+/// blocks, and jumps to each from everywhere, most of all to the one that goes on to the next instruction: that they
+/// all move by 16 bytes, because some other function has grown, changes the time of Python programs by up to 10 %.
+/// Which of the four places is best was measured for CPython 3.13's loop, on AMD EPYC.
+fn place(runtime: &Runtime, function: Value, offset: usize) {
     const LINE: u32 = 64;
-    const OFFSET: usize = 48;
-    // What stands in front of a function counts as its beginning.
-    let unused = vec![runtime.i64.int(0); OFFSET / size_of::<u64>()];
-    function.set_prefix_data(runtime.module.const_array(runtime.i64, &unused));
     function.set_alignment(LINE);
+    if offset > 0 {
+        // What stands in front of a function counts as its beginning.
+        let unused = vec![runtime.i64.int(0); offset / size_of::<u64>()];
+        function.set_prefix_data(runtime.module.const_array(runtime.i64, &unused));
+    }
 }
 
 fn is_clone(function: Value) -> bool {

@@ -303,6 +303,12 @@ impl Rewriter<'_> {
             self.runtime.builder.branch(rest);
             return;
         }
+        if self.runtime.module.is_of_program() {
+            let (_, rest) = (self.runtime).cold_before(at, |r| r.is_no_dispatcher(target));
+            self.runtime.check_target(target, self.vectors);
+            self.runtime.builder.branch(rest);
+            return;
+        }
         let mut word = None;
         let (_, rest) = self.runtime.cold_before(at, |r| {
             let word = *word.insert(r.load_prefix(target));

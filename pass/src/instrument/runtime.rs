@@ -6,6 +6,7 @@
 //! general-purpose registers: `preserve_mostcc`, which says the same, crashes LLVM 19's register
 //! coalescer. The call pushes below the stack pointer, so instrumented functions have no red zone.
 
+use super::clones::DISPATCHERS;
 use crate::ffi::{attribute_kind, Block, Builder, IntPredicate, Module, Opcode, Type, Value};
 use ame_abi::{sym, GRANULE_MASK, GRANULE_SHIFT, LOCK_TABLE, PREFIX_LEN, PREFIX_MAGIC};
 use ame_abi::{SEGMENT_MARKS, SEGMENT_RVER, SEGMENT_VER, SEGMENT_WVER};
@@ -477,6 +478,25 @@ impl Runtime {
             .binary(Opcode::LLVMAnd, address, self.i64.int(PAGE_BITS));
         self.builder
             .compare(IntPredicate::LLVMIntEQ, in_page, self.i64.int(0))
+    }
+
+    /// Condition: the address is not between the first and the last dispatcher of the program. Most targets are there,
+    /// and whoever compares what stands in front of a function reads code as data, which is seldom in the nearest cache.
+    pub fn is_no_dispatcher(&self, function: Value) -> Value {
+        let bound = |which: &str| {
+            let name = format!("__{which}_{DISPATCHERS}");
+            let symbol = self.module.global(&name).unwrap_or_else(|| {
+                let symbol = self.module.add_global(&name, self.i8);
+                symbol.set_hidden_visibility();
+                symbol
+            });
+            self.builder.ptr_to_int(symbol, self.i64)
+        };
+        let (start, stop) = (bound("start"), bound("stop"));
+        let address = self.builder.ptr_to_int(function, self.i64);
+        let offset = self.builder.binary(Opcode::LLVMSub, address, start);
+        let size = self.builder.binary(Opcode::LLVMSub, stop, start);
+        self.builder.compare(IntPredicate::LLVMIntUGE, offset, size)
     }
 
     /// Loads the word in front of a function by which functions are known that were compiled with the pass.

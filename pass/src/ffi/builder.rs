@@ -173,6 +173,26 @@ impl Builder {
     }
     /// Call of inline assembly with side effects.
     pub fn assembly(&self, ty: Type, text: &str, constraints: &str, arguments: &[Value]) -> Value {
+        self.assembly_with(ty, text, constraints, arguments, true)
+    }
+    /// Assembly whose result depends on the arguments only.
+    pub fn pure_assembly(
+        &self,
+        ty: Type,
+        text: &str,
+        constraints: &str,
+        arguments: &[Value],
+    ) -> Value {
+        self.assembly_with(ty, text, constraints, arguments, false)
+    }
+    fn assembly_with(
+        &self,
+        ty: Type,
+        text: &str,
+        constraints: &str,
+        arguments: &[Value],
+        effects: bool,
+    ) -> Value {
         let callee = Value(unsafe {
             LLVMGetInlineAsm(
                 ty.0,
@@ -180,7 +200,7 @@ impl Builder {
                 text.len(),
                 constraints.as_ptr().cast(),
                 constraints.len(),
-                1,
+                effects.into(),
                 0,
                 LLVMInlineAsmDialect::LLVMInlineAsmDialectATT,
                 0,

@@ -165,7 +165,10 @@ impl Runtime {
             address,
             self.i64.int(GRANULE_SHIFT.into()),
         );
-        let granule = b.binary(Opcode::LLVMAnd, shifted, self.i64.int(GRANULE_MASK));
+        // The lower half, GRANULE_MASK. In assembly, because LLVM would join it with the scaling of the mark's place to a
+        // mask of 33 bits, which takes an instruction of ten bytes and a register.
+        let ty = self.i64.function(&[self.i64], false);
+        let granule = b.pure_assembly(ty, "mov ${0:k}, ${0:k}", "=r,0", &[shifted]);
         let mark = b.load(self.i16, self.mark(granule), 2);
         let need = self.control(version_word(write));
         Check {

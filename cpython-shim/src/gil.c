@@ -125,7 +125,7 @@ ame_py_new_self(void)
     /* Its last owner may have ended in a wait. */
     self->parks = self->kept = self->atomic = self->bare = self->collects = 0;
     self->waits_for_ever = self->internal = self->asked = self->stuck = self->refused = self->gave_way = 0;
-    self->n_held = self->block_moves = 0;
+    self->n_held = self->block_moves = self->short_ones = 0;
     self->block = NULL;
     ame_py_self = self;
     pthread_setspecific(exit_key, self);
@@ -566,6 +566,18 @@ begin(struct ame_py_thread *self)
     }
     self->reason = NULL;
     hear(self->tstate);
+    if (self->short_ones != 0) {
+        ame_py_request_drop(self);
+    }
+}
+
+static void
+commit(struct ame_py_thread *self)
+{
+    ame_commit();
+    if (self->short_ones != 0) {
+        self->short_ones--;
+    }
 }
 
 void
@@ -665,7 +677,7 @@ bury(struct ame_py_thread *self, PyThreadState *tstate)
 void
 ame_py_renew(struct ame_py_thread *self)
 {
-    ame_commit();
+    commit(self);
     while (self->n_dead != 0) {
         bury(self, self->tstate);
     }
@@ -696,7 +708,7 @@ ame_py_drop_gil(PyInterpreterState *interp, PyThreadState *tstate, int final_rel
         tstate = self->tstate;
     }
     if (self->mode == AME_PY_PARALLEL) {
-        ame_commit();
+        commit(self);
         while (self->n_dead != 0) {
             bury(self, tstate);
         }
@@ -768,6 +780,7 @@ ame_py_irrevocable_for(const char *reason)
         self->reason = reason;
         ame_make_inevitable();
         self->reason = NULL;
+        self->short_ones = 2;
         ame_py_request_drop(self);
     }
 }

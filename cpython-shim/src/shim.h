@@ -103,6 +103,10 @@ struct ame_py_thread {
     /* Bare: the thread has run solo, and plain functions may be waiting below for what runs now. In
      * transactions it then runs exclusively (gil.c, copies.c). */
     int bare AME_RACY;
+    /* How many transactions, with this one, end as soon as they can: two when it becomes irrevocable. The second leaves
+     * what the first was in the middle of, the end of a `with lock:` say, where it changes counts that all threads
+     * change. A long one that began there would be rolled back for them, or roll back others when it merges them. */
+    int short_ones;
     /* Depth of waits in the parking lot. There, transactions are inevitable from their begin on: other
      * threads write to the entry of a waiter, which lies on its stack. */
     int parks;

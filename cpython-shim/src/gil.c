@@ -180,6 +180,18 @@ request_all(void)
     }
 }
 
+void
+ame_py_request_begin_since(unsigned long epoch)
+{
+    pthread_mutex_lock(&mutex);
+    for (struct ame_py_thread *t = all; t != NULL; t = t->next) {
+        if (t != ame_py_self && t->mode == AME_PY_PARALLEL && t->epoch < epoch) {
+            ame_py_request_drop(t);
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
 /* With the mutex. */
 static void
 wait_for(pthread_cond_t *condition, unsigned long microseconds)

@@ -127,7 +127,7 @@ static int
 can_collect_young(struct ame_py_thread *self, struct _gc_runtime_state *state)
 {
     return self->mode == AME_PY_PARALLEL && !self->bare && state->debug == 0 &&
-           state->generations[0].threshold != 0 && self->allocated > state->generations[0].threshold &&
+           state->generations[0].threshold != 0 &&
            (in_revocable_block(self) ||
             self->collections.collections + state->generations[1].count <= (Py_ssize_t)PATIENCE * state->generations[1].threshold) &&
            (state->callbacks == NULL || PyList_GET_SIZE(state->callbacks) == 0);
@@ -157,7 +157,9 @@ ame_py_run_gc(PyThreadState *tstate)
 {
     struct ame_py_thread *self = ame_py_get_self();
     struct _gc_runtime_state *state = &tstate->interp->gc;
-    if (!state->enabled || self->collects || _Py_atomic_load_int_relaxed(&state->collecting)) {
+    /* Many of those it was scheduled for may be gone again. */
+    if (!state->enabled || self->collects || _Py_atomic_load_int_relaxed(&state->collecting) ||
+        self->allocated <= state->generations[0].threshold) {
         return;
     }
     if (can_collect_young(self, state)) {

@@ -180,6 +180,8 @@ void pyame_collect_young(PyThreadState *tstate, PyGC_Head *young, PyGC_Head *old
 void ame_py_renew(struct ame_py_thread *self);
 /* Asks the thread to drop the GIL soon. With the mutex, or by the thread itself. */
 void ame_py_request_drop(struct ame_py_thread *t);
+/* Asks all other threads whose transactions began before this epoch (specialise.c). */
+void ame_py_request_begin_since(unsigned long epoch);
 /* Waits until the transaction that started the calling thread has ended (locks.c). */
 void ame_py_await_starter(PyThreadState *tstate);
 /* The frame goes on: what it was at begin must be known. */

@@ -82,11 +82,24 @@ has_no_cache(int opcode)
     }
 }
 
+/* Cycles of the time stamp counter, 2 to 4 in a nanosecond. */
+#define LONG 2000000
+
+/* What the transaction has specialised is of use from its end on: a long one ends. */
+static void
+end_long_transaction(struct ame_py_thread *self)
+{
+    if (self->n_sites != 0 && ame_at_stake() > LONG) {
+        ame_py_request_drop(self);
+    }
+}
+
 /* What to do with an instruction whose counter has run out. Returns a copy to work on, or NULL. */
 static _Py_CODEUNIT *
 prepare(_Py_CODEUNIT *instr, _Py_CODEUNIT *copy)
 {
     int opcode = instr->op.code, general = _PyOpcode_Deopt[opcode];
+    end_long_transaction(ame_py_self);
     if (opcode >= MIN_INSTRUMENTED_OPCODE) {
         set_counter(instr, 1023, 10);
         return NULL;
@@ -105,6 +118,7 @@ prepare(_Py_CODEUNIT *instr, _Py_CODEUNIT *copy)
         return NULL;
     }
     if (has_cache && in_use(instr)) {
+        ame_py_request_begin_since(atomic_load(site(instr)));
         set_counter(instr, 63, 6);
         return NULL;
     }

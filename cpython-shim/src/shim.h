@@ -245,6 +245,7 @@ void ame_hold_token(void);
 void ame_keep(const void *lock);
 int ame_revocable(void);
 uint64_t ame_at_stake(void);
+uint64_t ame_written(void);
 _Noreturn void ame_roll_back(void);
 
 #endif

@@ -82,15 +82,20 @@ has_no_cache(int opcode)
     }
 }
 
-/* Cycles of the time stamp counter, 2 to 4 in a nanosecond. */
+/* Cycles of the time stamp counter, 2 to 4 in a nanosecond; and for each time that memory was acquired. */
 #define LONG 2000000
+#define CHEAP 2000
 
-/* What the transaction has specialised is of use from its end on: a long one ends. */
+/* What the transaction has specialised is of use from its end on: a long one ends, unless it has touched so much that
+ * to touch that again costs more. */
 static void
 end_long_transaction(struct ame_py_thread *self)
 {
-    if (self->n_sites != 0 && ame_at_stake() > LONG) {
-        ame_py_request_drop(self);
+    if (self->n_sites != 0) {
+        uint64_t cycles = ame_at_stake();
+        if (cycles > LONG && cycles > CHEAP * ame_written()) {
+            ame_py_request_drop(self);
+        }
     }
 }
 

@@ -157,6 +157,9 @@ int ame_revocable(void);
 /* What a rollback of it would lose, in cycles of the time stamp counter; 0 where there is no such transaction, or they
  * are not timed (ame_set_host() has them timed). */
 uint64_t ame_at_stake(void);
+/* How often the transaction has acquired memory to write to it: what the next one will have to do anew, if it does the
+ * same as this one. */
+uint64_t ame_written(void);
 /* Rolls it back, for the sake of such a lock, and starts it again. What it waits for meanwhile, an action of
  * ame_on_abort() does. */
 void ame_roll_back(void) __attribute__((noreturn));

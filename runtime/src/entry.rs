@@ -629,6 +629,14 @@ pub extern "C" fn ame_at_stake() -> u64 {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_written() -> u64 {
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_ref() }
+        .filter(|thread| thread.depth > 0)
+        .map_or(0, |thread| thread.undo.entries().len() as u64)
+}
+
+#[no_mangle]
 pub extern "C" fn ame_roll_back() -> ! {
     // SAFETY: the thread's own state.
     match unsafe { Thread::current().as_mut() } {

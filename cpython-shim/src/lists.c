@@ -43,19 +43,22 @@ move_all(PyGC_Head *from, PyGC_Head *to)
     from->_gc_next = from->_gc_prev = (uintptr_t)from;
 }
 
+static void
+add_stats(struct gc_generation_stats *to, const struct gc_generation_stats *from)
+{
+    to->collections += from->collections;
+    to->collected += from->collected;
+    to->uncollectable += from->uncollectable;
+}
+
 /* Nobody else runs: a thread's objects become those of the first two generations. */
 static void
 gather_from(struct ame_py_thread *t, struct _gc_runtime_state *state)
 {
     move_all(&t->young, &state->generations[0].head);
     move_all(&t->survivors, &state->generations[1].head);
-    state->generations[0].count += t->allocated;
-    t->allocated = 0;
     state->generations[1].count += t->collections.collections;
-    struct gc_generation_stats *stats = &state->generation_stats[0];
-    stats->collections += t->collections.collections;
-    stats->collected += t->collections.collected;
-    stats->uncollectable += t->collections.uncollectable;
+    add_stats(&state->generation_stats[0], &t->collections);
     t->collections = (struct gc_generation_stats){0, 0, 0};
 }
 
@@ -70,6 +73,37 @@ gather(PyInterpreterState *interp)
     }
 }
 
+/* So that the thread's allocations bring on a collection of all threads, or begin anew with one. */
+static void
+count_from(struct ame_py_thread *t, struct _gc_runtime_state *state)
+{
+    state->generations[0].count += t->allocated;
+    t->allocated = 0;
+}
+
+/* After a look at the objects, which nobody counts as a collection: what was young is so again. Whose it was is not
+ * known any more. */
+static void
+give_back(PyInterpreterState *interp)
+{
+    struct ame_py_thread *self = ame_py_get_self();
+    if (self->collected_by == interp) {
+        move_all(&interp->gc.generations[0].head, &self->young);
+    }
+}
+
+/* For a collection. */
+static void
+gather_and_count(PyInterpreterState *interp)
+{
+    gather(interp);
+    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
+        if (t->collected_by == interp) {
+            count_from(t, &interp->gc);
+        }
+    }
+}
+
 void
 ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp)
 {
@@ -80,6 +114,7 @@ ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp
     if (self->collected_by != NULL) {
         ame_py_alone();
         gather_from(self, &self->collected_by->gc);
+        count_from(self, &self->collected_by->gc);
     }
     self->collected_by = interp;
 }
@@ -178,7 +213,7 @@ ame_py_run_gc(PyThreadState *tstate)
             return;
         }
     }
-    gather(tstate->interp);
+    gather_and_count(tstate->interp);
     _PyGC_Collect(tstate, GENERATION_AUTO, _Py_GC_REASON_HEAP);
 }
 
@@ -188,7 +223,7 @@ ame_py_gc_collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
     if (ame_py_get_self()->collects) {
         return 0;
     }
-    gather(tstate->interp);
+    gather_and_count(tstate->interp);
     return _PyGC_Collect(tstate, generation, reason);
 }
 
@@ -198,14 +233,14 @@ ame_py_gc_collect_all(void)
     if (ame_py_get_self()->collects) {
         return 0;
     }
-    gather(_PyInterpreterState_GET());
+    gather_and_count(_PyInterpreterState_GET());
     return PyGC_Collect();
 }
 
 void
 ame_py_gc_collect_no_fail(PyThreadState *tstate)
 {
-    gather(tstate->interp);
+    gather_and_count(tstate->interp);
     _PyGC_CollectNoFail(tstate);
 }
 
@@ -213,28 +248,34 @@ PyObject *
 ame_py_gc_get_objects(PyInterpreterState *interp, int generation)
 {
     gather(interp);
-    return _PyGC_GetObjects(interp, generation);
+    PyObject *result = _PyGC_GetObjects(interp, generation);
+    give_back(interp);
+    return result;
 }
 
 PyObject *
 ame_py_gc_get_referrers(PyInterpreterState *interp, PyObject *objects)
 {
     gather(interp);
-    return _PyGC_GetReferrers(interp, objects);
+    PyObject *result = _PyGC_GetReferrers(interp, objects);
+    give_back(interp);
+    return result;
 }
 
 void
 ame_py_gc_freeze(PyInterpreterState *interp)
 {
-    gather(interp);
+    gather_and_count(interp);
     _PyGC_Freeze(interp);
 }
 
 void
 ame_py_gc_visit_objects(gcvisitobjects_t callback, void *argument)
 {
-    gather(_PyInterpreterState_GET());
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    gather(interp);
     PyUnstable_GC_VisitObjects(callback, argument);
+    give_back(interp);
 }
 
 /* gc.get_stats() */
@@ -242,9 +283,14 @@ PyObject *
 ame_py_gc_get_stats(PyObject *module)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
-    gather(interp);
+    ame_py_alone();
     struct gc_generation_stats s[NUM_GENERATIONS];
     memcpy(s, interp->gc.generation_stats, sizeof s);
+    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
+        if (t->collected_by == interp) {
+            add_stats(&s[0], &t->collections);
+        }
+    }
 #define STATS(S) \
     "collections", (S).collections, "collected", (S).collected, "uncollectable", (S).uncollectable
     return Py_BuildValue("[{snsnsn}{snsnsn}{snsnsn}]", STATS(s[0]), STATS(s[1]), STATS(s[2]));

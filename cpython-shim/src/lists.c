@@ -57,6 +57,8 @@ gather_from(struct ame_py_thread *t, struct _gc_runtime_state *state)
 {
     move_all(&t->young, &state->generations[0].head);
     move_all(&t->survivors, &state->generations[1].head);
+    state->generations[0].count += t->allocated;
+    t->allocated = 0;
     state->generations[1].count += t->collections.collections;
     add_stats(&state->generation_stats[0], &t->collections);
     t->collections = (struct gc_generation_stats){0, 0, 0};
@@ -73,34 +75,17 @@ gather(PyInterpreterState *interp)
     }
 }
 
-/* So that the thread's allocations bring on a collection of all threads, or begin anew with one. */
-static void
-count_from(struct ame_py_thread *t, struct _gc_runtime_state *state)
-{
-    state->generations[0].count += t->allocated;
-    t->allocated = 0;
-}
-
-/* After a look at the objects, which nobody counts as a collection: what was young is so again. Whose it was is not
- * known any more. */
+/* After a look at the objects, which is no collection: what was young is so again. Whose it was is not known any more, so
+ * all of it, and its count, becomes this thread's. */
 static void
 give_back(PyInterpreterState *interp)
 {
     struct ame_py_thread *self = ame_py_get_self();
+    struct gc_generation *young = &interp->gc.generations[0];
     if (self->collected_by == interp) {
-        move_all(&interp->gc.generations[0].head, &self->young);
-    }
-}
-
-/* For a collection. */
-static void
-gather_and_count(PyInterpreterState *interp)
-{
-    gather(interp);
-    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
-        if (t->collected_by == interp) {
-            count_from(t, &interp->gc);
-        }
+        move_all(&young->head, &self->young);
+        self->allocated += young->count;
+        young->count = 0;
     }
 }
 
@@ -114,7 +99,6 @@ ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp
     if (self->collected_by != NULL) {
         ame_py_alone();
         gather_from(self, &self->collected_by->gc);
-        count_from(self, &self->collected_by->gc);
     }
     self->collected_by = interp;
 }
@@ -213,7 +197,7 @@ ame_py_run_gc(PyThreadState *tstate)
             return;
         }
     }
-    gather_and_count(tstate->interp);
+    gather(tstate->interp);
     _PyGC_Collect(tstate, GENERATION_AUTO, _Py_GC_REASON_HEAP);
 }
 
@@ -223,7 +207,7 @@ ame_py_gc_collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
     if (ame_py_get_self()->collects) {
         return 0;
     }
-    gather_and_count(tstate->interp);
+    gather(tstate->interp);
     return _PyGC_Collect(tstate, generation, reason);
 }
 
@@ -233,14 +217,14 @@ ame_py_gc_collect_all(void)
     if (ame_py_get_self()->collects) {
         return 0;
     }
-    gather_and_count(_PyInterpreterState_GET());
+    gather(_PyInterpreterState_GET());
     return PyGC_Collect();
 }
 
 void
 ame_py_gc_collect_no_fail(PyThreadState *tstate)
 {
-    gather_and_count(tstate->interp);
+    gather(tstate->interp);
     _PyGC_CollectNoFail(tstate);
 }
 
@@ -265,7 +249,7 @@ ame_py_gc_get_referrers(PyInterpreterState *interp, PyObject *objects)
 void
 ame_py_gc_freeze(PyInterpreterState *interp)
 {
-    gather_and_count(interp);
+    gather(interp);
     _PyGC_Freeze(interp);
 }
 

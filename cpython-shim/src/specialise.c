@@ -89,7 +89,7 @@ has_no_cache(int opcode)
 /* What the transaction has specialised is of use from its end on: a long one ends, unless it has touched so much that
  * to touch that again costs more. */
 static void
-end_long_transaction(struct ame_py_thread *self)
+publish_soon(struct ame_py_thread *self)
 {
     if (self->n_sites != 0) {
         uint64_t cycles = ame_at_stake();
@@ -104,7 +104,7 @@ static _Py_CODEUNIT *
 prepare(_Py_CODEUNIT *instr, _Py_CODEUNIT *copy)
 {
     int opcode = instr->op.code, general = _PyOpcode_Deopt[opcode];
-    end_long_transaction(ame_py_self);
+    publish_soon(ame_py_self);
     if (opcode >= MIN_INSTRUMENTED_OPCODE) {
         set_counter(instr, 1023, 10);
         return NULL;

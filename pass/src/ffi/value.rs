@@ -300,10 +300,6 @@ impl Value {
     pub fn set_internal(self) {
         unsafe { LLVMSetLinkage(self.0, LLVMLinkage::LLVMInternalLinkage) }
     }
-    /// An external variable or function, known to the files that are linked together.
-    pub fn set_hidden_visibility(self) {
-        unsafe { LLVMSetVisibility(self.0, LLVMVisibility::LLVMHiddenVisibility) }
-    }
     /// Known to the files that are linked together; `weak`: unless another has it, too.
     pub fn set_hidden(self, weak: bool) {
         let linkage = if weak {
@@ -479,7 +475,8 @@ impl Value {
             LLVMSetVisibility(self.0, LLVMVisibility::LLVMHiddenVisibility);
         }
     }
-    pub fn set_section(self, name: &CStr) {
+    pub fn set_section(self, name: &str) {
+        let name = CString::new(name).unwrap_or_default();
         unsafe { LLVMSetSection(self.0, name.as_ptr()) }
     }
     pub fn set_name(self, name: &str) {

@@ -19,13 +19,13 @@ use crate::ffi::{attribute_kind, Block, Module, Opcode, Value};
 use ame_abi::sym;
 use ame_annotations::Sets;
 use rustc_hash::FxHashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 const BODY: &CStr = c".transaction";
 const PLAIN: &CStr = c".plain";
 /// Where bodies are. Not among `.text`, of which a linker puts all parts of a file together: a thread that runs no
 /// transactions should not have them in memory, as the kernel reads 64 KiB around what is executed.
-const BODIES: &CStr = c".ame_bodies";
+const BODIES: &str = ".ame_bodies";
 /// Where a program's dispatchers are, and nothing else: of an address between the section's beginning and end bodies
 /// know that they may call it. A name of C, which is what linkers define such symbols for.
 pub const DISPATCHERS: &str = "ame_dispatchers";
@@ -136,7 +136,7 @@ pub fn finish(runtime: &mut Runtime, sets: &Sets, clones: Clones) {
         let dispatcher = twin.body.give_place(BODY);
         if runtime.module.is_of_program() {
             twin.body.set_section(BODIES);
-            dispatcher.set_section(&CString::new(DISPATCHERS).unwrap_or_default());
+            dispatcher.set_section(DISPATCHERS);
         }
         dispatch(runtime, dispatcher, twin);
         placed.push(dispatcher);

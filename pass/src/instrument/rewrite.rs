@@ -297,14 +297,12 @@ impl Rewriter<'_> {
             self.runtime.builder.before(at);
             return self.runtime.compact_target(target, self.vectors);
         }
-        if !self.is_body {
-            let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
-            self.runtime.check_target(target, self.vectors);
-            self.runtime.builder.branch(rest);
-            return;
-        }
-        if self.runtime.module.is_of_program() {
-            let (_, rest) = (self.runtime).cold_before(at, |r| r.is_no_dispatcher(target));
+        let is_body = self.is_body;
+        if !is_body || self.runtime.module.is_of_program() {
+            let (_, rest) = self.runtime.cold_before(at, |r| match is_body {
+                true => r.is_no_dispatcher(target),
+                false => r.in_transaction(),
+            });
             self.runtime.check_target(target, self.vectors);
             self.runtime.builder.branch(rest);
             return;

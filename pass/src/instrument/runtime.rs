@@ -490,7 +490,7 @@ impl Runtime {
             let name = format!("__{which}_{DISPATCHERS}");
             let symbol = self.module.global(&name).unwrap_or_else(|| {
                 let symbol = self.module.add_global(&name, self.i8);
-                symbol.set_hidden_visibility();
+                symbol.set_hidden(false);
                 symbol
             });
             self.builder.ptr_to_int(symbol, self.i64)

@@ -67,6 +67,7 @@ thread_ended(void *pointer)
     struct ame_py_thread *self = pointer;
     pthread_mutex_lock(&mutex);
     self->waits_for_ever = 0;
+    self->number = 0;
     self->next_free = free_threads;
     free_threads = self;
     pthread_mutex_unlock(&mutex);
@@ -115,13 +116,16 @@ ame_py_new_self(void)
             Py_FatalError("out of memory for a thread's lists");
         }
         memset(self, 0, sizeof *self);
-        self->young._gc_next = self->young._gc_prev = (uintptr_t)&self->young;
-        self->survivors._gc_next = self->survivors._gc_prev = (uintptr_t)&self->survivors;
+        for (int i = 0; i < NUM_GENERATIONS; i++) {
+            PyGC_Head *list = &self->objects[i];
+            list->_gc_next = list->_gc_prev = (uintptr_t)list;
+        }
         self->next = all;
         __atomic_store_n(&all, self, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&mutex);
     self->mode = AME_PY_OUTSIDE;
+    self->number = ame_owner_of(NULL);
     /* Its last owner may have ended in a wait. */
     self->parks = self->kept = self->atomic = self->bare = self->collects = 0;
     self->waits_for_ever = self->internal = self->asked = self->stuck = self->refused = self->gave_way = 0;
@@ -286,7 +290,12 @@ run_clock(void *unused)
         if (is_crowded() && !in_turns) {
             begin_turns();
         }
-        stretch = waits != 0 ? 1 : stretch < LONGEST ? stretch * 2 : LONGEST;
+        if (waits == 0) {
+            stretch = stretch < LONGEST ? stretch * 2 : LONGEST;
+        }
+        else {
+            stretch = (unsigned long)waits < stretch ? stretch / waits : 1;
+        }
         waits = 0;
         unsigned long tick = tick_microseconds(), left = tick * stretch;
         if (left > LONGEST_MICROSECONDS) {

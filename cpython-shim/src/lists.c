@@ -27,20 +27,25 @@ ame_py_gc_link(PyObject *op)
     }
 }
 
-/* Appends a list to another one, and empties it. */
+/* Appends a piece of a list to another list. */
 static void
-move_all(PyGC_Head *from, PyGC_Head *to)
+append(PyGC_Head *first, PyGC_Head *last, PyGC_Head *to)
 {
-    PyGC_Head *first = (PyGC_Head *)from->_gc_next;
-    if (first == from) {
-        return;
-    }
-    PyGC_Head *last = (PyGC_Head *)from->_gc_prev, *end = (PyGC_Head *)to->_gc_prev;
+    PyGC_Head *end = (PyGC_Head *)to->_gc_prev;
     end->_gc_next = (uintptr_t)first;
     first->_gc_prev = (first->_gc_prev & ~_PyGC_PREV_MASK) | (uintptr_t)end;
     last->_gc_next = (uintptr_t)to;
     to->_gc_prev = (uintptr_t)last;
-    from->_gc_next = from->_gc_prev = (uintptr_t)from;
+}
+
+/* Appends a list to another one, and empties it. */
+static void
+move_all(PyGC_Head *from, PyGC_Head *to)
+{
+    if (from->_gc_next != (uintptr_t)from) {
+        append((PyGC_Head *)from->_gc_next, (PyGC_Head *)from->_gc_prev, to);
+        from->_gc_next = from->_gc_prev = (uintptr_t)from;
+    }
 }
 
 static void
@@ -51,12 +56,32 @@ add_stats(struct gc_generation_stats *to, const struct gc_generation_stats *from
     to->uncollectable += from->uncollectable;
 }
 
-/* Nobody else runs: a thread's objects become those of the first two generations. */
+#define OLDEST (NUM_GENERATIONS - 1)
+#define FOR_THREADS_OF(INTERP, T) \
+    for (struct ame_py_thread *T = ame_py_all_threads(); T != NULL; T = T->next) \
+        if (T->collected_by == (INTERP))
+
+/* Nobody else runs: a thread's objects become those of the interpreter's generations, up to this one. */
 static void
-gather_from(struct ame_py_thread *t, struct _gc_runtime_state *state)
+gather_objects_of(struct ame_py_thread *t, struct _gc_runtime_state *state, int oldest)
 {
-    move_all(&t->young, &state->generations[0].head);
-    move_all(&t->survivors, &state->generations[1].head);
+    for (int i = 0; i <= oldest; i++) {
+        move_all(&t->objects[i], &state->generations[i].head);
+    }
+}
+
+static void
+gather_objects(PyInterpreterState *interp, int oldest)
+{
+    ame_py_alone();
+    FOR_THREADS_OF(interp, t) {
+        gather_objects_of(t, &interp->gc, oldest);
+    }
+}
+
+static void
+gather_counts_of(struct ame_py_thread *t, struct _gc_runtime_state *state)
+{
     state->generations[0].count += t->allocated;
     t->allocated = 0;
     state->generations[1].count += t->collections.collections;
@@ -65,27 +90,98 @@ gather_from(struct ame_py_thread *t, struct _gc_runtime_state *state)
 }
 
 static void
-gather(PyInterpreterState *interp)
+gather_counts(PyInterpreterState *interp)
 {
     ame_py_alone();
-    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
-        if (t->collected_by == interp) {
-            gather_from(t, &interp->gc);
-        }
+    FOR_THREADS_OF(interp, t) {
+        gather_counts_of(t, &interp->gc);
     }
 }
 
-/* After a look at the objects, which is no collection: what was young is so again. Whose it was is not known any more, so
- * all of it, and its count, becomes this thread's. */
+/* For a collection of all. */
+static void
+gather(PyInterpreterState *interp)
+{
+    gather_counts(interp);
+    gather_objects(interp, OLDEST);
+}
+
+/* The heap is given to threads in slices of 64 KiB (ame_owner_of()). */
+#define SLICE(P) ((uintptr_t)(P) >> 16)
+
+struct owner {
+    uintptr_t slice;
+    struct ame_py_thread *thread; /* NULL: it has ended, or is another interpreter's */
+};
+
+static struct ame_py_thread *
+owner_of(const void *memory, PyInterpreterState *interp)
+{
+    uint32_t number = ame_owner_of(memory);
+    if (number == 0) {
+        return NULL;
+    }
+    FOR_THREADS_OF(interp, t) {
+        if (t->number == number) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
+/* What a generation has goes to the lists of the threads in whose memory it is. */
+static void
+divide(PyInterpreterState *interp, int generation)
+{
+    struct owner known[64] = {{0, NULL}};
+    PyGC_Head *list = &interp->gc.generations[generation].head, *gc = (PyGC_Head *)list->_gc_next;
+    PyGC_Head *first = gc, *last = list;
+    PyGC_Head nobody_s = {(uintptr_t)&nobody_s, (uintptr_t)&nobody_s}, *to = NULL;
+    while (gc != list) {
+        struct owner *owner = &known[SLICE(gc) % Py_ARRAY_LENGTH(known)];
+        if (owner->slice != SLICE(gc)) {
+            *owner = (struct owner){SLICE(gc), owner_of(gc, interp)};
+        }
+        PyGC_Head *next_to = owner->thread != NULL ? &owner->thread->objects[generation] : &nobody_s;
+        /* Most neighbours have one owner. */
+        if (next_to != to && to != NULL) {
+            append(first, last, to);
+            first = gc;
+        }
+        to = next_to;
+        last = gc;
+        gc = (PyGC_Head *)gc->_gc_next;
+    }
+    if (to != NULL) {
+        append(first, last, to);
+    }
+    list->_gc_next = list->_gc_prev = (uintptr_t)list;
+    move_all(&nobody_s, list);
+}
+
+/* After a collection, or a look at the objects: to each thread the objects that it has made. It is most likely the one
+ * that frees them, and neighbours in a list are written to then: in a list of all threads they roll each other back, and
+ * wait for each other's cache lines. */
 static void
 give_back(PyInterpreterState *interp)
 {
-    struct ame_py_thread *self = ame_py_get_self();
-    struct gc_generation *young = &interp->gc.generations[0];
-    if (self->collected_by == interp) {
-        move_all(&young->head, &self->young);
-        self->allocated += young->count;
-        young->count = 0;
+    if (ame_py_get_self()->mode == AME_PY_SOLO) {
+        return;
+    }
+    ame_py_alone();
+    struct ame_py_thread *some = NULL;
+    int n = 0;
+    FOR_THREADS_OF(interp, t) {
+        some = t;
+        n++;
+    }
+    for (int i = 0; i < NUM_GENERATIONS; i++) {
+        if (n == 1) {
+            move_all(&interp->gc.generations[i].head, &some->objects[i]);
+        }
+        else {
+            divide(interp, i);
+        }
     }
 }
 
@@ -98,7 +194,8 @@ ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp
     }
     if (self->collected_by != NULL) {
         ame_py_alone();
-        gather_from(self, &self->collected_by->gc);
+        gather_counts_of(self, &self->collected_by->gc);
+        gather_objects_of(self, &self->collected_by->gc, OLDEST);
     }
     self->collected_by = interp;
 }
@@ -106,10 +203,8 @@ ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp
 static void
 forget_interpreter(PyInterpreterState *interp)
 {
-    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
-        if (t->collected_by == interp) {
-            t->collected_by = NULL;
-        }
+    FOR_THREADS_OF(interp, t) {
+        t->collected_by = NULL;
     }
 }
 
@@ -162,14 +257,34 @@ collect_young(struct ame_py_thread *self, PyThreadState *tstate)
     /* An atomic block: finalizers may want to drop the GIL, and what others see of the lists must be in
      * order. */
     self->atomic++;
-    pyame_collect_young(tstate, &self->young, &self->survivors, &self->collections);
+    pyame_collect_young(tstate, &self->objects[0], &self->objects[1], &self->collections);
     self->collects = 0;
     if (--self->atomic == 0) {
         ame_py_block_ends(self);
     }
 }
 
-#define GENERATION_AUTO (-1)
+/* The oldest generation that is due, as gc_select_generation() says, or -1: full collections come when there are so many
+ * more old objects that they take linear time on average. */
+static int
+due(const struct _gc_runtime_state *state)
+{
+    int i = OLDEST;
+    while (i >= 0 && (state->generations[i].count <= state->generations[i].threshold ||
+                      (i == OLDEST && state->long_lived_pending < state->long_lived_total / 4))) {
+        i--;
+    }
+    return i;
+}
+
+static Py_ssize_t
+collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
+{
+    gather_objects(tstate->interp, generation);
+    Py_ssize_t n = _PyGC_Collect(tstate, generation, reason);
+    give_back(tstate->interp);
+    return n;
+}
 
 void
 ame_py_run_gc(PyThreadState *tstate)
@@ -197,8 +312,11 @@ ame_py_run_gc(PyThreadState *tstate)
             return;
         }
     }
-    gather(tstate->interp);
-    _PyGC_Collect(tstate, GENERATION_AUTO, _Py_GC_REASON_HEAP);
+    gather_counts(tstate->interp);
+    int generation = due(state);
+    if (generation >= 0) {
+        collect(tstate, generation, _Py_GC_REASON_HEAP);
+    }
 }
 
 Py_ssize_t
@@ -207,8 +325,8 @@ ame_py_gc_collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
     if (ame_py_get_self()->collects) {
         return 0;
     }
-    gather(tstate->interp);
-    return _PyGC_Collect(tstate, generation, reason);
+    gather_counts(tstate->interp);
+    return collect(tstate, generation, reason);
 }
 
 Py_ssize_t
@@ -217,8 +335,11 @@ ame_py_gc_collect_all(void)
     if (ame_py_get_self()->collects) {
         return 0;
     }
-    gather(_PyInterpreterState_GET());
-    return PyGC_Collect();
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    gather(interp);
+    Py_ssize_t n = PyGC_Collect();
+    give_back(interp);
+    return n;
 }
 
 void
@@ -231,7 +352,7 @@ ame_py_gc_collect_no_fail(PyThreadState *tstate)
 PyObject *
 ame_py_gc_get_objects(PyInterpreterState *interp, int generation)
 {
-    gather(interp);
+    gather_objects(interp, OLDEST);
     PyObject *result = _PyGC_GetObjects(interp, generation);
     give_back(interp);
     return result;
@@ -240,7 +361,7 @@ ame_py_gc_get_objects(PyInterpreterState *interp, int generation)
 PyObject *
 ame_py_gc_get_referrers(PyInterpreterState *interp, PyObject *objects)
 {
-    gather(interp);
+    gather_objects(interp, OLDEST);
     PyObject *result = _PyGC_GetReferrers(interp, objects);
     give_back(interp);
     return result;
@@ -257,7 +378,7 @@ void
 ame_py_gc_visit_objects(gcvisitobjects_t callback, void *argument)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
-    gather(interp);
+    gather_objects(interp, OLDEST);
     PyUnstable_GC_VisitObjects(callback, argument);
     give_back(interp);
 }
@@ -270,10 +391,8 @@ ame_py_gc_get_stats(PyObject *module)
     ame_py_alone();
     struct gc_generation_stats s[NUM_GENERATIONS];
     memcpy(s, interp->gc.generation_stats, sizeof s);
-    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
-        if (t->collected_by == interp) {
-            add_stats(&s[0], &t->collections);
-        }
+    FOR_THREADS_OF(interp, t) {
+        add_stats(&s[0], &t->collections);
     }
 #define STATS(S) \
     "collections", (S).collections, "collected", (S).collected, "uncollectable", (S).uncollectable
@@ -287,11 +406,9 @@ ame_py_gc_get_count(PyObject *module)
     PyInterpreterState *interp = _PyInterpreterState_GET();
     struct gc_generation *generations = interp->gc.generations;
     int young = generations[0].count, collections = generations[1].count;
-    for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
-        if (t->collected_by == interp) {
-            young += t->allocated;
-            collections += t->collections.collections;
-        }
+    FOR_THREADS_OF(interp, t) {
+        young += t->allocated;
+        collections += t->collections.collections;
     }
     return Py_BuildValue("(iii)", young, collections, generations[2].count);
 }

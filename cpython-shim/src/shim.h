@@ -64,11 +64,13 @@ struct ame_py_held {
 /* What a thread has of its own. Made when it first attaches a thread state, given to a later thread
  * when it has ended, never freed: objects in the lists may outlive the thread that made them. */
 struct ame_py_thread {
-    /* Young objects of the collector (a list head like those of its generations). Other threads
-     * write to it when they take out the first or last object: ordinary transactional memory. */
-    _Alignas(16) PyGC_Head young;
-    /* Those that have survived a collection of this thread's young objects. */
-    _Alignas(16) PyGC_Head survivors;
+    /* Its objects, by the collector's generations (list heads like those of the interpreter). The first are young; those in
+     * the second have survived a collection of this thread's young objects; to the others they come in collections of all
+     * threads (lists.c). Other threads write to a head when they take out the first or last object: ordinary transactional
+     * memory. */
+    _Alignas(16) PyGC_Head objects[NUM_GENERATIONS];
+    /* The runtime's number for the thread; 0: it has ended. */
+    uint32_t number;
     /* The interpreter whose objects these are; none, when it has ended. */
     PyInterpreterState *collected_by;
     /* Such collections since the last one of all threads. Undone by a rollback. */
@@ -235,6 +237,7 @@ void *ame_malloc(size_t size);
 void ame_free(void *p);
 void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_hot(void (*hot)(void *field, unsigned changes));
+uint32_t ame_owner_of(const void *block);
 int ame_is_fresh(const void *address);
 void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));

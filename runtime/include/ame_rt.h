@@ -157,6 +157,9 @@ int ame_revocable(void);
 /* What a rollback of it would lose, in cycles of the time stamp counter; 0 where there is no such transaction, or they
  * are not timed (ame_set_host() has them timed). */
 uint64_t ame_at_stake(void);
+/* Number of the thread in whose part of the heap a block of ame_malloc() lies: whose transactions have allocated there
+ * last. 0 when none has. With NULL the calling thread's, which a later thread has when this one has ended. */
+uint32_t ame_owner_of(const void *block);
 /* How often the transaction has acquired memory to write to it: what the next one will have to do anew, if it does the
  * same as this one. */
 uint64_t ame_written(void);

@@ -11,7 +11,7 @@ use crate::stats::{self, Stats};
 use crate::thread::{Mode, Saved, Thread};
 use crate::tls::TLS_THREAD;
 use crate::transaction::{self, enter_slow_path};
-use crate::{access, fatal, host, module};
+use crate::{access, fatal, heap, host, module};
 use ame_abi::trace::cause;
 use std::arch::naked_asm;
 use std::cell::{Cell, RefCell};
@@ -634,6 +634,15 @@ pub extern "C" fn ame_written() -> u64 {
     unsafe { Thread::current().as_ref() }
         .filter(|thread| thread.depth > 0)
         .map_or(0, |thread| thread.undo.entries().len() as u64)
+}
+
+#[no_mangle]
+pub extern "C" fn ame_owner_of(block: *const c_void) -> u32 {
+    if block.is_null() {
+        // SAFETY: the thread's own state.
+        return heap::number(unsafe { (*Thread::get()).me });
+    }
+    heap::owner_of(block as usize)
 }
 
 #[no_mangle]

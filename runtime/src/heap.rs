@@ -18,7 +18,7 @@ use ame_abi::{GRANULE, GRANULE_MASK, GRANULE_SHIFT};
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_long, c_void};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU8, AtomicUsize, Ordering};
 
 #[global_allocator]
 static GLOBAL: Runtime = Runtime;
@@ -33,7 +33,7 @@ unsafe impl GlobalAlloc for Runtime {
         let _hold = signal::hold();
         // SAFETY: forwarded, as below.
         unsafe {
-            match ARENA_BYTES.load(Ordering::Relaxed) {
+            match OUTLINE.arena_bytes.load(Ordering::Relaxed) {
                 0 => System.alloc(layout),
                 _ => MiMalloc.alloc(layout),
             }
@@ -55,7 +55,7 @@ unsafe impl GlobalAlloc for Runtime {
         let _hold = signal::hold();
         // SAFETY: forwarded.
         unsafe {
-            match ARENA_BYTES.load(Ordering::Relaxed) {
+            match OUTLINE.arena_bytes.load(Ordering::Relaxed) {
                 0 => System.alloc_zeroed(layout),
                 _ => MiMalloc.alloc_zeroed(layout),
             }
@@ -109,19 +109,38 @@ pub fn granule(address: usize) -> u32 {
     (address as u64 >> GRANULE_SHIFT & GRANULE_MASK) as u32
 }
 
-static ARENA_START: AtomicUsize = AtomicUsize::new(0);
-static ARENA_BYTES: AtomicUsize = AtomicUsize::new(0);
+/// What each allocation and each free look at: one cache line.
+#[repr(align(64))]
+struct Outline {
+    arena_start: AtomicUsize,
+    arena_bytes: AtomicUsize,
+    /// Set when a transaction has allocated with an alignment of its own. Such a block may begin within a larger one of
+    /// the allocator's, so classes say nothing from then on.
+    aligned: AtomicBool,
+    /// What the allocator really gives for so many granules, in granules; 0 if there are no spare blocks of that size, as
+    /// there are none of class 0.
+    good_sizes: [AtomicU8; SPARE_CLASSES],
+}
+
+static OUTLINE: Outline = Outline {
+    arena_start: AtomicUsize::new(0),
+    arena_bytes: AtomicUsize::new(0),
+    aligned: AtomicBool::new(false),
+    good_sizes: [const { AtomicU8::new(0) }; SPARE_CLASSES],
+};
+const _: () = assert!(size_of::<Outline>() == 64);
 
 /// Whether the address belongs to the heap.
 #[inline(always)]
 pub fn in_arena(address: usize) -> bool {
-    address.wrapping_sub(ARENA_START.load(Ordering::Relaxed)) < ARENA_BYTES.load(Ordering::Relaxed)
+    address.wrapping_sub(OUTLINE.arena_start.load(Ordering::Relaxed))
+        < OUTLINE.arena_bytes.load(Ordering::Relaxed)
 }
 
 pub fn arena() -> Arena {
     Arena {
-        start: ARENA_START.load(Ordering::Relaxed),
-        bytes: ARENA_BYTES.load(Ordering::Relaxed),
+        start: OUTLINE.arena_start.load(Ordering::Relaxed),
+        bytes: OUTLINE.arena_bytes.load(Ordering::Relaxed),
     }
 }
 
@@ -148,7 +167,7 @@ pub fn init(arena: Arena) {
     }
     // SAFETY: an option. Memory elsewhere might share granules with other memory.
     unsafe { mi_option_set(OPTION_DISALLOW_OS_ALLOC, 1) };
-    for (granules, good) in GOOD_SIZES.iter().enumerate() {
+    for (granules, good) in OUTLINE.good_sizes.iter().enumerate() {
         // SAFETY: arithmetic.
         let size = unsafe { mi_good_size(granules * GRANULE) };
         let whole = size / GRANULE;
@@ -157,8 +176,8 @@ pub fn init(arena: Arena) {
         }
     }
     // Last: from here on Rust allocates in the arena.
-    ARENA_START.store(arena.start, Ordering::Relaxed);
-    ARENA_BYTES.store(arena.bytes, Ordering::Relaxed);
+    OUTLINE.arena_start.store(arena.start, Ordering::Relaxed);
+    OUTLINE.arena_bytes.store(arena.bytes, Ordering::Relaxed);
 }
 
 /// Start and length of the allocated block that contains `address`.
@@ -211,57 +230,78 @@ const FREED: usize = 1;
 /// Spare blocks are smaller than this many granules.
 const SPARE_CLASSES: usize = 32;
 
-/// What the allocator really gives for so many granules, in granules; 0 if there are no spare blocks of
-/// that size, as there are none of class 0.
-static GOOD_SIZES: [AtomicU8; SPARE_CLASSES] = [const { AtomicU8::new(0) }; SPARE_CLASSES];
-
 /// Class of spare blocks for this size; 0 for none.
 #[inline(always)]
 fn class_of(size: usize) -> u8 {
-    let good = GOOD_SIZES.get(size.div_ceil(GRANULE));
+    // A size that wraps around has class 0.
+    let granules = size.wrapping_add(GRANULE - 1) / GRANULE;
+    let good = OUTLINE.good_sizes.get(granules);
     good.map_or(0, |good| good.load(Ordering::Relaxed))
 }
 
-/// The class of the fresh blocks in each slice of the heap, so that a free need not ask the allocator how large the
-/// block is. All blocks of a slice have one size; it is noted with each allocation, and a slice gets blocks of another
-/// size only when it has none of the old.
-static CLASSES: [AtomicU8; (GRANULE_MASK as usize + 1) >> SLICE_GRANULES_SHIFT] =
-    [const { AtomicU8::new(0) }; (GRANULE_MASK as usize + 1) >> SLICE_GRANULES_SHIFT];
+/// What there is to know of each slice of the heap. Its low byte is the class of the fresh blocks in it, so that a free need
+/// not ask the allocator how large the block is: all blocks of a slice have one size; it is noted with each allocation, and
+/// a slice gets blocks of another size only when it has none of the old. Above is who has allocated there last
+/// ([`owner_of`]).
+static SLICES: [AtomicU32; (GRANULE_MASK as usize + 1) >> SLICE_GRANULES_SHIFT] =
+    [const { AtomicU32::new(0) }; (GRANULE_MASK as usize + 1) >> SLICE_GRANULES_SHIFT];
 
-/// mimalloc hands out memory in slices of 64 KiB (`MI_ARENA_SLICE_SIZE`).
+/// mimalloc hands out memory in slices of 64 KiB (`MI_ARENA_SLICE_SIZE`), to one thread at a time.
 const SLICE_GRANULES_SHIFT: u32 = 16 - GRANULE_SHIFT;
 
+const CLASS_BITS: u32 = 8;
+
 #[inline(always)]
-fn slice_class(address: usize) -> &'static AtomicU8 {
-    &CLASSES[(granule(address) >> SLICE_GRANULES_SHIFT) as usize]
+fn slice(address: usize) -> &'static AtomicU32 {
+    &SLICES[(granule(address) >> SLICE_GRANULES_SHIFT) as usize]
 }
 
-/// Set when a transaction has allocated with an alignment of its own. Such a block may begin within a larger one of the
-/// allocator's, so classes say nothing from then on.
-static ALIGNED: AtomicBool = AtomicBool::new(false);
+#[inline(always)]
+fn note_slice(me: Me, address: usize, class: u8) {
+    slice(address).store(number(me) << CLASS_BITS | class as u32, Ordering::Relaxed);
+}
+
+/// A thread's number: not 0.
+#[inline(always)]
+pub fn number(me: Me) -> u32 {
+    me.slot + 1
+}
+
+/// Number of the thread in whose part of the heap the block lies: whose transactions have allocated there last. 0 when
+/// none has.
+pub fn owner_of(address: usize) -> u32 {
+    match in_arena(address) {
+        true => slice(address).load(Ordering::Relaxed) >> CLASS_BITS,
+        false => 0,
+    }
+}
 
 impl Allocations {
     /// A spare block of this size.
     #[inline(always)]
     fn reuse(&mut self, size: usize) -> Option<usize> {
-        pop_spare(&mut self.spare[class_of(size) as usize])
+        // The remainder tells the compiler what holds already: classes are lower.
+        pop_spare(&mut self.spare[class_of(size) as usize % SPARE_CLASSES])
+    }
+
+    /// What a fresh block can hold, in bytes, if that is known without asking the allocator.
+    #[inline(always)]
+    fn size_of_fresh(address: usize) -> Option<usize> {
+        let class = slice(address).load(Ordering::Relaxed) as u8 as usize;
+        (class != 0 && !OUTLINE.aligned.load(Ordering::Relaxed)).then_some(class * GRANULE)
     }
 
     /// Keeps a fresh block for [`reuse`](Self::reuse), or says that it is none to keep.
     #[inline(always)]
     fn keep(&mut self, address: usize) -> bool {
-        let class = slice_class(address).load(Ordering::Relaxed) as usize;
-        if class == 0 || ALIGNED.load(Ordering::Relaxed) {
+        let Some(size) = Self::size_of_fresh(address) else {
             return false;
-        }
-        debug_assert_eq!(
-            // SAFETY: the block is allocated.
-            unsafe { mi_usable_size(address as *const c_void) },
-            class * GRANULE
-        );
+        };
+        // SAFETY: the block is allocated.
+        debug_assert_eq!(unsafe { mi_usable_size(address as *const c_void) }, size);
         // SAFETY: the program has freed the block, which is at least a granule; and classes are below SPARE_CLASSES.
         unsafe {
-            let first = self.spare.get_unchecked_mut(class);
+            let first = self.spare.get_unchecked_mut(size / GRANULE);
             (address as *mut usize).write(*first);
             *first = address;
         }
@@ -439,11 +479,11 @@ fn record(thread: &mut Thread, address: usize, size: usize) {
     thread.allocations.push(address);
     if size < LAZY {
         let class = class_of(size);
-        slice_class(address).store(class, Ordering::Relaxed);
+        note_slice(thread.me, address, class);
         // All of a small block, which may be reused for more than it is allocated for.
         stamp(thread.me, address, size.max(class as usize * GRANULE));
     } else {
-        slice_class(address).store(0, Ordering::Relaxed);
+        note_slice(thread.me, address, 0);
         thread.allocations.lazy.push((address, address + size));
         // Their reads must not take marks that would look like shared ones.
         thread.quick = false;
@@ -461,17 +501,16 @@ fn rounded(size: usize) -> usize {
 /// As malloc.
 #[no_mangle]
 pub unsafe extern "C" fn ame_malloc(size: usize) -> *mut c_void {
-    let size = rounded(size);
     let Some(thread) = speculative() else {
         // SAFETY: plain allocation.
-        return unsafe { outside(size) };
+        return unsafe { outside(rounded(size)) };
     };
     if thread.mode == Mode::Revocable {
         if let Some(block) = thread.allocations.reuse(size) {
             return block as *mut c_void;
         }
     }
-    allocate(thread, size)
+    allocate(thread, rounded(size))
 }
 
 /// A plain block, for code outside of transactions. Handlers of signals are not held up, as in the C library.
@@ -517,7 +556,9 @@ pub unsafe extern "C" fn ame_calloc(count: usize, size: usize) -> *mut c_void {
 #[no_mangle]
 pub unsafe extern "C" fn ame_aligned_alloc(alignment: usize, size: usize) -> *mut c_void {
     let _hold = signal::hold();
-    ALIGNED.fetch_or(alignment > GRANULE, Ordering::Relaxed);
+    OUTLINE
+        .aligned
+        .fetch_or(alignment > GRANULE, Ordering::Relaxed);
     // SAFETY: plain allocation.
     let p = unsafe { mi_malloc_aligned(rounded(size), alignment.max(GRANULE)) };
     allocated(or_enomem(p), size)
@@ -661,8 +702,18 @@ pub unsafe extern "C" fn ame_realloc(p: *mut c_void, size: usize) -> *mut c_void
             ame_free(p);
             return std::ptr::null_mut();
         }
-        let kept = ame_malloc_usable_size(p).min(size);
-        access::read_range(thread, p as usize, kept, 0);
+        let address = p as usize;
+        let fresh = thread.mode == Mode::Revocable && is_fresh(thread, address);
+        let kept = match Allocations::size_of_fresh(address) {
+            // A string that is cut to its length had better not lie in a block for a longer one.
+            Some(usable) if fresh && usable == class_of(size) as usize * GRANULE => return p,
+            Some(usable) if fresh => usable.min(size),
+            _ => {
+                let kept = ame_malloc_usable_size(p).min(size);
+                access::read_range(thread, address, kept, 0);
+                kept
+            }
+        };
         let new = ame_malloc(size);
         if !new.is_null() {
             std::ptr::copy_nonoverlapping(p.cast::<u8>(), new.cast::<u8>(), kept);

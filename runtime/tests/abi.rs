@@ -78,7 +78,7 @@ fn header_and_abi_crate_name_the_same_symbols() {
     let mut abi = abi_symbols();
     assert!(abi.remove(suffix));
     // What an interpreter's glue calls is no business of the pass.
-    const GLUE: [&str; 12] = [
+    const GLUE: [&str; 13] = [
         "ame_own_region",
         "ame_before_release",
         "ame_is_fresh",
@@ -89,6 +89,7 @@ fn header_and_abi_crate_name_the_same_symbols() {
         "ame_revocable",
         "ame_at_stake",
         "ame_written",
+        "ame_owner_of",
         "ame_roll_back",
         "ame_is_instrumented",
     ];

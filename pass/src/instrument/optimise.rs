@@ -186,14 +186,15 @@ impl Walk<'_> {
                 continue;
             }
             let epoch = self.epochs.before(block, b.place.position);
-            let (address, size) = (b.address, b.size);
+            let piece = Piece::of(b);
             match first {
                 Some((leader, e)) if e == epoch => {
-                    let known = address.base == self.plan.barriers[leader].address.base
-                        || !address.base.is_instruction()
-                        || cfg.index[&address.base.block()] != block;
+                    let base = piece.address.base;
+                    let known = base == self.plan.barriers[leader].address.base
+                        || !base.is_instruction()
+                        || cfg.index[&base.block()] != block;
                     if known {
-                        self.plan.barriers[leader].also.push((address, size));
+                        self.plan.barriers[leader].also.push(piece);
                         self.drop(i, Skip::Together);
                     }
                 }

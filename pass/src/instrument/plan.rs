@@ -2,6 +2,7 @@
 
 use crate::analysis::address::Address;
 use crate::ffi::Value;
+use ame_abi::GRANULE;
 
 /// What an access does to its memory, as the runtime sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -39,10 +40,86 @@ pub struct Barrier {
     pub dropped: Option<Skip>,
     /// Set when the barrier has moved: `address` is to be computed anew.
     pub moved: bool,
-    /// Further private memory that this one covers: address and size.
-    pub also: Vec<(Address, u64)>,
+    /// Further private memory that this one covers.
+    pub also: Vec<Piece>,
     /// In a loop of a function of moderate size: worth more code.
     pub hot: bool,
+}
+
+/// Memory of known, small size.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    pub address: Address,
+    pub size: u64,
+    pub align: u64,
+    pub residue: Option<u8>,
+}
+
+impl Piece {
+    pub fn of(barrier: &Barrier) -> Piece {
+        Piece {
+            address: barrier.address,
+            size: barrier.size,
+            align: barrier.align,
+            residue: barrier.residue,
+        }
+    }
+
+    pub fn check_offsets(&self) -> Vec<u64> {
+        check_offsets(self.size, self.align, self.residue)
+    }
+
+    /// Joins those that lie side by side. What is between pieces may be no private memory, and stays out.
+    pub fn joined(mut pieces: Vec<Piece>) -> Vec<Piece> {
+        let mut out: Vec<Piece> = Vec::new();
+        while !pieces.is_empty() {
+            let base = pieces[0].address.base;
+            let (mut same, others): (Vec<_>, Vec<_>) =
+                pieces.into_iter().partition(|p| p.address.base == base);
+            same.sort_by_key(|p| p.address.offset);
+            let start = out.len();
+            for piece in same {
+                match out[start..].last_mut() {
+                    Some(last) if piece.address.offset <= last.end() => {
+                        last.size = (piece.end().max(last.end()) - last.address.offset) as u64;
+                    }
+                    _ => out.push(piece),
+                }
+            }
+            pieces = others;
+        }
+        out
+    }
+
+    fn end(&self) -> i64 {
+        self.address.offset + self.size as i64
+    }
+}
+
+/// Offsets of bytes to check, so that every granule that `size` bytes may touch is checked.
+pub fn check_offsets(size: u64, align: u64, residue: Option<u8>) -> Vec<u64> {
+    let granule = GRANULE as u64;
+    let last = size - 1;
+    let (mut offsets, step_start) = match residue {
+        // Exactly one byte of each granule.
+        Some(r) => (vec![0], granule - u64::from(r)),
+        None => {
+            // Unless the granule of the first byte surely holds all: every 16th byte, and the last.
+            if size <= align.min(granule) {
+                return vec![0];
+            }
+            (vec![0], granule)
+        }
+    };
+    let mut at = step_start;
+    while at <= last {
+        offsets.push(at);
+        at += granule;
+    }
+    if residue.is_none() && align < granule && offsets.last() != Some(&last) {
+        offsets.push(last);
+    }
+    offsets
 }
 
 /// Length of a range.

@@ -110,7 +110,7 @@ impl Rewriter<'_> {
         if barrier.mode == Mode::Private {
             return self.private(at, pointer, barrier);
         }
-        for offset in check_offsets(barrier) {
+        for offset in Piece::of(barrier).check_offsets() {
             self.runtime.builder.before(at);
             let byte = self.advance(pointer, offset);
             self.check(at, byte, barrier.mode, barrier.hot);
@@ -125,22 +125,39 @@ impl Rewriter<'_> {
                 .runtime
                 .compact_private(pointer, barrier.size, self.vectors);
         }
-        // What is in one granule needs no call when that is written already, as new memory is.
-        let one_granule = barrier.also.is_empty() && check_offsets(barrier).len() == 1;
-        let (_, rest) = self.runtime.cold_before(at, |r| match one_granule {
-            true => r.check(pointer, true).too_low,
-            false => r.in_transaction(),
+        let mut pieces = vec![Piece::of(barrier)];
+        pieces.extend(&barrier.also);
+        let pieces = Piece::joined(pieces);
+        let place = |rewriter: &Self, piece: &Piece| match piece.address == barrier.address {
+            true => pointer,
+            false => rewriter.advance(piece.address.base, piece.address.offset as u64),
+        };
+        let (_, rest) = self.runtime.cold_before(at, |r| {
+            let places = pieces.iter().map(|p| (place(self, p), p.check_offsets()));
+            self.any_too_low(&places.collect::<Vec<_>>(), Mode::Write)
+                .unwrap_or_else(|| r.in_transaction())
         });
-        let size = self.runtime.i64.int(barrier.size);
-        self.runtime
-            .range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);
-        for (address, size) in &barrier.also {
-            let pointer = self.advance(address.base, address.offset as u64);
-            let size = self.runtime.i64.int(*size);
+        for piece in &pieces {
+            let (start, size) = (place(self, piece), self.runtime.i64.int(piece.size));
             self.runtime
-                .range_stub(sym::PRIVATE_RANGE, pointer, size, self.vectors);
+                .range_stub(sym::PRIVATE_RANGE, start, size, self.vectors);
         }
         self.runtime.builder.branch(rest);
+    }
+
+    /// Condition: the transaction does not hold all of these bytes yet. Nothing where they are too many to look at here.
+    fn any_too_low(&self, places: &[(Value, Vec<u64>)], mode: Mode) -> Option<Value> {
+        let bytes = places
+            .iter()
+            .flat_map(|(start, offsets)| offsets.iter().map(|offset| (*start, *offset)));
+        if bytes.clone().count() > MOST_CHECKS {
+            return None;
+        }
+        let r = &*self.runtime;
+        bytes
+            .map(|(start, offset)| r.check(self.advance(start, offset), mode != Mode::Read))
+            .map(|check| check.too_low)
+            .reduce(|one, other| r.builder.binary(Opcode::LLVMOr, one, other))
     }
 
     fn advance(&self, pointer: Value, offset: u64) -> Value {
@@ -232,7 +249,16 @@ impl Rewriter<'_> {
     }
 
     fn range(&mut self, at: Value, mode: Mode, pointer: Value, length: Length) {
-        let (_, rest) = self.runtime.cold_before(at, |r| r.in_transaction());
+        let (_, rest) = self.runtime.cold_before(at, |r| {
+            let offsets = match length {
+                Length::Bytes(n @ 1..=MOST_BYTES) if !self.compact => {
+                    check_offsets(n, r.module.pointer_alignment(pointer), None)
+                }
+                _ => return r.in_transaction(),
+            };
+            self.any_too_low(&[(pointer, offsets)], mode)
+                .unwrap_or_else(|| r.in_transaction())
+        });
         if let Length::Text(most) = length {
             let most = match most {
                 Some(most) => self.runtime.builder.int_cast(most, self.runtime.i64, false),
@@ -331,29 +357,6 @@ fn range_name(mode: Mode) -> &'static str {
     }
 }
 
-/// Bytes of the access to check, so that every granule it may touch is checked.
-pub fn check_offsets(barrier: &Barrier) -> Vec<u64> {
-    let granule = GRANULE as u64;
-    let last = barrier.size - 1;
-    let (mut offsets, step_start) = match barrier.residue {
-        // Exactly one byte of each granule.
-        Some(r) => (vec![0], granule - u64::from(r)),
-        None => {
-            let align = barrier.align.min(granule);
-            // Unless the granule of the first byte surely holds all: every 16th byte, and the last.
-            if barrier.size <= align {
-                return vec![0];
-            }
-            (vec![0], granule)
-        }
-    };
-    let mut at = step_start;
-    while at <= last {
-        offsets.push(at);
-        at += granule;
-    }
-    if barrier.residue.is_none() && !(barrier.align >= granule) && offsets.last() != Some(&last) {
-        offsets.push(last);
-    }
-    offsets
-}
+/// What lies in so many granules needs no call when these are written already, as new memory is.
+const MOST_CHECKS: usize = 8;
+const MOST_BYTES: u64 = (MOST_CHECKS * GRANULE) as u64;

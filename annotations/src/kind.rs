@@ -18,6 +18,10 @@ pub enum FieldKind {
     Recycled,
     /// A reference count: changes never conflict and are merged at commit.
     Refcount,
+    /// The same in the low half of 8 bytes, of which the high half is 0 and stays so. Where a program changes the half in
+    /// one place and the whole in another, the processor has to wait for the one before it can do the other; with this
+    /// kind both are changes of the half.
+    RefcountLow,
     /// A statistic: as a reference count, without the deallocation at zero.
     Counter,
     /// An allocator of ids or versions: atomic, never undone.
@@ -29,11 +33,12 @@ pub enum FieldKind {
 }
 
 impl FieldKind {
-    pub const ALL: [FieldKind; 8] = [
+    pub const ALL: [FieldKind; 9] = [
         FieldKind::Immutable,
         FieldKind::Private,
         FieldKind::Recycled,
         FieldKind::Refcount,
+        FieldKind::RefcountLow,
         FieldKind::Counter,
         FieldKind::Unique,
         FieldKind::Racy,
@@ -47,6 +52,7 @@ impl FieldKind {
             FieldKind::Private => "private",
             FieldKind::Recycled => "recycled",
             FieldKind::Refcount => "refcount",
+            FieldKind::RefcountLow => "refcount_low",
             FieldKind::Counter => "counter",
             FieldKind::Unique => "unique",
             FieldKind::Racy => "racy",
@@ -63,7 +69,7 @@ impl FieldKind {
     pub fn needs_integer(self) -> bool {
         matches!(
             self,
-            FieldKind::Refcount | FieldKind::Counter | FieldKind::Unique
+            FieldKind::Refcount | FieldKind::RefcountLow | FieldKind::Counter | FieldKind::Unique
         )
     }
 }

@@ -41,6 +41,16 @@ const SEGMENT: u32 = 256;
 
 /// Start of the names of the markers that stand for counting functions between the phases.
 pub const COUNT_MARKER: &str = "ame.count.";
+const LOW: &str = "low.";
+
+/// What a marker stands for: the runtime's function, and whether the count is in the low half of the field.
+fn marked(call: Value) -> (String, bool) {
+    let name = &call.callee().name()[COUNT_MARKER.len()..];
+    match name.strip_prefix(LOW) {
+        Some(name) => (name.to_owned(), true),
+        None => (name.to_owned(), false),
+    }
+}
 
 /// For functions without floating point: nothing is ever kept in a vector register. Each named
 /// clobber costs LLVM a search through all registers of the machine, so this matters.
@@ -339,9 +349,10 @@ impl Runtime {
         self.compact_guard(&keeping_rax(&call), None, v);
     }
 
-    /// Calls the marker of a counting function, which the instrument phase expands.
-    pub fn count_marker(&self, name: &str, ty: Type, arguments: &[Value]) -> Value {
-        let marker = format!("{COUNT_MARKER}{name}");
+    /// Calls the marker of a counting function, which the instrument phase expands. `low`: the count is in the low half of
+    /// the field, and the other half is 0.
+    pub fn count_marker(&self, name: &str, low: bool, ty: Type, arguments: &[Value]) -> Value {
+        let marker = format!("{COUNT_MARKER}{}{name}", if low { LOW } else { "" });
         let parameters: Vec<Type> = arguments.iter().map(|a| a.ty()).collect();
         let fty = ty.function(&parameters, false);
         let function = self.module.function(&marker).unwrap_or_else(|| {
@@ -360,12 +371,12 @@ impl Runtime {
     /// Expands a marker: what is written to already, and everything outside of transactions, is
     /// counted in place. One piece of assembly, for there are many.
     pub fn expand_count(&self, call: Value, v: Vectors) {
-        let name = &call.callee().name()[COUNT_MARKER.len()..];
+        let (name, low) = marked(call);
         let wide = call.ty().int_width() == Some(64);
-        let (ax, si) = if wide {
-            ("%rax", "%rsi")
-        } else {
-            ("%eax", "%esi")
+        // An instruction that writes %eax makes the upper half of %rax 0.
+        let (ax, si) = match wide && !low {
+            true => ("%rax", "%rsi"),
+            false => ("%eax", "%esi"),
         };
         let amount = (call.arguments() == 2).then(|| call.operand(1));
         let constant = amount
@@ -379,7 +390,10 @@ impl Runtime {
         };
         let stub = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
         let slow = match constant {
-            Some(n) => format!("push %rsi\n\tmov $${n}, {si}\n\t{stub}\n\tpop %rsi"),
+            Some(n) => {
+                let whole = if wide { "%rsi" } else { "%esi" };
+                format!("push %rsi\n\tmov $${n}, {whole}\n\t{stub}\n\tpop %rsi")
+            }
             None => stub,
         };
         let text = format!(
@@ -406,15 +420,18 @@ impl Runtime {
 
     /// Expands a marker where there is no transaction.
     pub fn expand_count_plain(&self, call: Value) {
-        let (pointer, ty) = (call.operand(0), call.ty());
-        let align = ty.int_width().unwrap_or(64) / 8;
-        self.builder.before(call);
-        let mut count = self.builder.load(ty, pointer, align);
+        let (_, low) = marked(call);
+        let (b, pointer, whole) = (&self.builder, call.operand(0), call.ty());
+        let ty = if low { self.i32 } else { whole };
+        let align = whole.int_width().unwrap_or(64) / 8;
+        b.before(call);
+        let mut count = b.load(ty, pointer, align);
         if call.arguments() == 2 {
-            let sum = self.builder.binary(Opcode::LLVMAdd, count, call.operand(1));
-            self.builder.store(sum, pointer, align);
-            count = sum;
+            let amount = b.int_cast(call.operand(1), ty, true);
+            count = b.binary(Opcode::LLVMAdd, count, amount);
+            b.store(count, pointer, align);
         }
+        let count = b.int_cast(count, whole, false);
         call.replace_with(count);
         call.erase();
     }

@@ -111,38 +111,37 @@ gather(PyInterpreterState *interp)
 
 struct owner {
     uintptr_t slice;
-    struct ame_py_thread *thread; /* NULL: it has ended, or is another interpreter's */
+    struct ame_py_thread *thread;
 };
 
+/* `other`: for memory of nobody, such as from before there were transactions, or of a thread that has ended. */
 static struct ame_py_thread *
-owner_of(const void *memory, PyInterpreterState *interp)
+owner_of(const void *memory, PyInterpreterState *interp, struct ame_py_thread *other)
 {
     uint32_t number = ame_owner_of(memory);
-    if (number == 0) {
-        return NULL;
-    }
-    FOR_THREADS_OF(interp, t) {
-        if (t->number == number) {
-            return t;
+    if (number != 0) {
+        FOR_THREADS_OF(interp, t) {
+            if (t->number == number) {
+                return t;
+            }
         }
     }
-    return NULL;
+    return other;
 }
 
 /* What a generation has goes to the lists of the threads in whose memory it is. */
 static void
-divide(PyInterpreterState *interp, int generation)
+divide(PyInterpreterState *interp, int generation, struct ame_py_thread *other)
 {
     struct owner known[64] = {{0, NULL}};
     PyGC_Head *list = &interp->gc.generations[generation].head, *gc = (PyGC_Head *)list->_gc_next;
-    PyGC_Head *first = gc, *last = list;
-    PyGC_Head nobody_s = {(uintptr_t)&nobody_s, (uintptr_t)&nobody_s}, *to = NULL;
+    PyGC_Head *first = gc, *last = NULL, *to = NULL;
     while (gc != list) {
         struct owner *owner = &known[SLICE(gc) % Py_ARRAY_LENGTH(known)];
         if (owner->slice != SLICE(gc)) {
-            *owner = (struct owner){SLICE(gc), owner_of(gc, interp)};
+            *owner = (struct owner){SLICE(gc), owner_of(gc, interp, other)};
         }
-        PyGC_Head *next_to = owner->thread != NULL ? &owner->thread->objects[generation] : &nobody_s;
+        PyGC_Head *next_to = &owner->thread->objects[generation];
         /* Most neighbours have one owner. */
         if (next_to != to && to != NULL) {
             append(first, last, to);
@@ -156,7 +155,6 @@ divide(PyInterpreterState *interp, int generation)
         append(first, last, to);
     }
     list->_gc_next = list->_gc_prev = (uintptr_t)list;
-    move_all(&nobody_s, list);
 }
 
 /* After a collection, or a look at the objects: to each thread the objects that it has made. It is most likely the one
@@ -165,22 +163,19 @@ divide(PyInterpreterState *interp, int generation)
 static void
 give_back(PyInterpreterState *interp)
 {
-    if (ame_py_get_self()->mode == AME_PY_SOLO) {
-        return;
-    }
     ame_py_alone();
-    struct ame_py_thread *some = NULL;
+    struct ame_py_thread *oldest = NULL;
     int n = 0;
     FOR_THREADS_OF(interp, t) {
-        some = t;
+        oldest = t;
         n++;
     }
-    for (int i = 0; i < NUM_GENERATIONS; i++) {
+    for (int i = 0; i < NUM_GENERATIONS && n != 0; i++) {
         if (n == 1) {
-            move_all(&interp->gc.generations[i].head, &some->objects[i]);
+            move_all(&interp->gc.generations[i].head, &oldest->objects[i]);
         }
         else {
-            divide(interp, i);
+            divide(interp, i, oldest);
         }
     }
 }

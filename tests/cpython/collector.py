@@ -76,7 +76,66 @@ def frozen_begins_anew():
     gc.unfreeze()
 
 
-CASES = [looks_delay_nothing, beside_others, frozen_begins_anew]
+def each_object_is_in_one_list():
+    """Also after collections of each generation, when objects change hands, and when their thread has ended."""
+    gc.set_threshold(THRESHOLD, 10, 10)
+    kept, lock = [], threading.Lock()
+
+    def work():
+        for i in range(40):
+            mine = [[] for _ in range(50)] + [Cycle() for _ in range(5)]
+            with lock:
+                kept.extend(mine)
+                del kept[i % 7::11]
+            if i % 10 == 9:
+                gc.collect(i // 10 % 3)
+
+    for _ in range(4):
+        cases.in_threads(3, work)
+        looks = [gc.get_objects()] + [gc.get_objects(generation=i) for i in range(3)]
+        for ids in [id(o) for o in looks[0]], [id(o) for look in looks[1:] for o in look]:
+            assert len(set(ids)) == len(ids), "twice in the lists"
+            assert {id(o) for o in kept} <= set(ids), "in no list"
+        del looks
+    kept.clear()
+    gc.collect()
+    assert Cycle.alive == 0, Cycle.alive
+
+
+def neighbours_are_of_one_thread():
+    """Threads that free what each of them has made do not write to what the other one has."""
+    import ame
+
+    repeats, rounds, step = 6, 20, threading.Barrier(3)
+
+    def work():
+        made = []
+        for _ in range(repeats):
+            for _ in range(rounds):
+                made += [[] for _ in range(1000)]
+                step.wait()
+                step.wait()
+            with ame.atomic:
+                made.clear()
+                for _ in range(200_000):
+                    pass
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for i in range(repeats * rounds):
+        step.wait()
+        gc.collect(i % 2 + 1)
+        step.wait()
+    for thread in threads:
+        thread.join()
+    links = [c for c in ame.conflicts() if c.object and c.object.part == "links of the garbage collector"]
+    # With one list for all it is nearly one each time: who meets the other waits until that has freed everything.
+    assert sum(c.count for c in links) < repeats // 2, links
+
+
+CASES = [looks_delay_nothing, beside_others, frozen_begins_anew, each_object_is_in_one_list,
+         neighbours_are_of_one_thread]
 
 if __name__ == "__main__":
     sys.exit(cases.main(CASES, SECONDS, {"AME_ALWAYS": "0"}, {"AME_ALWAYS": "1"}))

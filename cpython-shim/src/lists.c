@@ -163,6 +163,10 @@ divide(PyInterpreterState *interp, int generation, struct ame_py_thread *other)
 static void
 give_back(PyInterpreterState *interp)
 {
+    if (_Py_atomic_load_int_relaxed(&interp->gc.collecting)) {
+        /* A look from inside of a collection, by a callback or a finalizer: what has been gathered for that stays. */
+        return;
+    }
     ame_py_alone();
     struct ame_py_thread *oldest = NULL;
     int n = 0;

@@ -18,9 +18,9 @@ pub enum FieldKind {
     Recycled,
     /// A reference count: changes never conflict and are merged at commit.
     Refcount,
-    /// The same in the low half of 8 bytes, of which the high half is 0 and stays so. Where a program changes the half in
-    /// one place and the whole in another, the processor has to wait for the one before it can do the other; with this
-    /// kind both are changes of the half.
+    /// The same in 8 bytes of which the low half is what changes: nothing is carried to the high half, which says more
+    /// than 0 where somebody else has carried. Where a program changes the half in one place and the whole in another, the processor has to wait for the one
+    /// before it can do the other; with this kind both are changes of the half.
     RefcountLow,
     /// A statistic: as a reference count, without the deallocation at zero.
     Counter,

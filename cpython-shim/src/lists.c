@@ -157,14 +157,18 @@ divide(PyInterpreterState *interp, int generation, struct ame_py_thread *other)
     list->_gc_next = list->_gc_prev = (uintptr_t)list;
 }
 
+/* Walks through the lists that call back for each object. */
+static int visits;
+
 /* After a collection, or a look at the objects: to each thread the objects that it has made. It is most likely the one
  * that frees them, and neighbours in a list are written to then: in a list of all threads they roll each other back, and
  * wait for each other's cache lines. */
 static void
 give_back(PyInterpreterState *interp)
 {
-    if (_Py_atomic_load_int_relaxed(&interp->gc.collecting)) {
-        /* A look from inside of a collection, by a callback or a finalizer: what has been gathered for that stays. */
+    if (visits != 0 || _Py_atomic_load_int_relaxed(&interp->gc.collecting)) {
+        /* A look from inside of another one, or of a collection, by a callback or a finalizer: what has been gathered for
+         * that stays. */
         return;
     }
     ame_py_alone();
@@ -279,7 +283,9 @@ due(const struct _gc_runtime_state *state)
 static Py_ssize_t
 collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
 {
-    gather_objects(tstate->interp, generation);
+    /* That prints how many there are in each. */
+    int all = tstate->interp->gc.debug & _PyGC_DEBUG_STATS;
+    gather_objects(tstate->interp, all ? OLDEST : generation);
     Py_ssize_t n = _PyGC_Collect(tstate, generation, reason);
     give_back(tstate->interp);
     return n;
@@ -331,10 +337,10 @@ ame_py_gc_collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
 Py_ssize_t
 ame_py_gc_collect_all(void)
 {
-    if (ame_py_get_self()->collects) {
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    if (ame_py_get_self()->collects || !interp->gc.enabled) {
         return 0;
     }
-    PyInterpreterState *interp = _PyInterpreterState_GET();
     gather(interp);
     Py_ssize_t n = PyGC_Collect();
     give_back(interp);
@@ -378,7 +384,9 @@ ame_py_gc_visit_objects(gcvisitobjects_t callback, void *argument)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
     gather_objects(interp, OLDEST);
+    visits++;
     PyUnstable_GC_VisitObjects(callback, argument);
+    visits--;
     give_back(interp);
 }
 

@@ -349,8 +349,8 @@ impl Runtime {
         self.compact_guard(&keeping_rax(&call), None, v);
     }
 
-    /// Calls the marker of a counting function, which the instrument phase expands. `low`: the count is in the low half of
-    /// the field, and the other half is 0.
+    /// Calls the marker of a counting function, which the instrument phase expands. `low`: the low half of the field is
+    /// what changes.
     pub fn count_marker(&self, name: &str, low: bool, ty: Type, arguments: &[Value]) -> Value {
         let marker = format!("{COUNT_MARKER}{}{name}", if low { LOW } else { "" });
         let parameters: Vec<Type> = arguments.iter().map(|a| a.ty()).collect();
@@ -373,10 +373,10 @@ impl Runtime {
     pub fn expand_count(&self, call: Value, v: Vectors) {
         let (name, low) = marked(call);
         let wide = call.ty().int_width() == Some(64);
-        // An instruction that writes %eax makes the upper half of %rax 0.
-        let (ax, si) = match wide && !low {
-            true => ("%rax", "%rsi"),
-            false => ("%eax", "%esi"),
+        let (ax, si) = if wide {
+            ("%rax", "%rsi")
+        } else {
+            ("%eax", "%esi")
         };
         let amount = (call.arguments() == 2).then(|| call.operand(1));
         let constant = amount
@@ -384,16 +384,19 @@ impl Runtime {
             .filter(|&n| n as i32 as i64 == n);
         let plain = match (amount, constant) {
             (None, _) => format!("mov ($1), {ax}"),
+            // What is written to %eax is the whole of %rax. The count is only 0 if the other half is as well.
+            (_, Some(n)) if low && wide => format!(
+                "mov ($1), %eax\n\tadd $${n}, %eax\n\tmov %eax, ($1)\n\tje 3f\n2:\n\t\
+                 .pushsection .text.ame_counts,\"ax\",@progbits\n3:\n\t\
+                 mov 4($1), %eax\n\tshl $$32, %rax\n\tjmp 2b\n\t.popsection"
+            ),
             // Not added in place and read back, which would wait for the store.
             (_, Some(n)) => format!("mov ($1), {ax}\n\tadd $${n}, {ax}\n\tmov {ax}, ($1)"),
             _ => format!("mov ($1), {ax}\n\tadd {si}, {ax}\n\tmov {ax}, ($1)"),
         };
         let stub = call_text(&format!("{name}{}", sym::STUB_SUFFIX));
         let slow = match constant {
-            Some(n) => {
-                let whole = if wide { "%rsi" } else { "%esi" };
-                format!("push %rsi\n\tmov $${n}, {whole}\n\t{stub}\n\tpop %rsi")
-            }
+            Some(n) => format!("push %rsi\n\tmov $${n}, {si}\n\t{stub}\n\tpop %rsi"),
             None => stub,
         };
         let text = format!(
@@ -420,18 +423,15 @@ impl Runtime {
 
     /// Expands a marker where there is no transaction.
     pub fn expand_count_plain(&self, call: Value) {
-        let (_, low) = marked(call);
-        let (b, pointer, whole) = (&self.builder, call.operand(0), call.ty());
-        let ty = if low { self.i32 } else { whole };
-        let align = whole.int_width().unwrap_or(64) / 8;
-        b.before(call);
-        let mut count = b.load(ty, pointer, align);
+        let (pointer, ty) = (call.operand(0), call.ty());
+        let align = ty.int_width().unwrap_or(64) / 8;
+        self.builder.before(call);
+        let mut count = self.builder.load(ty, pointer, align);
         if call.arguments() == 2 {
-            let amount = b.int_cast(call.operand(1), ty, true);
-            count = b.binary(Opcode::LLVMAdd, count, amount);
-            b.store(count, pointer, align);
+            let sum = self.builder.binary(Opcode::LLVMAdd, count, call.operand(1));
+            self.builder.store(sum, pointer, align);
+            count = sum;
         }
-        let count = b.int_cast(count, whole, false);
         call.replace_with(count);
         call.erase();
     }

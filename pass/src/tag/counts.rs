@@ -274,8 +274,7 @@ fn read(runtime: &mut Runtime, load: Value, kind: FieldKind) {
     let bits = load.ty().int_width().unwrap_or(64);
     runtime.builder.before(load);
     let name = function_name(kind, bits, false);
-    let low = kind == FieldKind::RefcountLow;
-    let value = runtime.count_marker(name, low, load.ty(), &[load.operand(0)]);
+    let value = runtime.count_marker(name, false, load.ty(), &[load.operand(0)]);
     load.replace_with(value);
     load.erase();
 }

@@ -18,10 +18,6 @@ pub enum FieldKind {
     Recycled,
     /// A reference count: changes never conflict and are merged at commit.
     Refcount,
-    /// The same in 8 bytes of which the low half is what changes: nothing is carried to the high half, which says more
-    /// than 0 where somebody else has carried. Where a program changes the half in one place and the whole in another, the processor has to wait for the one
-    /// before it can do the other; with this kind both are changes of the half.
-    RefcountLow,
     /// A statistic: as a reference count, without the deallocation at zero.
     Counter,
     /// An allocator of ids or versions: atomic, never undone.
@@ -33,12 +29,11 @@ pub enum FieldKind {
 }
 
 impl FieldKind {
-    pub const ALL: [FieldKind; 9] = [
+    pub const ALL: [FieldKind; 8] = [
         FieldKind::Immutable,
         FieldKind::Private,
         FieldKind::Recycled,
         FieldKind::Refcount,
-        FieldKind::RefcountLow,
         FieldKind::Counter,
         FieldKind::Unique,
         FieldKind::Racy,
@@ -52,7 +47,6 @@ impl FieldKind {
             FieldKind::Private => "private",
             FieldKind::Recycled => "recycled",
             FieldKind::Refcount => "refcount",
-            FieldKind::RefcountLow => "refcount_low",
             FieldKind::Counter => "counter",
             FieldKind::Unique => "unique",
             FieldKind::Racy => "racy",
@@ -69,7 +63,7 @@ impl FieldKind {
     pub fn needs_integer(self) -> bool {
         matches!(
             self,
-            FieldKind::Refcount | FieldKind::RefcountLow | FieldKind::Counter | FieldKind::Unique
+            FieldKind::Refcount | FieldKind::Counter | FieldKind::Unique
         )
     }
 }

@@ -270,7 +270,7 @@ fn the_sets_that_come_with_ame_load() {
     assert!(sets.function("unheard_of").is_none());
     // The type object at the start of a heap type, and the object at the start of that.
     let heap_type = |offset| sets.field_kind("struct._heaptypeobject", offset, 8);
-    assert_eq!(heap_type(0), Some(FieldKind::RefcountLow));
+    assert_eq!(heap_type(0), Some(FieldKind::Refcount));
     assert_eq!(heap_type(24), Some(FieldKind::Immutable));
     // Locals of a frame, which lie behind its declared end.
     let frame = |offset| sets.field_kind("struct._PyInterpreterFrame", offset, 8);

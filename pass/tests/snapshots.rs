@@ -196,33 +196,6 @@ fn kinds_of_fields_from_a_set() {
     insta::assert_snapshot!("kinds", opt(KINDS, BOTH, &[("AME_ANNOTATIONS", path)]));
 }
 
-/// A count in the low half is changed by instructions of four bytes, in a transaction and outside; the runtime is told of
-/// the whole.
-#[test]
-fn counts_in_the_low_half() {
-    let ir = "%struct.s = type { i64 }\ndefine i64 @f(ptr %p) { \
-        %r = getelementptr inbounds %struct.s, ptr %p, i32 0, i32 0\n %a = load i64, ptr %r, align 8\n \
-        %b = add i64 %a, -1\n store i64 %b, ptr %r, align 8\n ret i64 %b }";
-    let expanded = |kind: &str| {
-        let (_folder, path) = set(&format!(
-            "[struct.s]\nrefs = {{ kind = \"{kind}\", offset = 0, size = 8 }}\n"
-        ));
-        opt(ir, BOTH, &[("AME_ANNOTATIONS", &path)])
-    };
-    let (whole, low) = (expanded("refcount"), expanded("refcount_low"));
-    let change =
-        |ax: &str| format!("mov ($1), %{ax}\\0A\\09add $$-1, %{ax}\\0A\\09mov %{ax}, ($1)");
-    assert!(whole.contains(&change("rax")), "{whole}");
-    assert!(low.contains(&change("eax")), "{low}");
-    assert!(!low.contains(&change("rax")), "{low}");
-    for text in [whole, low] {
-        assert!(
-            text.contains("mov $$-1, %rsi\\0A\\09call *ame_refcount_add64_stub"),
-            "{text}"
-        );
-    }
-}
-
 /// The front end assigns small structs by memcpy, of which the optimiser makes an unmarked store.
 #[test]
 fn small_copies_have_kinds() {

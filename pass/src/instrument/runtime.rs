@@ -41,16 +41,6 @@ const SEGMENT: u32 = 256;
 
 /// Start of the names of the markers that stand for counting functions between the phases.
 pub const COUNT_MARKER: &str = "ame.count.";
-const LOW: &str = "low.";
-
-/// What a marker stands for: the runtime's function, and whether the count is in the low half of the field.
-fn marked(call: Value) -> (String, bool) {
-    let name = &call.callee().name()[COUNT_MARKER.len()..];
-    match name.strip_prefix(LOW) {
-        Some(name) => (name.to_owned(), true),
-        None => (name.to_owned(), false),
-    }
-}
 
 /// For functions without floating point: nothing is ever kept in a vector register. Each named
 /// clobber costs LLVM a search through all registers of the machine, so this matters.
@@ -349,10 +339,9 @@ impl Runtime {
         self.compact_guard(&keeping_rax(&call), None, v);
     }
 
-    /// Calls the marker of a counting function, which the instrument phase expands. `low`: the low half of the field is
-    /// what changes.
-    pub fn count_marker(&self, name: &str, low: bool, ty: Type, arguments: &[Value]) -> Value {
-        let marker = format!("{COUNT_MARKER}{}{name}", if low { LOW } else { "" });
+    /// Calls the marker of a counting function, which the instrument phase expands.
+    pub fn count_marker(&self, name: &str, ty: Type, arguments: &[Value]) -> Value {
+        let marker = format!("{COUNT_MARKER}{name}");
         let parameters: Vec<Type> = arguments.iter().map(|a| a.ty()).collect();
         let fty = ty.function(&parameters, false);
         let function = self.module.function(&marker).unwrap_or_else(|| {
@@ -371,7 +360,7 @@ impl Runtime {
     /// Expands a marker: what is written to already, and everything outside of transactions, is
     /// counted in place. One piece of assembly, for there are many.
     pub fn expand_count(&self, call: Value, v: Vectors) {
-        let (name, low) = marked(call);
+        let name = &call.callee().name()[COUNT_MARKER.len()..];
         let wide = call.ty().int_width() == Some(64);
         let (ax, si) = if wide {
             ("%rax", "%rsi")
@@ -384,12 +373,6 @@ impl Runtime {
             .filter(|&n| n as i32 as i64 == n);
         let plain = match (amount, constant) {
             (None, _) => format!("mov ($1), {ax}"),
-            // What is written to %eax is the whole of %rax. The count is only 0 if the other half is as well.
-            (_, Some(n)) if low && wide => format!(
-                "mov ($1), %eax\n\tadd $${n}, %eax\n\tmov %eax, ($1)\n\tje 3f\n2:\n\t\
-                 .pushsection .text.ame_counts,\"ax\",@progbits\n3:\n\t\
-                 mov 4($1), %eax\n\tshl $$32, %rax\n\tjmp 2b\n\t.popsection"
-            ),
             // Not added in place and read back, which would wait for the store.
             (_, Some(n)) => format!("mov ($1), {ax}\n\tadd $${n}, {ax}\n\tmov {ax}, ($1)"),
             _ => format!("mov ($1), {ax}\n\tadd {si}, {ax}\n\tmov {ax}, ($1)"),

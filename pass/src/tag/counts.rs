@@ -40,7 +40,7 @@ pub fn rewrite(
     function: Value,
     rewrites: &[Rewrite],
 ) {
-    let counting = |k| is_refcount(k) || k == FieldKind::Counter;
+    let counting = |k| matches!(k, FieldKind::Refcount | FieldKind::Counter);
     // Stores first: they may make the load that belongs to them unnecessary.
     let mut done = Vec::new();
     let (stores, others): (Vec<&Rewrite>, Vec<&Rewrite>) = rewrites
@@ -189,12 +189,8 @@ fn same(a: Value, b: Value, depth: u32) -> bool {
     }
 }
 
-fn is_refcount(kind: FieldKind) -> bool {
-    matches!(kind, FieldKind::Refcount | FieldKind::RefcountLow)
-}
-
 fn function_name(kind: FieldKind, bits: u32, add: bool) -> &'static str {
-    match (is_refcount(kind), bits, add) {
+    match (kind == FieldKind::Refcount, bits, add) {
         (true, 32, true) => sym::REFCOUNT_ADD32,
         (true, _, true) => sym::REFCOUNT_ADD64,
         (true, 32, false) => sym::REFCOUNT_READ32,
@@ -248,8 +244,7 @@ fn add(runtime: &mut Runtime, store: Value, a: &Addition, kind: FieldKind) -> bo
             .binary(Opcode::LLVMSub, stored.ty().int(0), v),
     };
     let name = function_name(kind, bits, true);
-    let low = kind == FieldKind::RefcountLow;
-    let after = runtime.count_marker(name, low, stored.ty(), &[store.operand(1), amount]);
+    let after = runtime.count_marker(name, stored.ty(), &[store.operand(1), amount]);
     // After the store the new count is what the call says.
     let block = store.block();
     let later: Vec<Value> = std::iter::successors(store.next(), |i| i.next()).collect();
@@ -274,7 +269,7 @@ fn read(runtime: &mut Runtime, load: Value, kind: FieldKind) {
     let bits = load.ty().int_width().unwrap_or(64);
     runtime.builder.before(load);
     let name = function_name(kind, bits, false);
-    let value = runtime.count_marker(name, false, load.ty(), &[load.operand(0)]);
+    let value = runtime.count_marker(name, load.ty(), &[load.operand(0)]);
     load.replace_with(value);
     load.erase();
 }

@@ -117,8 +117,7 @@ ame_py_new_self(void)
         }
         memset(self, 0, sizeof *self);
         for (int i = 0; i < NUM_GENERATIONS; i++) {
-            PyGC_Head *list = &self->objects[i];
-            list->_gc_next = list->_gc_prev = (uintptr_t)list;
+            ame_py_empty_list(&self->objects[i]);
         }
         self->next = all;
         __atomic_store_n(&all, self, __ATOMIC_RELEASE);
@@ -294,7 +293,8 @@ run_clock(void *unused)
             stretch = stretch < LONGEST ? stretch * 2 : LONGEST;
         }
         else {
-            stretch = (unsigned long)waits < stretch ? stretch / waits : 1;
+            /* From one wait to the next. */
+            stretch = waits < stretch ? stretch / waits : 1;
         }
         waits = 0;
         unsigned long tick = tick_microseconds(), left = tick * stretch;

@@ -44,7 +44,7 @@ move_all(PyGC_Head *from, PyGC_Head *to)
 {
     if (from->_gc_next != (uintptr_t)from) {
         append((PyGC_Head *)from->_gc_next, (PyGC_Head *)from->_gc_prev, to);
-        from->_gc_next = from->_gc_prev = (uintptr_t)from;
+        ame_py_empty_list(from);
     }
 }
 
@@ -154,7 +154,7 @@ divide(PyInterpreterState *interp, int generation, struct ame_py_thread *other)
     if (to != NULL) {
         append(first, last, to);
     }
-    list->_gc_next = list->_gc_prev = (uintptr_t)list;
+    ame_py_empty_list(list);
 }
 
 /* Walks through the lists that call back for each object. */
@@ -283,7 +283,7 @@ due(const struct _gc_runtime_state *state)
 static Py_ssize_t
 collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
 {
-    /* That prints how many there are in each. */
+    /* gc.DEBUG_STATS prints how many there are in each generation. */
     int all = tstate->interp->gc.debug & _PyGC_DEBUG_STATS;
     gather_objects(tstate->interp, all ? OLDEST : generation);
     Py_ssize_t n = _PyGC_Collect(tstate, generation, reason);

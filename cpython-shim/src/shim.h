@@ -139,6 +139,13 @@ struct ame_py_thread {
     struct _Py_object_freelists freelists;
 };
 
+/* One of the collector's. */
+static inline void
+ame_py_empty_list(PyGC_Head *list)
+{
+    list->_gc_next = list->_gc_prev = (uintptr_t)list;
+}
+
 /* A list, as long as it was or moved, with room for `need` entries. Its memory is the C library's: no
  * rollback undoes it. */
 void *ame_py_with_room(void *list, size_t need, size_t *room, size_t bytes);

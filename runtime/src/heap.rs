@@ -284,24 +284,28 @@ impl Allocations {
         pop_spare(&mut self.spare[class_of(size) as usize % SPARE_CLASSES])
     }
 
-    /// What a fresh block can hold, in bytes, if that is known without asking the allocator.
+    /// The class of a fresh block, if that is known: it can hold so many granules.
     #[inline(always)]
-    fn size_of_fresh(address: usize) -> Option<usize> {
-        let class = slice(address).load(Ordering::Relaxed) as u8 as usize;
-        (class != 0 && !OUTLINE.aligned.load(Ordering::Relaxed)).then_some(class * GRANULE)
+    fn class_of_fresh(address: usize) -> Option<u8> {
+        let class = slice(address).load(Ordering::Relaxed) as u8;
+        (class != 0 && !OUTLINE.aligned.load(Ordering::Relaxed)).then_some(class)
     }
 
     /// Keeps a fresh block for [`reuse`](Self::reuse), or says that it is none to keep.
     #[inline(always)]
     fn keep(&mut self, address: usize) -> bool {
-        let Some(size) = Self::size_of_fresh(address) else {
+        let Some(class) = Self::class_of_fresh(address) else {
             return false;
         };
-        // SAFETY: the block is allocated.
-        debug_assert_eq!(unsafe { mi_usable_size(address as *const c_void) }, size);
+        let class = class as usize;
+        debug_assert_eq!(
+            // SAFETY: the block is allocated.
+            unsafe { mi_usable_size(address as *const c_void) },
+            class * GRANULE
+        );
         // SAFETY: the program has freed the block, which is at least a granule; and classes are below SPARE_CLASSES.
         unsafe {
-            let first = self.spare.get_unchecked_mut(size / GRANULE);
+            let first = self.spare.get_unchecked_mut(class);
             (address as *mut usize).write(*first);
             *first = address;
         }
@@ -704,10 +708,10 @@ pub unsafe extern "C" fn ame_realloc(p: *mut c_void, size: usize) -> *mut c_void
         }
         let address = p as usize;
         let fresh = thread.mode == Mode::Revocable && is_fresh(thread, address);
-        let kept = match Allocations::size_of_fresh(address) {
+        let kept = match Allocations::class_of_fresh(address) {
             // A string that is cut to its length had better not lie in a block for a longer one.
-            Some(usable) if fresh && usable == class_of(size) as usize * GRANULE => return p,
-            Some(usable) if fresh => usable.min(size),
+            Some(class) if fresh && class == class_of(size) => return p,
+            Some(class) if fresh => (class as usize * GRANULE).min(size),
             _ => {
                 let kept = ame_malloc_usable_size(p).min(size);
                 access::read_range(thread, address, kept, 0);

@@ -50,7 +50,7 @@ pub fn run(cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut Plan) -> u64 {
             let Some(at) = cfg.blocks[preheader as usize].terminator() else {
                 break;
             };
-            if !invariant(cfg, loops, id, barrier.address.base)
+            if !invariant(cfg, loops, id, barrier.piece.address.base)
                 || !always_runs(cfg, l, barrier.place.block, barrier.mode != Mode::Read)
             {
                 break;

@@ -41,7 +41,8 @@ pub fn residues(module: Module, barriers: &mut [Barrier], fresh: &[(Value, Place
         .iter()
         .map(|(value, _, align)| (*value, *align))
         .collect();
-    for b in barriers.iter_mut().filter(|b| b.residue.is_none()) {
+    let pieces = barriers.iter_mut().map(|b| &mut b.piece);
+    for b in pieces.filter(|b| b.residue.is_none()) {
         let base = b.address.base;
         let align = *known
             .entry(base)
@@ -115,18 +116,19 @@ impl Walk<'_> {
     fn visit(&mut self, i: usize) -> Option<Value> {
         let b = &self.plan.barriers[i];
         let place = b.place;
-        let base = b.address.base;
+        let piece = b.piece;
+        let base = piece.address.base;
         let epoch = self.epochs.before(place.block, place.position);
         if self.fresh.get(&base) == Some(&epoch) {
             self.drop(i, Skip::Fresh);
             return None;
         }
         let exact = (
-            b.address.offset,
-            b.address.offset.saturating_add(b.size as i64),
+            piece.address.offset,
+            piece.address.offset.saturating_add(piece.size as i64),
         );
         let granule = GRANULE as i64;
-        let cover = match b.residue {
+        let cover = match piece.residue {
             Some(r) if self.options.granule && b.mode != Mode::Private => {
                 let low = exact.0 - i64::from(r);
                 let length = (exact.1 - low + granule - 1) / granule * granule;
@@ -186,11 +188,11 @@ impl Walk<'_> {
                 continue;
             }
             let epoch = self.epochs.before(block, b.place.position);
-            let piece = Piece::of(b);
+            let piece = b.piece;
             match first {
                 Some((leader, e)) if e == epoch => {
                     let base = piece.address.base;
-                    let known = base == self.plan.barriers[leader].address.base
+                    let known = base == self.plan.barriers[leader].piece.address.base
                         || !base.is_instruction()
                         || cfg.index[&base.block()] != block;
                     if known {

@@ -31,14 +31,10 @@ pub struct Barrier {
     pub mode: Mode,
     /// Computes the address of the access.
     pub pointer: Value,
-    pub address: Address,
-    pub size: u64,
-    /// Alignment of the access in bytes.
-    pub align: u64,
-    /// Address of the access modulo 16, where known.
-    pub residue: Option<u8>,
+    /// What it accesses.
+    pub piece: Piece,
     pub dropped: Option<Skip>,
-    /// Set when the barrier has moved: `address` is to be computed anew.
+    /// Set when the barrier has moved: the address is to be computed anew.
     pub moved: bool,
     /// Further private memory that this one covers.
     pub also: Vec<Piece>,
@@ -51,20 +47,13 @@ pub struct Barrier {
 pub struct Piece {
     pub address: Address,
     pub size: u64,
+    /// In bytes.
     pub align: u64,
+    /// Address modulo 16, where known.
     pub residue: Option<u8>,
 }
 
 impl Piece {
-    pub fn of(barrier: &Barrier) -> Piece {
-        Piece {
-            address: barrier.address,
-            size: barrier.size,
-            align: barrier.align,
-            residue: barrier.residue,
-        }
-    }
-
     pub fn check_offsets(&self) -> Vec<u64> {
         check_offsets(self.size, self.align, self.residue)
     }

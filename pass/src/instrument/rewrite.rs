@@ -5,6 +5,7 @@
 use super::plan::*;
 use super::runtime::{Runtime, Vectors};
 use super::stream;
+use crate::analysis::address::Address;
 use crate::ffi::{Opcode, Value};
 use crate::options::Optimisations;
 use ame_abi::{sym, GRANULE};
@@ -103,14 +104,14 @@ impl Rewriter<'_> {
         let at = barrier.place.at;
         let pointer = if barrier.moved {
             self.runtime.builder.before(at);
-            self.advance(barrier.address.base, barrier.address.offset as u64)
+            self.place(barrier.piece.address)
         } else {
             barrier.pointer
         };
         if barrier.mode == Mode::Private {
             return self.private(at, pointer, barrier);
         }
-        for offset in Piece::of(barrier).check_offsets() {
+        for offset in barrier.piece.check_offsets() {
             self.runtime.builder.before(at);
             let byte = self.advance(pointer, offset);
             self.check(at, byte, barrier.mode, barrier.hot);
@@ -123,14 +124,14 @@ impl Rewriter<'_> {
             self.runtime.builder.before(at);
             return self
                 .runtime
-                .compact_private(pointer, barrier.size, self.vectors);
+                .compact_private(pointer, barrier.piece.size, self.vectors);
         }
-        let mut pieces = vec![Piece::of(barrier)];
+        let mut pieces = vec![barrier.piece];
         pieces.extend(&barrier.also);
         let pieces = Piece::joined(pieces);
-        let place = |rewriter: &Self, piece: &Piece| match piece.address == barrier.address {
+        let place = |rewriter: &Self, piece: &Piece| match piece.address == barrier.piece.address {
             true => pointer,
-            false => rewriter.advance(piece.address.base, piece.address.offset as u64),
+            false => rewriter.place(piece.address),
         };
         let (_, rest) = self.runtime.cold_before(at, |r| {
             let places = pieces.iter().map(|p| (place(self, p), p.check_offsets()));
@@ -158,6 +159,10 @@ impl Rewriter<'_> {
             .map(|(start, offset)| r.check(self.advance(start, offset), mode != Mode::Read))
             .map(|check| check.too_low)
             .reduce(|one, other| r.builder.binary(Opcode::LLVMOr, one, other))
+    }
+
+    fn place(&self, address: Address) -> Value {
+        self.advance(address.base, address.offset as u64)
     }
 
     fn advance(&self, pointer: Value, offset: u64) -> Value {

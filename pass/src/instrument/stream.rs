@@ -121,7 +121,7 @@ pub fn run(module: Module, cfg: &Cfg, loops: &Loops, epochs: &Epochs, plan: &mut
             else {
                 continue;
             };
-            let range = (offset, offset + b.size as i64, i);
+            let range = (offset, offset + b.piece.size as i64, i);
             let same = |g: &&mut Group| g.base == base && g.unit == unit && g.mode == b.mode;
             match groups.iter_mut().find(same) {
                 Some(group) => group.members.push(range),
@@ -357,9 +357,9 @@ fn walk(
     counter: &Counter,
     barrier: &Barrier,
 ) -> Option<(Option<Value>, u64, i64)> {
-    let base = barrier.address.base;
+    let base = barrier.piece.address.base;
     if base == counter.phi {
-        return Some((None, 1, barrier.address.offset));
+        return Some((None, 1, barrier.piece.address.offset));
     }
     if counter.phi.ty().is_pointer()
         || base.opcode() != Some(Opcode::LLVMGetElementPtr)
@@ -376,7 +376,7 @@ fn walk(
         .checked_mul(factor as u64)
         .filter(|unit| (1..=4096).contains(unit))?;
     let offset = constant.checked_mul(unit as i64)?;
-    let offset = offset.checked_add(barrier.address.offset)?;
+    let offset = offset.checked_add(barrier.piece.address.offset)?;
     Some((Some(base.operand(0)), unit, offset))
 }
 

@@ -9,12 +9,14 @@ from .toolchain import CLANG, SHIM
 INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c", "memory.c")
 # Has CPython's collector in it, of which the interpreter has another copy.
 YOUNG = "young.o"
+# Functions of CPython's collector that extensions of any compiler call: the shim has those of these names.
+RENAMED = ("PyGC_Collect", "PyUnstable_GC_VisitObjects")
 FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")
 
 
 def build(result, compiler, jobs, make):
-    """Compiles the shim, and the evaluation loop, which has a set of its own. Returns the words for
-    make that link the interpreter with it."""
+    """Compiles the shim, and the files of CPython that are compiled in another way than the rest: the evaluation loop,
+    which has a set of its own, and the collector. Returns the words for make that link the interpreter with it."""
     home, tree = compiler.home, result.tree
     objects = result.folder / "shim"
     objects.mkdir(exist_ok=True)
@@ -38,5 +40,7 @@ def build(result, compiler, jobs, make):
     loop = (f"{compiler.cc} -fame-annotations={home / SHIM / 'cpython-ame-eval.toml'} "
             f"-fno-vectorize -fno-slp-vectorize -fno-builtin-memset -include {home / SHIM / 'src/eval.h'}")
     make(tree, compiler, result.log, jobs, f"CC={loop}", "Python/ceval.o")
+    renamed = " ".join(f"-D{name}=pyame_own_{name}" for name in RENAMED)
+    make(tree, compiler, result.log, jobs, f"CC={compiler.cc} {renamed}", "Python/gc.o")
     libraries = re.search(r"^LIBS=(.*)$", (tree / "Makefile").read_text(), re.M).group(1).strip()
     return [f"LIBS={libraries} {linked}"]

@@ -196,6 +196,12 @@ void ame_py_await_starter(PyThreadState *tstate);
 /* The frame goes on: what it was at begin must be known. */
 void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *frame);
 
+/* CPython's own of these names (recipe/shim.py), and what takes their place (lists.c). */
+Py_ssize_t pyame_own_PyGC_Collect(void);
+void pyame_own_PyUnstable_GC_VisitObjects(gcvisitobjects_t callback, void *argument);
+Py_ssize_t ame_py_gc_collect_all(void);
+void ame_py_gc_visit_objects(gcvisitobjects_t callback, void *argument);
+
 /* For ame_set_hot: the object whose count several threads change need not be counted. */
 void ame_py_make_immortal(void *count, unsigned changes);
 /* Makes conflict reports speak of Python (host.c). */

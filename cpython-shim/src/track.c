@@ -71,3 +71,17 @@ pyame_function_set_version(PyFunctionObject *func, uint32_t version)
 {
     func->func_version = version;
 }
+
+/* Whoever has no barriers finds these by name: extensions of another compiler, ctypes. CPython's own are renamed
+ * (recipe/shim.py). */
+Py_ssize_t
+PyGC_Collect(void)
+{
+    return ame_py_gc_collect_all();
+}
+
+void
+PyUnstable_GC_VisitObjects(gcvisitobjects_t callback, void *argument)
+{
+    ame_py_gc_visit_objects(callback, argument);
+}

@@ -4,7 +4,9 @@ As often as the thresholds say, whatever else asks for the collector's lists. Na
 these, in this process.
 """
 
+import ctypes
 import gc
+import subprocess
 import sys
 import threading
 
@@ -118,6 +120,45 @@ def callbacks_may_look():
     gc.callbacks.remove(look)
 
 
+def visits_may_look():
+    """A look from inside of PyUnstable_GC_VisitObjects() does not move the lists that it walks through."""
+    kept = [[] for _ in range(1000)]
+    known = {id(o) for o in kept}
+    seen = []
+
+    @ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)
+    def visit(o, _):
+        seen.append(id(o))
+        if len(seen) % 5000 == 1:
+            gc.get_objects()
+        return 1
+
+    ctypes.pythonapi.PyUnstable_GC_VisitObjects(visit, None)
+    assert known <= set(seen), len(seen)
+    assert len(seen) == len(set(seen)), len(seen) - len(set(seen))
+
+
+def collections_are_called_by_name():
+    """PyGC_Collect() collects also for code of another compiler, which finds it by its name."""
+    gc.collect()
+    gc.disable()
+    before = Cycle.alive
+    for _ in range(1000):
+        Cycle()
+    gc.get_objects()
+    gc.enable()
+    found = ctypes.pythonapi.PyGC_Collect()
+    assert found >= 1000 and Cycle.alive == before, (found, Cycle.alive)
+
+
+def all_generations_are_counted():
+    """gc.DEBUG_STATS prints how many objects each generation has, also those that are not collected."""
+    program = "import gc; gc.collect(); gc.set_debug(gc.DEBUG_STATS); gc.collect(0); gc.set_debug(0)"
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=True)
+    line, = [line for line in done.stderr.splitlines() if "objects in each generation" in line]
+    assert int(line.split()[-1]) > 1000, line
+
+
 def neighbours_are_of_one_thread():
     """Threads that free what each of them has made do not write to what the other one has."""
     import ame
@@ -151,7 +192,8 @@ def neighbours_are_of_one_thread():
 
 
 CASES = [looks_delay_nothing, beside_others, frozen_begins_anew, each_object_is_in_one_list,
-         callbacks_may_look, neighbours_are_of_one_thread]
+         callbacks_may_look, visits_may_look,
+         collections_are_called_by_name, all_generations_are_counted, neighbours_are_of_one_thread]
 
 if __name__ == "__main__":
     sys.exit(cases.main(CASES, SECONDS, {"AME_ALWAYS": "0"}, {"AME_ALWAYS": "1"}))

@@ -173,6 +173,8 @@ pub struct FunctionRule {
     /// Memory accessed directly through the pointer that the function returns has this kind, also
     /// after arithmetic on the pointer and by way of local variables that hold nothing else.
     pub returns: Option<FieldKind>,
+    /// The address that the function returns is a multiple of this.
+    pub align: Option<u64>,
     /// Whether loops of the function without a barrier look whether the transaction is wanted. Not
     /// needed where they look at something else that makes them end it.
     pub polls: bool,

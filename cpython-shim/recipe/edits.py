@@ -55,6 +55,10 @@ EDITS = (
     ("Python/pylifecycle.c",
      "__attribute__ ((section (\".PyRuntime\")))\n",
      "__attribute__ ((section (\".PyRuntime\"), aligned(16)))\n"),
+    # Without a call, which acquires once more what has been written to just before. (_Py_NewReference() is in another file.)
+    ("Include/internal/pycore_object.h",
+     "    Py_INCREF(typeobj);\n    _Py_NewReference(op);\n",
+     "    Py_INCREF(typeobj);\n    op->ob_refcnt = 1;\n    _PyReftracerTrack(op, PyRefTracer_CREATE);\n"),
     # The source of versions of dictionaries: of each thread.
     ("Include/internal/pycore_dict.h",
      "#define DICT_NEXT_VERSION(INTERP) \\\n    ((INTERP)->dict_state.global_version += DICT_VERSION_INCREMENT)\n",

@@ -38,8 +38,10 @@ def build(result, compiler, jobs, make):
     result.python.unlink(missing_ok=True)
     # A loop that clears a part of a frame would become something of which the annotations say nothing.
     loop = (f"{compiler.cc} -fame-annotations={home / SHIM / 'cpython-ame-eval.toml'} "
-            f"-fno-vectorize -fno-slp-vectorize -fno-builtin-memset -include {home / SHIM / 'src/eval.h'}")
-    make(tree, compiler, result.log, jobs, f"CC={loop}", "Python/ceval.o")
+            f"-fno-builtin-memset -include {home / SHIM / 'src/eval.h'}")
+    # These come after -O3, which would take them back.
+    scalar = "CFLAGS_NODIST=-fno-vectorize -fno-slp-vectorize"
+    make(tree, compiler, result.log, jobs, f"CC={loop}", scalar, "Python/ceval.o")
     renamed = " ".join(f"-D{name}=pyame_own_{name}" for name in RENAMED)
     make(tree, compiler, result.log, jobs, f"CC={compiler.cc} {renamed}", "Python/gc.o")
     libraries = re.search(r"^LIBS=(.*)$", (tree / "Makefile").read_text(), re.M).group(1).strip()

@@ -106,8 +106,9 @@ def with_shim(home, key, ame=None):
     cc = (f"{ame or home / 'target/release/ame'} cc"
           f"{annotations(home / SET)}{annotations(home / SHIM / 'cpython-ame.toml')}")
     return Compiler("parallel", cc, (key,), flags=("--without-pymalloc", "--without-mimalloc"), home=home,
-                    # What builds extension modules later asks sysconfig for it.
-                    configure={"CXX": cc.replace(" cc ", " c++ ", 1)})
+                    # What builds extension modules later asks sysconfig for CXX. Of two accesses that become one of a
+                    # vector nobody knows the kinds any more.
+                    configure={"CXX": cc.replace(" cc ", " c++ ", 1), "CFLAGS_NODIST": "-fno-slp-vectorize"})
 
 
 def annotations(path):

@@ -6,8 +6,7 @@
 void
 pyame_gc_track(PyObject *op)
 {
-    /* Both links in one granule: one barrier. */
-    PyGC_Head *gc = __builtin_assume_aligned(_Py_AS_GC(op), 16), *young = &ame_py_get_self()->objects[0];
+    PyGC_Head *gc = _Py_AS_GC(op), *young = &ame_py_get_self()->objects[0];
     PyGC_Head *last = (PyGC_Head *)young->_gc_prev;
     last->_gc_next = (uintptr_t)gc;
     gc->_gc_prev = (gc->_gc_prev & ~_PyGC_PREV_MASK) | (uintptr_t)last;

@@ -33,6 +33,8 @@ pub struct Rule {
     pub writes: Vec<Range>,
     pub accesses: Option<FieldKind>,
     pub returns: Option<FieldKind>,
+    /// The address that it returns is a multiple of this.
+    pub align: Option<u64>,
     /// No transaction ends or begins in it.
     pub quiet: bool,
     /// Returns new memory of the runtime's allocator.
@@ -57,6 +59,7 @@ pub fn rule<'a>(function: Value, sets: &'a Sets) -> Option<Cow<'a, Rule>> {
             writes: r.writes.clone(),
             accesses: r.accesses,
             returns: r.returns,
+            align: r.align,
             quiet: r.quiet,
             allocates: r.allocates,
             hot: false,
@@ -78,6 +81,7 @@ pub fn parse_function(text: &str) -> Result<Rule, String> {
             Some(("writes", range)) => rule.writes.push(Range::parse(range)?),
             Some(("accesses", kind)) => rule.accesses = Some(field_kind(kind)?),
             Some(("returns", kind)) => rule.returns = Some(field_kind(kind)?),
+            Some(("align", bytes)) => rule.align = Some(alignment(bytes)?),
             _ if word == "hot" => rule.hot = true,
             _ if word == "quiet" => rule.quiet = true,
             _ if word == "allocates" => (rule.allocates, rule.quiet) = (true, true),
@@ -97,6 +101,13 @@ pub fn parse_function(text: &str) -> Result<Rule, String> {
 pub fn field_kind(text: &str) -> Result<FieldKind, String> {
     FieldKind::from_word(text.trim())
         .ok_or_else(|| format!("`{text}` is no kind of field; see docs/annotations.md"))
+}
+
+fn alignment(text: &str) -> Result<u64, String> {
+    let bytes = text.trim().parse::<u64>().ok();
+    bytes
+        .filter(|n| n.is_power_of_two())
+        .ok_or_else(|| format!("an alignment is a power of two, not `{text}`"))
 }
 
 /// `AME_REPLACE("f")` expands to the text `replace=f` or, by stringizing, `replace="f"`.

@@ -73,6 +73,27 @@ fn granule() {
     assert_eq!(off.matches("icmp ult").count(), 2);
 }
 
+/// Where a set says what addresses a function returns, also with a distance added, what lies in one granule is known.
+#[test]
+fn alignment_of_what_a_function_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("s.toml");
+    let ir = |distance| {
+        format!("declare ptr @head(ptr)\ndefine i64 @f(ptr %o) {{ %p = call ptr @head(ptr %o)\n %q = getelementptr i8, ptr %p, i64 {distance}\n %r = getelementptr i8, ptr %q, i64 8\n %a = load i64, ptr %q, align 8\n %b = load i64, ptr %r, align 8\n %c = add i64 %a, %b\n ret i64 %c }}")
+    };
+    let checks = |rule: &str, distance| {
+        std::fs::write(&set, format!("name = \"s\"\n[function.head]\n{rule}\n")).unwrap();
+        let setting = [("AME_ANNOTATIONS", set.to_str().unwrap())];
+        opt(&ir(distance), BOTH, &setting)
+            .matches("icmp ult")
+            .count()
+    };
+    assert_eq!(checks("align = 16", 32), 1);
+    assert_eq!(checks("align = 16", 8), 2);
+    assert_eq!(checks("align = 8", 32), 2);
+    assert_eq!(checks("quiet = true", 32), 2);
+}
+
 /// A loop that writes every hundredth word, as it is and unrolled; a factor that is not constant.
 #[test]
 fn writes_in_steps_are_acquired_before_the_loop() {

@@ -713,9 +713,14 @@ pub unsafe extern "C" fn ame_realloc(p: *mut c_void, size: usize) -> *mut c_void
             Some(class) if fresh && class == class_of(size) => return p,
             Some(class) if fresh => (class as usize * GRANULE).min(size),
             _ => {
-                let kept = ame_malloc_usable_size(p).min(size);
-                access::read_range(thread, address, kept, 0);
-                kept
+                let room = ame_malloc_usable_size(p);
+                if !fresh {
+                    access::read_range(thread, address, room.min(size), 0);
+                } else if (room / 2..=room).contains(&size) && room < LAZY {
+                    stamp(thread.me, address, size);
+                    return p;
+                }
+                room.min(size)
             }
         };
         let new = ame_malloc(size);

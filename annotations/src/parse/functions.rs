@@ -1,6 +1,6 @@
 //! `[function.NAME]` and `[[functions]]`.
 
-use super::kinds::{function_kind, memory_kind};
+use super::kinds::{alignment, function_kind, memory_kind};
 use super::{in_file_order, Parser, FUNCTION_KEYS};
 use crate::function::{FunctionKind, FunctionRule, Range};
 use crate::toml_view::{Reader, Value};
@@ -57,6 +57,7 @@ impl Parser {
             writes: Vec::new(),
             accesses: None,
             returns: None,
+            align: None,
             polls: true,
             quiet: false,
             allocates: false,
@@ -111,6 +112,7 @@ impl Parser {
                 "writes" => rule.writes = ranges(r, value, &what),
                 "accesses" => rule.accesses = memory_kind(r, value, &what),
                 "returns" => rule.returns = memory_kind(r, value, &what),
+                "align" => rule.align = alignment(r, value, &what),
                 "reason" => reason = r.string(value, &what),
                 other if also.contains(&other) => {}
                 _ => {

@@ -63,3 +63,15 @@ fn unknown_kind(
         help,
     );
 }
+
+pub(super) fn alignment(r: &mut Reader, value: &Value<'_>, what: &str) -> Option<u64> {
+    let align = r.unsigned(value, what)?;
+    if align.is_power_of_two() {
+        return Some(align);
+    }
+    r.report(
+        &value.span(),
+        format!("an alignment is a power of two, not {align}"),
+    );
+    None
+}

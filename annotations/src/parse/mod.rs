@@ -94,7 +94,7 @@ const TOP_KEYS: [&str; 11] = [
     "globals",
 ];
 const CHECK_KEYS: [&str; 3] = ["headers", "sources", "args"];
-const FUNCTION_KEYS: [&str; 14] = [
+const FUNCTION_KEYS: [&str; 15] = [
     "kind",
     "polls",
     "quiet",
@@ -108,6 +108,7 @@ const FUNCTION_KEYS: [&str; 14] = [
     "writes",
     "accesses",
     "returns",
+    "align",
     "reason",
 ];
 const EXPLICIT_KEYS: [&str; 4] = ["kind", "offset", "size", "reason"];

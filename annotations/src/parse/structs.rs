@@ -1,6 +1,6 @@
 //! `[struct.NAME]`: fields by name or by offset.
 
-use super::kinds::{field_kind, memory_kind};
+use super::kinds::{alignment, field_kind, memory_kind};
 use super::{in_file_order, Parser, RawField, RawStruct, EXPLICIT_KEYS, WHOLE};
 use crate::kind::{self, FieldKind};
 use crate::toml_view::{Key, Reader, Value};
@@ -50,7 +50,7 @@ impl Parser {
             }
             match value.get_ref() {
                 DeValue::Integer(_) if path == "align" => {
-                    rule.align = self.align(r, value, &what);
+                    rule.align = alignment(r, value, &what);
                 }
                 DeValue::Table(nested) if !is_explicit(nested) => {
                     self.fields(r, rule, &format!("{written}."), nested);
@@ -80,18 +80,6 @@ impl Parser {
                 }
             }
         }
-    }
-
-    fn align(&mut self, r: &mut Reader, value: &Value<'_>, what: &str) -> Option<u64> {
-        let align = r.unsigned(value, what)?;
-        if align.is_power_of_two() {
-            return Some(align);
-        }
-        r.report(
-            &value.span(),
-            format!("an alignment is a power of two, not {align}"),
-        );
-        None
     }
 
     fn explicit_field(

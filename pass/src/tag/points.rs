@@ -30,6 +30,8 @@ pub struct Points<'a> {
     pub kind: Option<FieldKind>,
     /// Where that begins, and its size, for kinds that have one object.
     pub object: Option<(Value, u64)>,
+    /// The pointer modulo 16, of what functions return.
+    residue: Option<u8>,
     /// Null, or the variable itself: agrees with everything.
     neutral: bool,
 }
@@ -69,10 +71,14 @@ impl Points<'_> {
         let place = self
             .places
             .iter()
-            .find(|p| !p.inexact && p.rule.align.is_some_and(|a| a >= 16))?;
-        Some((place.offset % 16) as u8)
+            .find(|p| !p.inexact && p.rule.align.is_some_and(|a| a >= GRANULE));
+        place
+            .map(|p| (p.offset % GRANULE) as u8)
+            .or(self.residue)
     }
 }
+
+const GRANULE: u64 = ame_abi::GRANULE as u64;
 
 /// Pointers that one question may lead to.
 const BUDGET: u32 = 20_000;
@@ -130,9 +136,9 @@ impl<'a> Resolver<'a> {
         if points.kind(size).is_some() || !points.places.is_empty() {
             return points;
         }
-        match access.metadata(self.tbaa) {
-            Some(tag) => self.path(tag),
-            None => points,
+        match access.metadata(self.tbaa).map(|tag| self.path(tag)) {
+            Some(path) if points.residue.is_none() || path.kind(size).is_some() => path,
+            _ => points,
         }
     }
 
@@ -208,9 +214,13 @@ impl<'a> Resolver<'a> {
             places: Vec::new(),
             kind: base.kind,
             object: base.object,
+            residue: None,
             neutral: base.neutral,
         };
         let total = self.module.gep_offset(gep);
+        if let (Some(residue), Some(by)) = (base.residue, total) {
+            result.residue = Some((i64::from(residue) + by).rem_euclid(GRANULE as i64) as u8);
+        }
         for place in &base.places {
             let moved = match total {
                 Some(by) if !place.inexact => place.offset.checked_add_signed(by),
@@ -338,14 +348,18 @@ impl<'a> Resolver<'a> {
             }
             return (*self.points(call.operand(0))).clone();
         }
-        let kind = match callee.text_attribute(attributes::KEY) {
+        let (kind, align) = match callee.text_attribute(attributes::KEY) {
             Some(text) => attributes::parse_function(text)
                 .ok()
-                .and_then(|r| r.returns),
-            None => self.sets.function(callee.name()).and_then(|r| r.returns),
+                .map_or((None, None), |r| (r.returns, r.align)),
+            None => self
+                .sets
+                .function(callee.name())
+                .map_or((None, None), |r| (r.returns, r.align)),
         };
         Points {
             kind,
+            residue: align.filter(|&a| a >= GRANULE).map(|_| 0),
             ..Points::default()
         }
     }

@@ -119,6 +119,7 @@ pub struct Sets {
     hot: Named<()>,
     instrumented: Named<()>,
     balanced: bool,
+    bounded_recursion: bool,
     names: Vec<String>,
 }
 
@@ -181,6 +182,7 @@ impl Sets {
                 sets.instrumented.insert(name, ());
             }
             sets.balanced |= raw.balanced;
+            sets.bounded_recursion |= raw.bounded_recursion;
             for (name, rule) in &raw.globals {
                 sets.globals.insert(name, rule.clone());
             }
@@ -244,6 +246,11 @@ impl Sets {
     /// in a transaction or not.
     pub fn balanced(&self) -> bool {
         self.balanced
+    }
+
+    /// Whether no recursion of the program runs for long without a barrier or a loop.
+    pub fn bounded_recursion(&self) -> bool {
+        self.bounded_recursion
     }
 
     /// All functions that are named, not matched by a pattern, in no particular order.

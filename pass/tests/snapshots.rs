@@ -94,6 +94,25 @@ fn alignment_of_what_a_function_returns() {
     assert_eq!(checks("quiet = true", 32), 2);
 }
 
+/// The entry of a function that may be part of a recursion looks whether the transaction is to end, unless a set promises that
+/// it does not need to. Loops always do.
+#[test]
+fn polls_at_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("s.toml");
+    let polls = |ir: &str, bounded: bool| {
+        std::fs::write(&set, format!("name = \"s\"\nbounded_recursion = {bounded}\n")).unwrap();
+        let setting = [("AME_ANNOTATIONS", set.to_str().unwrap())];
+        opt(ir, BOTH, &setting).matches("ame_poll_slow").count() > 0
+    };
+    let recursion = "define i64 @f(i64 %n) { %c = icmp ult i64 %n, 2\n br i1 %c, label %e, label %r\nr: %m = sub i64 %n, 1\n %a = call i64 @f(i64 %m)\n %k = sub i64 %n, 2\n %b = call i64 @f(i64 %k)\n %s = add i64 %a, %b\n ret i64 %s\ne: ret i64 %n }";
+    let endless = "define void @f() { br label %l\nl: br label %l }";
+    assert!(polls(recursion, false));
+    assert!(!polls(recursion, true));
+    assert!(polls(endless, false));
+    assert!(polls(endless, true));
+}
+
 /// A loop that writes every hundredth word, as it is and unrolled; a factor that is not constant.
 #[test]
 fn writes_in_steps_are_acquired_before_the_loop() {

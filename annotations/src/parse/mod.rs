@@ -30,6 +30,8 @@ pub(crate) struct RawSet {
     pub instrumented: Vec<String>,
     /// Whether all functions return in the mode, in a transaction or not, in which they were called.
     pub balanced: bool,
+    /// Whether no recursion runs for long without a barrier or a loop.
+    pub bounded_recursion: bool,
     pub globals: Vec<(String, GlobalRule)>,
 }
 
@@ -80,10 +82,11 @@ impl RawField {
 
 pub(crate) const WHOLE: &str = "*";
 
-const TOP_KEYS: [&str; 11] = [
+const TOP_KEYS: [&str; 12] = [
     "name",
     "description",
     "balanced",
+    "bounded_recursion",
     "hot",
     "instrumented",
     "check",
@@ -140,6 +143,7 @@ impl Parser {
                 hot: Vec::new(),
                 instrumented: Vec::new(),
                 balanced: false,
+                bounded_recursion: false,
                 globals: Vec::new(),
             },
             seen_functions: HashMap::new(),
@@ -166,6 +170,9 @@ impl Parser {
                     r.string(value, "`description`");
                 }
                 "balanced" => self.set.balanced = r.boolean(value, "`balanced`").unwrap_or(false),
+                "bounded_recursion" => {
+                    self.set.bounded_recursion = r.boolean(value, "`bounded_recursion`") == Some(true);
+                }
                 "hot" => self.set.hot = names(r.strings(value, "`hot`")),
                 "instrumented" => {
                     self.set.instrumented = names(r.strings(value, "`instrumented`"));

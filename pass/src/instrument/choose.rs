@@ -37,7 +37,7 @@ pub struct Facts {
     pub kills: Vec<Vec<u32>>,
     /// Calls of allocators: the value, where, and the alignment.
     pub fresh: Vec<(Value, Place, u64)>,
-    /// Blocks with calls of code that may be instrumented.
+    /// Blocks with calls that may be a recursion.
     pub calls: Vec<u32>,
 }
 
@@ -315,7 +315,8 @@ impl<'a, 'b> Chooser<'a, 'b> {
             Treatment::Exclusive => self.step(place, Action::Exclusive),
             Treatment::Boundary => self.boundary(place),
         }
-        if callee.treatment == Treatment::Check || callee.kills {
+        let calls_itself = at.callee() == self.function;
+        if callee.treatment == Treatment::Check || callee.kills || calls_itself {
             self.facts.calls.push(place.block);
         }
         self.arguments(place, &callee);

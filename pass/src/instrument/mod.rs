@@ -278,7 +278,9 @@ fn instrument(
     }
     mark_hot(&mut plan, &loops, function);
     if sets.function(function.name()).is_none_or(|rule| rule.polls) {
-        let polls = polls::add(&cfg, &loops, &mut plan, &facts.calls);
+        let may_recurse = !sets.bounded_recursion();
+        let calls: &[u32] = if may_recurse { &facts.calls } else { &[] };
+        let polls = polls::add(&cfg, &loops, &mut plan, calls);
         chooser.report.add("polls", polls);
     }
     let form = if on.compact && sets.tells_hot() && !clones::is_hot(function, sets) {

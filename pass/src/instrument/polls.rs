@@ -6,7 +6,7 @@ use crate::analysis::loops::Loops;
 use crate::ffi::Value;
 
 /// Adds polls to loops with an iteration without barrier, and to the entry of functions that reach
-/// calls without barrier.
+/// one of these calls without barrier.
 pub fn add(cfg: &Cfg, loops: &Loops, plan: &mut Plan, calls: &[u32]) -> u64 {
     let mut checked = vec![false; cfg.blocks.len()];
     for b in plan

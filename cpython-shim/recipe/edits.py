@@ -59,6 +59,10 @@ EDITS = (
     ("Include/internal/pycore_object.h",
      "    Py_INCREF(typeobj);\n    _Py_NewReference(op);\n",
      "    Py_INCREF(typeobj);\n    op->ob_refcnt = 1;\n    _PyReftracerTrack(op, PyRefTracer_CREATE);\n"),
+    # Not the function that acquires the count of a BytesIO's own bytes (src/buffers.c): these may be many threads'.
+    ("Modules/_io/bytesio.c",
+     "            self->string_size = PyBytes_GET_SIZE(initvalue);\n",
+     "            self->string_size = Py_SIZE(initvalue);\n"),
     # The source of versions of dictionaries: of each thread.
     ("Include/internal/pycore_dict.h",
      "#define DICT_NEXT_VERSION(INTERP) \\\n    ((INTERP)->dict_state.global_version += DICT_VERSION_INCREMENT)\n",

@@ -42,9 +42,14 @@ def write(result, compiler):
         path.write_text(path.read_text().replace('"-ame"', f'"-ame-{digest(*compiler.parts)[:8]}"'))
 
 
+# What is private of bytes is not where an object writes to bytes that it owns, as extensions do (cpython-ame-buffers.toml).
+OWN_BUFFERS = ("PyBytes_AS_STRING", "PyBytes_GET_SIZE")
+
+
 def choose(rules, headers):
     """Those of a set's rules that are for extensions."""
-    groups = [{**group, "names": list(filter(is_api, group["names"]))} for group in rules["functions"]]
+    groups = [{**group, "names": [name for name in group["names"] if is_api(name) and name not in OWN_BUFFERS]}
+              for group in rules["functions"]]
     return {
         "name": rules["name"], "description": rules["description"],
         "instrumented": rules.get("instrumented", []),

@@ -6,17 +6,19 @@ from .run import clean_env, logged
 from .toolchain import CLANG, SHIM
 
 # What transactions must see as they see CPython's own code, or be told about; the others are plain code.
-INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c", "memory.c")
+INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c", "memory.c", "buffers.c")
 # Has CPython's collector in it, of which the interpreter has another copy.
 YOUNG = "young.o"
 # Functions of CPython's collector that extensions of any compiler call: the shim has those of these names.
 RENAMED = ("PyGC_Collect", "PyUnstable_GC_VisitObjects")
+# Files whose objects own a buffer have a set of their own, too.
+WITH_BUFFERS = ("Modules/_io/stringio.o", "Modules/_pickle.o", "Modules/_elementtree.o")
 FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")
 
 
 def build(result, compiler, jobs, make):
-    """Compiles the shim, and the files of CPython that are compiled in another way than the rest: the evaluation loop,
-    which has a set of its own, and the collector. Returns the words for make that link the interpreter with it."""
+    """Compiles the shim, and the files of CPython that are compiled in another way than the rest: the evaluation loop and
+    objects with buffers, which have sets of their own, and the collector. Returns the words for make that link the interpreter with it."""
     home, tree = compiler.home, result.tree
     objects = result.folder / "shim"
     objects.mkdir(exist_ok=True)
@@ -44,5 +46,9 @@ def build(result, compiler, jobs, make):
     make(tree, compiler, result.log, jobs, f"CC={loop}", scalar, "Python/ceval.o")
     renamed = " ".join(f"-D{name}=pyame_own_{name}" for name in RENAMED)
     make(tree, compiler, result.log, jobs, f"CC={compiler.cc} {renamed}", "Python/gc.o")
+    buffers = f"{compiler.cc} -fame-annotations={home / SHIM / 'cpython-ame-buffers.toml'}"
+    make(tree, compiler, result.log, jobs, f"CC={buffers}", *WITH_BUFFERS)
+    bytesio = f"{buffers} -fame-annotations={home / SHIM / 'cpython-ame-bytesio.toml'}"
+    make(tree, compiler, result.log, jobs, f"CC={bytesio}", "Modules/_io/bytesio.o")
     libraries = re.search(r"^LIBS=(.*)$", (tree / "Makefile").read_text(), re.M).group(1).strip()
     return [f"LIBS={libraries} {linked}"]

@@ -3,7 +3,7 @@
 import re
 
 from .run import clean_env, logged
-from .toolchain import CLANG, SHIM
+from .toolchain import CLANG, SHIM, annotations
 
 # What transactions must see as they see CPython's own code, or be told about; the others are plain code.
 INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c", "memory.c", "buffers.c")
@@ -11,14 +11,24 @@ INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c", "memory.c", "buffers
 YOUNG = "young.o"
 # Functions of CPython's collector that extensions of any compiler call: the shim has those of these names.
 RENAMED = ("PyGC_Collect", "PyUnstable_GC_VisitObjects")
-# Files whose objects own a buffer have a set of their own, too.
-WITH_BUFFERS = ("Modules/_io/stringio.o", "Modules/_pickle.o", "Modules/_elementtree.o")
+# Sets of single files, beside those of all.
+OWN_SETS = {
+    "Modules/_io/bytesio.o": ("buffers", "results", "bytesio"),
+    "Modules/_io/stringio.o": ("buffers",),
+    "Modules/_io/textio.o": ("buffers",),
+    "Modules/_pickle.o": ("buffers",),
+    "Modules/_elementtree.o": ("buffers",),
+    "Modules/itertoolsmodule.o": ("results",),
+    "Python/bltinmodule.o": ("results",),
+    "Objects/frameobject.o": ("frames",),
+}
 FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")
 
 
 def build(result, compiler, jobs, make):
     """Compiles the shim, and the files of CPython that are compiled in another way than the rest: the evaluation loop and
-    objects with buffers, which have sets of their own, and the collector. Returns the words for make that link the interpreter with it."""
+    some others, which have sets of their own, and the collector. Returns the words for make that link the
+    interpreter with it."""
     home, tree = compiler.home, result.tree
     objects = result.folder / "shim"
     objects.mkdir(exist_ok=True)
@@ -39,16 +49,15 @@ def build(result, compiler, jobs, make):
     # make does not know that the interpreter depends on the shim.
     result.python.unlink(missing_ok=True)
     # A loop that clears a part of a frame would become something of which the annotations say nothing.
-    loop = (f"{compiler.cc} -fame-annotations={home / SHIM / 'cpython-ame-eval.toml'} "
+    loop = (f"{compiler.cc}{annotations(home / SHIM / 'cpython-ame-eval.toml')} "
             f"-fno-builtin-memset -include {home / SHIM / 'src/eval.h'}")
     # These come after -O3, which would take them back.
     scalar = "CFLAGS_NODIST=-fno-vectorize -fno-slp-vectorize"
     make(tree, compiler, result.log, jobs, f"CC={loop}", scalar, "Python/ceval.o")
     renamed = " ".join(f"-D{name}=pyame_own_{name}" for name in RENAMED)
     make(tree, compiler, result.log, jobs, f"CC={compiler.cc} {renamed}", "Python/gc.o")
-    buffers = f"{compiler.cc} -fame-annotations={home / SHIM / 'cpython-ame-buffers.toml'}"
-    make(tree, compiler, result.log, jobs, f"CC={buffers}", *WITH_BUFFERS)
-    bytesio = f"{buffers} -fame-annotations={home / SHIM / 'cpython-ame-bytesio.toml'}"
-    make(tree, compiler, result.log, jobs, f"CC={bytesio}", "Modules/_io/bytesio.o")
+    for file, sets in OWN_SETS.items():
+        own = "".join(annotations(home / SHIM / f"cpython-ame-{name}.toml") for name in sets)
+        make(tree, compiler, result.log, jobs, f"CC={compiler.cc}{own}", file)
     libraries = re.search(r"^LIBS=(.*)$", (tree / "Makefile").read_text(), re.M).group(1).strip()
     return [f"LIBS={libraries} {linked}"]

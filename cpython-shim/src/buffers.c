@@ -1,15 +1,30 @@
-/* Instrumented: buffers that objects own, and write to where they are. */
+/* Instrumented: what objects own, and write to where it is: buffers, and results of iterators. */
 #include "shim.h"
 
-/* A BytesIO looks whether it has the only reference to its bytes before it writes to them, and after it has asked for their
- * size it may hand them out. The new reference may be one that the other thread does not see before the end of the
- * transaction: so who asks has the count for itself. (All empty ones share one object, which is immortal.) */
+/* The count is this transaction's: it has no part that another one has not told yet, and it stays. (All empty ones are one
+ * object, which is immortal.) */
+static void
+acquire_count(PyObject *op)
+{
+    if (!_Py_IsImmortal(op)) {
+        ame_write_range(&op->ob_refcnt, sizeof op->ob_refcnt);
+    }
+}
+
+/* The owner writes to the object while it has the only reference, and hands out others. Counting them does not conflict with
+ * reading the count, and reading what is in such objects conflicts with nothing. */
+Py_ssize_t
+pyame_owned_Py_REFCNT(PyObject *op)
+{
+    acquire_count(op);
+    return op->ob_refcnt;
+}
+
+/* A BytesIO asks for the size before it hands its bytes out. */
 Py_ssize_t
 pyame_owned_PyBytes_GET_SIZE(PyObject *bytes)
 {
-    if (!_Py_IsImmortal(bytes)) {
-        ame_write_range(&bytes->ob_refcnt, sizeof bytes->ob_refcnt);
-    }
+    acquire_count(bytes);
     return Py_SIZE(bytes);
 }
 

@@ -21,6 +21,7 @@ OWN_SETS = {
     "Modules/itertoolsmodule.o": ("results",),
     "Python/bltinmodule.o": ("results",),
     "Objects/frameobject.o": ("frames",),
+    "Objects/genobject.o": ("generators",),
 }
 FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")
 

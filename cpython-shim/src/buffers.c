@@ -1,5 +1,6 @@
 /* Instrumented: what objects own, and write to where it is: buffers, and results of iterators. */
 #include "shim.h"
+#include "pycore_frame.h"
 
 /* The count is this transaction's: it has no part that another one has not told yet, and it stays. (All empty ones are one
  * object, which is immortal.) */
@@ -62,4 +63,12 @@ pyame_owned_PyUnicodeWriter_Dealloc(_PyUnicodeWriter *writer)
 {
     acquire(writer);
     _PyUnicodeWriter_Dealloc(writer);
+}
+
+/* A frame has one frame object, whoever asks for it first. */
+PyFrameObject *
+pyame_owned_PyFrame_MakeAndSetFrameObject(_PyInterpreterFrame *frame)
+{
+    ame_write_range(&frame->frame_obj, sizeof frame->frame_obj);
+    return _PyFrame_MakeAndSetFrameObject(frame);
 }

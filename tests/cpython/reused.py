@@ -158,7 +158,31 @@ def locals_of_frames():
     del keep
 
 
-CASES = [zips, longest_zips, combinatorics, pairs, zips_of_what_writes_nothing, frames_are_cleared, locals_of_frames]
+def frames_of_generators():
+    """One frame object for each generator, whoever asks first."""
+    def make():
+        x = 1
+        yield x
+        yield x
+
+    n = 20_000
+    for _ in range(3):
+        generators = [make() for _ in range(n)]
+        for g in generators:
+            next(g)
+
+        def work(mine, wrong):
+            for g in generators:
+                mine.append(g.gi_frame)
+
+        frames = by_two(work)
+        assert all(a is b for a, b in zip(frames[:n], frames[n:])), sum(a is not b for a, b in zip(frames[:n], frames[n:]))
+        del frames
+        # (What a generator's frame is after the generator has gone, CPython 3.13.5 does not know itself: gh-125723.)
+
+
+CASES = [zips, longest_zips, combinatorics, pairs, zips_of_what_writes_nothing, frames_are_cleared, locals_of_frames,
+         frames_of_generators]
 
 if __name__ == "__main__":
     sys.exit(cases.main(CASES, SECONDS, {"AME_ALWAYS": "0"}, {"AME_ALWAYS": "1"}))

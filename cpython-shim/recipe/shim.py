@@ -6,22 +6,21 @@ from .run import clean_env, logged
 from .toolchain import CLANG, SHIM, annotations
 
 # What transactions must see as they see CPython's own code, or be told about; the others are plain code.
-INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c", "memory.c", "buffers.c")
+INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c", "memory.c", "buffers.c", "reads.c")
 # Has CPython's collector in it, of which the interpreter has another copy.
 YOUNG = "young.o"
 # Functions of CPython's collector that extensions of any compiler call: the shim has those of these names.
 RENAMED = ("PyGC_Collect", "PyUnstable_GC_VisitObjects")
-# Sets of single files, beside those of all.
+# Sets of a few files, beside those of all.
 OWN_SETS = {
-    "Modules/_io/bytesio.o": ("buffers", "results", "bytesio"),
-    "Modules/_io/stringio.o": ("buffers",),
-    "Modules/_io/textio.o": ("buffers",),
-    "Modules/_pickle.o": ("buffers",),
-    "Modules/_elementtree.o": ("buffers",),
-    "Modules/itertoolsmodule.o": ("results",),
-    "Python/bltinmodule.o": ("results",),
-    "Objects/frameobject.o": ("frames",),
-    "Objects/genobject.o": ("generators",),
+    ("buffers",): ("Modules/_io/stringio.o", "Modules/_io/textio.o", "Modules/_pickle.o", "Modules/_elementtree.o"),
+    ("buffers", "results", "bytesio"): ("Modules/_io/bytesio.o",),
+    ("results",): ("Modules/itertoolsmodule.o", "Python/bltinmodule.o"),
+    ("frames",): ("Objects/frameobject.o",),
+    ("generators",): ("Objects/genobject.o",),
+    ("interned",): ("Objects/unicodeobject.o",),
+    ("hashes",): ("Objects/memoryobject.o", "Python/import.o"),
+    ("tokens",): ("Python/Python-tokenize.o",),
 }
 FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")
 
@@ -55,10 +54,10 @@ def build(result, compiler, jobs, make):
     # These come after -O3, which would take them back.
     scalar = "CFLAGS_NODIST=-fno-vectorize -fno-slp-vectorize"
     make(tree, compiler, result.log, jobs, f"CC={loop}", scalar, "Python/ceval.o")
-    renamed = " ".join(f"-D{name}=pyame_own_{name}" for name in RENAMED)
+    renamed = " ".join(f"-D{name}=pyame_original_{name}" for name in RENAMED)
     make(tree, compiler, result.log, jobs, f"CC={compiler.cc} {renamed}", "Python/gc.o")
-    for file, sets in OWN_SETS.items():
+    for sets, files in OWN_SETS.items():
         own = "".join(annotations(home / SHIM / f"cpython-ame-{name}.toml") for name in sets)
-        make(tree, compiler, result.log, jobs, f"CC={compiler.cc}{own}", file)
+        make(tree, compiler, result.log, jobs, f"CC={compiler.cc}{own}", *files)
     libraries = re.search(r"^LIBS=(.*)$", (tree / "Makefile").read_text(), re.M).group(1).strip()
     return [f"LIBS={libraries} {linked}"]

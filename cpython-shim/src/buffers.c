@@ -1,6 +1,8 @@
 /* Instrumented: what objects own, and write to where it is: buffers, and results of iterators. */
 #include "shim.h"
 #include "pycore_frame.h"
+#include "../Parser/lexer/state.h"
+#include "../Parser/lexer/lexer.h"
 
 /* The count is this transaction's: it has no part that another one has not told yet, and it stays. (All empty ones are one
  * object, which is immortal.) */
@@ -63,6 +65,14 @@ pyame_owned_PyUnicodeWriter_Dealloc(_PyUnicodeWriter *writer)
 {
     acquire(writer);
     _PyUnicodeWriter_Dealloc(writer);
+}
+
+/* An iterator over tokens owns a tokenizer; others are of one call. */
+int
+pyame_owned_PyTokenizer_Get(struct tok_state *tokenizer, struct token *token)
+{
+    ame_write_range(tokenizer, sizeof tokenizer->buf);
+    return _PyTokenizer_Get(tokenizer, token);
 }
 
 /* A frame has one frame object, whoever asks for it first. */

@@ -342,7 +342,7 @@ ame_py_gc_collect_all(void)
         return 0;
     }
     gather(interp);
-    Py_ssize_t n = pyame_own_PyGC_Collect();
+    Py_ssize_t n = pyame_original_PyGC_Collect();
     give_back(interp);
     return n;
 }
@@ -385,7 +385,7 @@ ame_py_gc_visit_objects(gcvisitobjects_t callback, void *argument)
     PyInterpreterState *interp = _PyInterpreterState_GET();
     gather_objects(interp, OLDEST);
     visits++;
-    pyame_own_PyUnstable_GC_VisitObjects(callback, argument);
+    pyame_original_PyUnstable_GC_VisitObjects(callback, argument);
     visits--;
     give_back(interp);
 }

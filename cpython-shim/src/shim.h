@@ -197,8 +197,8 @@ void ame_py_await_starter(PyThreadState *tstate);
 void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *frame);
 
 /* CPython's own of these names (recipe/shim.py), and what takes their place (lists.c). */
-Py_ssize_t pyame_own_PyGC_Collect(void);
-void pyame_own_PyUnstable_GC_VisitObjects(gcvisitobjects_t callback, void *argument);
+Py_ssize_t pyame_original_PyGC_Collect(void);
+void pyame_original_PyUnstable_GC_VisitObjects(gcvisitobjects_t callback, void *argument);
 Py_ssize_t ame_py_gc_collect_all(void);
 void ame_py_gc_visit_objects(gcvisitobjects_t callback, void *argument);
 
@@ -244,6 +244,7 @@ void ame_set_fenced(int on);
 void ame_set_headers(int on);
 void ame_set_begin_hooks(void (*begins)(void), void (*rolled_back)(void));
 void ame_private_range(void *address, size_t length);
+void ame_read_range(const void *address, size_t length);
 void ame_write_range(void *address, size_t length);
 void ame_own_region(uint32_t index, void *low, size_t bytes, void *top);
 void *ame_malloc(size_t size);

@@ -76,15 +76,12 @@ fn granule() {
 /// Where a set says what addresses a function returns, also with a distance added, what lies in one granule is known.
 #[test]
 fn alignment_of_what_a_function_returns() {
-    let folder = tempfile::tempdir().unwrap();
-    let set = folder.path().join("s.toml");
     let ir = |distance| {
         format!("declare ptr @head(ptr)\ndefine i64 @f(ptr %o) {{ %p = call ptr @head(ptr %o)\n %q = getelementptr i8, ptr %p, i64 {distance}\n %r = getelementptr i8, ptr %q, i64 8\n %a = load i64, ptr %q, align 8\n %b = load i64, ptr %r, align 8\n %c = add i64 %a, %b\n ret i64 %c }}")
     };
     let checks = |rule: &str, distance| {
-        std::fs::write(&set, format!("name = \"s\"\n[function.head]\n{rule}\n")).unwrap();
-        let setting = [("AME_ANNOTATIONS", set.to_str().unwrap())];
-        opt(&ir(distance), BOTH, &setting)
+        let (_folder, path) = set(&format!("[function.head]\n{rule}\n"));
+        opt(&ir(distance), BOTH, &[("AME_ANNOTATIONS", &path)])
             .matches("icmp ult")
             .count()
     };
@@ -98,12 +95,9 @@ fn alignment_of_what_a_function_returns() {
 /// it does not need to. Loops always do.
 #[test]
 fn polls_at_entries() {
-    let folder = tempfile::tempdir().unwrap();
-    let set = folder.path().join("s.toml");
     let polls = |ir: &str, bounded: bool| {
-        std::fs::write(&set, format!("name = \"s\"\nbounded_recursion = {bounded}\n")).unwrap();
-        let setting = [("AME_ANNOTATIONS", set.to_str().unwrap())];
-        opt(ir, BOTH, &setting).matches("ame_poll_slow").count() > 0
+        let (_folder, path) = set(&format!("bounded_recursion = {bounded}\n"));
+        opt(ir, BOTH, &[("AME_ANNOTATIONS", &path)]).contains("ame_poll_slow")
     };
     let recursion = "define i64 @f(i64 %n) { %c = icmp ult i64 %n, 2\n br i1 %c, label %e, label %r\nr: %m = sub i64 %n, 1\n %a = call i64 @f(i64 %m)\n %k = sub i64 %n, 2\n %b = call i64 @f(i64 %k)\n %s = add i64 %a, %b\n ret i64 %s\ne: ret i64 %n }";
     let endless = "define void @f() { br label %l\nl: br label %l }";

@@ -4,6 +4,7 @@ What each thread has written is there, once, whole and in its order. Names of ca
 this process.
 """
 
+import functools
 import io
 import pickle
 import sys
@@ -25,11 +26,7 @@ def by_two(write):
         for i in range(LINES):
             write(f"<{name}{i:07d}>")
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    cases.beside(*(functools.partial(work, name) for name in "ab"))
 
 
 def check(text):
@@ -78,11 +75,7 @@ def bytes_io_is_read():
             b.write(bytes([i % 256]) * 1000)
         stop.set()
 
-    threads = [threading.Thread(target=read), threading.Thread(target=write)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    cases.beside(read, write)
     assert not wrong, (len(wrong), wrong[0])
 
 

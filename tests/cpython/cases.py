@@ -8,7 +8,12 @@ import threading
 
 def in_threads(number, work):
     """Runs it in so many threads at once, and returns when all have ended."""
-    threads = [threading.Thread(target=work) for _ in range(number)]
+    beside(*[work] * number)
+
+
+def beside(*works):
+    """Runs each in a thread of its own, and returns when all have ended."""
+    threads = [threading.Thread(target=work) for work in works]
     for thread in threads:
         thread.start()
     for thread in threads:

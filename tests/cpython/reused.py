@@ -5,6 +5,7 @@ Tuples that iterators use again, and frames that have ended. Names of cases as a
 process.
 """
 
+import functools
 import itertools
 import sys
 import threading
@@ -29,11 +30,7 @@ def by_two(work):
         except BaseException as error:
             wrong.append(repr(error))
 
-    threads = [threading.Thread(target=run, args=(mine,)) for mine in lists]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    cases.beside(*(functools.partial(run, mine) for mine in lists))
     assert not wrong, (len(wrong), wrong[:3])
     return lists[0] + lists[1]
 

@@ -171,7 +171,8 @@ impl Parser {
                 }
                 "balanced" => self.set.balanced = r.boolean(value, "`balanced`").unwrap_or(false),
                 "bounded_recursion" => {
-                    self.set.bounded_recursion = r.boolean(value, "`bounded_recursion`") == Some(true);
+                    self.set.bounded_recursion =
+                        r.boolean(value, "`bounded_recursion`") == Some(true);
                 }
                 "hot" => self.set.hot = names(r.strings(value, "`hot`")),
                 "instrumented" => {

@@ -72,9 +72,7 @@ impl Points<'_> {
             .places
             .iter()
             .find(|p| !p.inexact && p.rule.align.is_some_and(|a| a >= GRANULE));
-        place
-            .map(|p| (p.offset % GRANULE) as u8)
-            .or(self.residue)
+        place.map(|p| (p.offset % GRANULE) as u8).or(self.residue)
     }
 }
 
@@ -348,15 +346,8 @@ impl<'a> Resolver<'a> {
             }
             return (*self.points(call.operand(0))).clone();
         }
-        let (kind, align) = match callee.text_attribute(attributes::KEY) {
-            Some(text) => attributes::parse_function(text)
-                .ok()
-                .map_or((None, None), |r| (r.returns, r.align)),
-            None => self
-                .sets
-                .function(callee.name())
-                .map_or((None, None), |r| (r.returns, r.align)),
-        };
+        let rule = attributes::rule(callee, self.sets);
+        let (kind, align) = rule.map_or((None, None), |r| (r.returns, r.align));
         Points {
             kind,
             residue: align.filter(|&a| a >= GRANULE).map(|_| 0),

@@ -39,6 +39,10 @@ AME_EXTENSION_ONE void ame_extension_before_fork(void);
 AME_EXTENSION_ONE void ame_extension_after_fork(void);
 #endif
 
+/* The linker's: where this shared object begins and ends. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _end[] __attribute__((visibility("hidden")));
+
 /* AME_EXTENSION_DOMAIN is what -fame-domain=NAME defines. */
 static __attribute__((constructor, used)) void
 ame_extension_start(void)
@@ -53,6 +57,7 @@ ame_extension_start(void)
         if (ame_extension_domain == NULL) {
             Py_FatalError("ame: too many domains: build extensions with one name, -fame-domain=NAME");
         }
+        ame_domain_add_code(ame_extension_domain, __ehdr_start, _end);
 #ifndef Py_GIL_DISABLED
         ame_domain_set_gil(ame_extension_domain, &ame_extension_gil);
         pthread_atfork(ame_extension_before_fork, ame_extension_after_fork, ame_extension_after_fork);
@@ -585,11 +590,61 @@ ame_extension_module(PyObject *module)
 
 /* --- calls that leave ---------------------------------------------------------------------------- */
 
+/* Lends the only domain that the thread holds, if it has that by a bias: without an atomic instruction. */
+AME_EXTENSION_FAST int
+ame_extension_lend_biased(void)
+{
+#ifndef Py_GIL_DISABLED
+    return 0;
+#else
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    struct ame_domain *domain = thread->inside;
+    uint32_t *inside = &domain->inside[thread->slot];
+    if (__atomic_load_n(&domain->word, __ATOMIC_RELAXED) != thread->biased || thread->n_held != 1 || *inside != 1) {
+        return 0;
+    }
+    PyThreadState *state = PyThreadState_GetUnchecked();
+    __atomic_store_n(&domain->lender, (void *)state, __ATOMIC_RELAXED);
+    __atomic_store_n(&domain->place, (void *)state->current_frame, __ATOMIC_RELAXED);
+    __atomic_store_n(&domain->loans, domain->loans + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(inside, 2, __ATOMIC_RELEASE);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (__builtin_expect(__atomic_load_n(&domain->word, __ATOMIC_RELAXED) != thread->biased, 0)) {
+        ame_domain_lend_without_bias(domain);
+    }
+    thread->inside = NULL;
+    return 1;
+#endif
+}
+
+/* Claims back what the thread has lent in this way, if it still has the bias. */
+AME_EXTENSION_FAST int
+ame_extension_claim_biased(struct ame_domain *domain)
+{
+#ifndef Py_GIL_DISABLED
+    (void)domain;
+    return 0;
+#else
+    struct ame_domain_thread *thread = &ame_domain_thread;
+    uint32_t *inside = &domain->inside[thread->slot];
+    if (__atomic_load_n(&domain->word, __ATOMIC_RELAXED) != thread->biased || *inside != 2) {
+        return 0;
+    }
+    __atomic_store_n(inside, 1, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return __builtin_expect(__atomic_load_n(&domain->word, __ATOMIC_RELAXED) == thread->biased, 1) ||
+           ame_domain_claim_without_bias(domain);
+#endif
+}
+
 AME_EXTENSION_SLOW void
 ame_extension_lend(void)
 {
     if (ame_tls.inside != 0) {
         ame_elision_irrevocable("a call that may run Python code");
+    }
+    else if (ame_extension_lend_biased()) {
+        return;
     }
     PyThreadState *thread = ame_extension_attached_state();
 #ifdef Py_GIL_DISABLED
@@ -618,7 +673,9 @@ ame_extension_out(void)
 AME_EXTENSION_SLOW void
 ame_extension_take_again(struct ame_domain *inside)
 {
-    ame_extension_take(inside);
+    if (!ame_extension_claim_biased(inside)) {
+        ame_extension_take(inside);
+    }
     ame_domain_thread.inside = inside;
 }
 
@@ -629,10 +686,6 @@ ame_extension_back(struct ame_domain *inside)
         ame_extension_take_again(inside);
     }
 }
-
-/* The linker's: where this shared object begins and ends. */
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char _end[] __attribute__((visibility("hidden")));
 
 AME_EXTENSION_FAST int
 ame_extension_is_own(const void *function)
@@ -645,7 +698,7 @@ ame_extension_out_to_foreign(const void *target)
 {
     /* In type slots; they allocate and free memory, and run nothing. */
     if (target == (const void *)PyType_GenericAlloc || target == (const void *)PyObject_Free ||
-        target == (const void *)PyObject_GC_Del || ame_domain_is_libc(target)) {
+        target == (const void *)PyObject_GC_Del || ame_domain_stays_in(ame_extension_domain, target)) {
 #ifndef Py_GIL_DISABLED
         ame_extension_need_gil();
 #endif

@@ -249,6 +249,9 @@ struct ame_domain {
     uint32_t others[3];         /* the runtime's, as what comes after this struct */
     uint32_t inside[64];        /* see bias, below */
     uint64_t entries;           /* of who holds it */
+    uint64_t counts[3];         /* the runtime's */
+    void *lender, *place;       /* what may() is asked about, and how often the domain has been lent: written by who lends it */
+    uint64_t loans;
 };
 struct ame_domain_thread {
     struct ame_domain *inside;  /* whose code runs; NULL: nobody's */
@@ -293,9 +296,13 @@ void ame_domain_lend(struct ame_domain *domain, void *lender, void *place);
 void ame_domain_lend_all(void *lender, void *place);
 /* Bias: a domain whose word is the thread's `biased`, and that has 0 in the thread's slot of `inside`, is free for this
  * thread only. It takes it by storing 1 there, and gives it back by storing 0; then it looks at the word again, and if
- * that has changed, asks enter_without_bias, which says whether it has the domain, or calls leave_without_bias. */
+ * that has changed, asks enter_without_bias, which says whether it has the domain, or calls leave_without_bias. It
+ * lends what it has taken by storing 2 there, after what may() is asked about, and claims it back by storing 1; and then, if
+ * the word has changed, calls lend_without_bias, or asks claim_without_bias, which says whether it has the domain. */
 int ame_domain_enter_without_bias(struct ame_domain *domain);
 void ame_domain_leave_without_bias(struct ame_domain *domain);
+void ame_domain_lend_without_bias(struct ame_domain *domain);
+int ame_domain_claim_without_bias(struct ame_domain *domain);
 /* Whether a thread of this process (its number in the kernel) is in a system call, other than to wait for its turn
  * at a lock that keeps its waiters in a list; 0 also where the kernel does not tell. */
 int ame_domain_is_blocked(uint64_t thread);
@@ -303,8 +310,10 @@ int ame_domain_is_blocked(uint64_t thread);
 /* The domain of an extension module that nobody has named: that of the shared object that holds the address,
  * by its name as a module (package.module). */
 struct ame_domain *ame_domain_of_module(const void *address);
-/* Whether the function belongs to the C library, which never calls an interpreter by itself. */
-int ame_domain_is_libc(const void *function);
+/* Code from start to end (a shared object) runs in the domain, and stays at these addresses. */
+void ame_domain_add_code(struct ame_domain *domain, const void *start, const void *end);
+/* Whether the function belongs to the domain, as well, or to the C library, which never calls an interpreter by itself. */
+int ame_domain_stays_in(const struct ame_domain *domain, const void *function);
 
 /* --- entries as transactions (cpython-shim/extension/elision.h) --------------------------------------- */
 /* A way into an extension: static, all zero but for the name. */

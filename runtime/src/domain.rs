@@ -49,17 +49,17 @@ pub struct Counts {
 pub struct Domain {
     pub lock: Lock,
     counts: Counts,
+    /// While it is lent: who, and where it was in the interpreter's program; for the glue.
+    lender: AtomicPtr<c_void>,
+    place: AtomicPtr<c_void>,
+    /// How often it has been lent.
+    loans: AtomicU64,
     /// From 1; as many as there are.
     pub number: u32,
     /// Who uses it: written by the owner of the lock only.
     usage: Usage,
     /// Transactions in it.
     pub sharing: Sharing,
-    /// While it is lent: who, and where it was in the interpreter's program; for the glue.
-    lender: AtomicPtr<c_void>,
-    place: AtomicPtr<c_void>,
-    /// How often it has been lent.
-    loans: AtomicU64,
     name: CString,
     /// Null where the interpreter has no GIL.
     gil: AtomicPtr<Gil>,
@@ -241,7 +241,7 @@ fn give_slot_back(thread: &ThreadState) {
         for domain in all().iter() {
             domain.lock.give_bias_up(number);
         }
-        let slot = thread.slot.load(Ordering::Relaxed);
+        let slot = thread.slot();
         SLOTS_IN_USE.fetch_and(!(1 << slot), Ordering::Release);
     }
 }
@@ -317,6 +317,12 @@ fn new_number() -> u32 {
 }
 
 impl ThreadState {
+    /// Means something only where a domain is biased to the thread.
+    #[inline(always)]
+    fn slot(&self) -> u32 {
+        self.slot.load(Ordering::Relaxed)
+    }
+
     fn held(&self) -> &[*const Domain] {
         let n = self.n_held.load(Ordering::Relaxed);
         match n {
@@ -367,8 +373,9 @@ impl Domain {
     /// Makes the calling thread hold it, if that needs no waiting.
     fn try_take(&self) -> Taken {
         let me = number();
-        if self.lock.lent_by(me) {
-            if self.claim(me) {
+        let slot = this_thread().slot();
+        if self.lock.lent_by(me, slot) {
+            if self.claim(me, slot) {
                 let place = self.place.load(Ordering::Relaxed);
                 this_thread().place.store(place, Ordering::Relaxed);
                 return Taken::Lent;
@@ -393,17 +400,22 @@ impl Domain {
 
     /// Takes it without an atomic instruction, if it is biased to the thread. No transaction has come in since it was.
     fn enter(&self, me: u32) -> bool {
-        self.lock
-            .enter(me, this_thread().slot.load(Ordering::Relaxed))
+        self.lock.enter(me, this_thread().slot())
     }
 
     /// What the thread has lent, it has again, or has lost.
-    fn claim(&self, me: u32) -> bool {
-        let has = self.lock.claim(me);
+    fn claim(&self, me: u32, slot: u32) -> bool {
+        let has = self.lock.claim(me, slot);
         if !has {
-            this_thread().remove(self);
+            self.lost();
         }
         has
+    }
+
+    /// What the calling thread had lent is another's.
+    #[cold]
+    fn lost(&self) {
+        this_thread().remove(self);
     }
 
     /// The calling thread has just become the owner.
@@ -428,7 +440,7 @@ impl Domain {
             && elision::may_hold_back(self)
         {
             self.usage.biased(self.entries());
-            slot = Some(thread.slot.load(Ordering::Relaxed));
+            slot = Some(thread.slot());
         }
         self.lock.release_or_keep(number(), slot);
     }
@@ -437,7 +449,7 @@ impl Domain {
         self.lender.store(lender, Ordering::Relaxed);
         self.place.store(place, Ordering::Relaxed);
         add(&self.loans, 1);
-        self.lock.lend(number());
+        self.lock.lend(number(), this_thread().slot());
     }
 
     pub fn gil(&self) -> Option<&'static Gil> {
@@ -466,9 +478,9 @@ impl Domain {
         DETACHED.store(0, Ordering::Relaxed);
         let thread = this_thread();
         self.lock
-            .forget_others(thread.number.load(Ordering::Relaxed));
+            .forget_others(thread.number.load(Ordering::Relaxed), thread.slot());
         let mine = thread.biased.load(Ordering::Relaxed) != NO_WORD;
-        let slot = u64::from(mine) << thread.slot.load(Ordering::Relaxed);
+        let slot = u64::from(mine) << thread.slot();
         SLOTS_IN_USE.store(slot, Ordering::Relaxed);
         self.sharing.worth.forget_others();
     }
@@ -725,6 +737,27 @@ pub unsafe extern "C" fn ame_domain_enter_without_bias(domain: *const Domain) ->
     unsafe { (*domain).lock.enter_without_bias(number()) }.into()
 }
 
+/// # Safety
+/// See `ame_rt.h`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_lend_without_bias(domain: *const Domain) {
+    // SAFETY: the caller's promise.
+    unsafe { (*domain).lock.lend_without_bias(number()) };
+}
+
+/// # Safety
+/// See `ame_rt.h`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_claim_without_bias(domain: *const Domain) -> c_int {
+    // SAFETY: the caller's promise.
+    let domain = unsafe { &*domain };
+    let has = domain.lock.claim_without_bias(number());
+    if !has {
+        domain.lost();
+    }
+    has.into()
+}
+
 /// Gives up all that the thread holds.
 #[no_mangle]
 pub extern "C" fn ame_domain_release_all() {
@@ -732,9 +765,9 @@ pub extern "C" fn ame_domain_release_all() {
     while let Some(&domain) = thread.held().last() {
         // SAFETY: domains live forever.
         let domain = unsafe { &*domain };
-        let me = number();
-        if domain.lock.lent_by(me) {
-            if !domain.claim(me) {
+        let (me, slot) = (number(), thread.slot());
+        if domain.lock.lent_by(me, slot) {
+            if !domain.claim(me, slot) {
                 continue;
             }
         } else if domain.lock.owner() != me {
@@ -763,7 +796,7 @@ pub extern "C" fn ame_domain_lend_all(lender: *mut c_void, place: *mut c_void) {
         // SAFETY: domains live forever.
         let domain = unsafe { &*domain };
         // What was lent further out has been left for longer.
-        if domain.lock.owner() == me && !domain.lock.lent_by(me) {
+        if domain.lock.owner() == me && !domain.lock.lent_by(me, this_thread().slot()) {
             domain.lend(lender, place);
         }
     }
@@ -821,26 +854,65 @@ pub unsafe extern "C" fn ame_domain_of_module(address: *const c_void) -> *const 
     unsafe { ame_domain_open(name.as_ptr()) }
 }
 
+/// Where the code of extensions is: from, to, number of the domain.
+static CODE: Mutex<Vec<(usize, usize, u32)>> = Mutex::new(Vec::new());
+
 /// # Safety
 /// See `ame_rt.h`.
 #[no_mangle]
-pub unsafe extern "C" fn ame_domain_is_libc(function: *const c_void) -> c_int {
-    /// Answers by address; objects are hardly ever unloaded, and the C library never.
-    static KNOWN: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
-    let address = function as u64;
-    let known = &KNOWN[(address >> 4) as usize % KNOWN.len()];
-    // The lowest bit of the entry is the answer, the others are the address without its own.
-    let found = known.load(Ordering::Relaxed);
-    if found >> 1 == address >> 1 {
-        return (found & 1) as c_int;
+pub unsafe extern "C" fn ame_domain_add_code(
+    domain: *const Domain,
+    start: *const c_void,
+    end: *const c_void,
+) {
+    // SAFETY: the caller's promise.
+    let number = unsafe { (*domain).number };
+    let _hold = crate::signal::hold();
+    let mut code = CODE.lock().unwrap_or_else(|e| e.into_inner());
+    code.push((start as usize, end as usize, number));
+}
+
+/// A domain's number; 0 for code that has none.
+const LIBC: u64 = 0xffff;
+const _: () = assert!((MAX_DOMAINS as u64) < LIBC);
+
+fn whose(function: *const c_void) -> u64 {
+    let code = CODE.lock().unwrap_or_else(|e| e.into_inner());
+    let address = function as usize;
+    if let Some(&(_, _, number)) = code.iter().find(|c| (c.0..c.1).contains(&address)) {
+        return number.into();
     }
     let object = object_of(function).unwrap_or_default();
     let file = object.file_name().unwrap_or_default().as_bytes();
-    let answer = [&b"libc.so"[..], b"libm.so", b"libpthread.so", b"ld-linux"]
+    match [&b"libc.so"[..], b"libm.so", b"libpthread.so", b"ld-linux"]
         .iter()
-        .any(|name| file.starts_with(name));
-    known.store(address >> 1 << 1 | u64::from(answer), Ordering::Relaxed);
-    answer.into()
+        .any(|name| file.starts_with(name))
+    {
+        true => LIBC,
+        false => 0,
+    }
+}
+
+/// # Safety
+/// See `ame_rt.h`.
+#[no_mangle]
+pub unsafe extern "C" fn ame_domain_stays_in(
+    domain: *const Domain,
+    function: *const c_void,
+) -> c_int {
+    /// Answers by address, which has 48 bits, in the bits above; objects are hardly ever unloaded, and the C library never.
+    static KNOWN: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+    let address = function as u64;
+    let known = &KNOWN[(address >> 4) as usize % KNOWN.len()];
+    let mut found = known.load(Ordering::Relaxed);
+    if found >> 16 != address {
+        let _hold = crate::signal::hold();
+        found = address << 16 | whose(function);
+        known.store(found, Ordering::Relaxed);
+    }
+    let whose = found & 0xffff;
+    // SAFETY: the caller's promise.
+    (whose == LIBC || whose == u64::from(unsafe { (*domain).number })).into()
 }
 
 // As in `ame_rt.h`.
@@ -853,7 +925,11 @@ const _: () = {
     assert!(offset_of!(ThreadState, n_held) == 72 && offset_of!(ThreadState, biased) == 80);
     assert!(offset_of!(ThreadState, slot) == 84 && SLOTS == 64);
     assert!(offset_of!(Domain, lock) == 0 && offset_of!(Domain, counts) == 16 + 4 * SLOTS);
-    assert!(offset_of!(Counts, entries) == 0);
+    assert!(offset_of!(Counts, entries) == 0 && size_of::<Counts>() == 32);
+    assert!(
+        offset_of!(Domain, lender) == 48 + 4 * SLOTS && offset_of!(Domain, place) == 56 + 4 * SLOTS
+    );
+    assert!(offset_of!(Domain, loans) == 64 + 4 * SLOTS);
 };
 
 #[cfg(test)]

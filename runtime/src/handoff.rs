@@ -14,7 +14,9 @@
 //! ([`Lock::unbias`]): says so in the lock's word, has all processors fence (`membarrier`), and finds the owner inside,
 //! where it is an ordinary owner from then on, or outside, and then gives the lock back in its name (Kawachiya, Koseki,
 //! Onodera 2002; the asymmetric fence is that of Dice, Huang and Yang 2001). The words are one for each thread, because
-//! a thread may lose its processor, and with it the bias, between its first look at the word and its store.
+//! a thread may lose its processor, and with it the bias, between its first look at the word and its store. The owner lends
+//! it in the same way, by a store to its word. Who takes the bias away and finds that there writes it down where everybody
+//! looks; who has taken no bias away takes nothing over.
 
 use crate::primitive::{
     futex_wait, futex_wake, futex_wake_one, give_way_to_owner, heavy_fence, light_fence, AtomicU32,
@@ -27,7 +29,7 @@ use crate::primitive::{
 /// | --- | --- |
 /// | 0 | free |
 /// | owner, perhaps `WAITERS` | held; somebody may be asleep |
-/// | owner, `BIASED` | held if the owner says so in `inside`; it alone takes the lock and gives it back |
+/// | owner, `BIASED` | held, perhaps lent, if the owner says so in `inside`; it alone takes the lock and gives it back |
 /// | owner, `BIASED`, `ENDING` | somebody takes the bias away: nobody else changes the word |
 const WAITERS: u32 = 1;
 const BIASED: u32 = 2;
@@ -38,6 +40,10 @@ const fn held_by(me: u32) -> u32 {
     me << SHIFT
 }
 
+/// In `inside`: the thread does not have the lock, has it, has it and has lent it.
+const OUTSIDE: u32 = 0;
+const INSIDE: u32 = 1;
+const LENT: u32 = 2;
 /// In `lent`: somebody looks at the owner. The other bits are the owner's number.
 const PINNED: u32 = 1;
 /// Sleeps end by themselves: what is waited for may be impatience, or that a lender does something else. The
@@ -51,11 +57,11 @@ pub const MAX_NUMBER: u32 = u32::MAX >> SHIFT;
 pub struct Lock {
     word: AtomicU32,
     heir: AtomicU32,
-    /// 0 when it is not lent.
+    /// 0 when it is not lent, or by `inside`.
     lent: AtomicU32,
     /// With a bias: which of `inside` is that of the owner.
     slot: AtomicU32,
-    /// 1 while the thread with this slot, if the bias is its, holds the lock. Nobody else writes there.
+    /// What the thread with this slot does, if the bias is its. Nobody else writes there.
     inside: [AtomicU32; SLOTS],
 }
 
@@ -97,7 +103,7 @@ impl Lock {
     #[inline]
     pub fn owner(&self) -> u32 {
         let word = self.word.load(Ordering::Relaxed);
-        if word & BIASED != 0 && self.owner_inside().load(Ordering::Relaxed) == 0 {
+        if word & BIASED != 0 && self.owner_inside().load(Ordering::Relaxed) == OUTSIDE {
             return 0;
         }
         word >> SHIFT
@@ -133,11 +139,12 @@ impl Lock {
     #[inline(always)]
     pub fn enter(&self, me: u32, slot: u32) -> bool {
         let inside = &self.inside[slot as usize];
-        if self.word.load(Ordering::Relaxed) != biased_to(me) || inside.load(Ordering::Relaxed) != 0
+        if self.word.load(Ordering::Relaxed) != biased_to(me)
+            || inside.load(Ordering::Relaxed) != OUTSIDE
         {
             return false;
         }
-        inside.store(1, Ordering::Relaxed);
+        inside.store(INSIDE, Ordering::Relaxed);
         // Pairs with the heavy fence in `unbias`: either that sees us inside, or we see the word.
         light_fence();
         self.word.load(Ordering::Relaxed) == biased_to(me) || self.enter_without_bias(me)
@@ -152,7 +159,7 @@ impl Lock {
     /// By who holds it by a bias: gives it back. Inline as well, but for what comes after.
     #[inline(always)]
     fn leave(&self, me: u32) {
-        self.owner_inside().store(0, Ordering::Release);
+        self.owner_inside().store(OUTSIDE, Ordering::Release);
         // As in `enter`.
         light_fence();
         if self.word.load(Ordering::Relaxed) != biased_to(me) {
@@ -197,12 +204,15 @@ impl Lock {
             give_way_to_owner();
             return true;
         }
-        // Pairs with the light fences in `enter` and `leave`.
+        // Pairs with the light fences in `enter`, `leave`, `lend` and `claim`.
         heavy_fence();
-        let inside = self.owner_inside().load(Ordering::Acquire) != 0;
+        let inside = self.owner_inside().load(Ordering::Acquire);
+        if inside == LENT {
+            self.lent.store(word >> SHIFT << 1, Ordering::Relaxed);
+        }
         // Nobody sleeps: who would, takes the bias away first.
-        self.word
-            .store(if inside { word & !BIASED } else { 0 }, Ordering::Release);
+        let left = if inside == OUTSIDE { 0 } else { word & !BIASED };
+        self.word.store(left, Ordering::Release);
         true
     }
 
@@ -213,22 +223,61 @@ impl Lock {
         }
     }
 
-    /// By the owner: others may take it over from now on. What they look at is written.
+    /// By the owner: others may take it over from now on. What they look at is written. `ame_extension_lend_biased` of
+    /// domain.h does the first half inline.
     #[inline]
-    pub fn lend(&self, me: u32) {
-        self.lent.store(me << 1, Ordering::Release);
+    pub fn lend(&self, me: u32, slot: u32) {
+        if self.word.load(Ordering::Relaxed) != biased_to(me) {
+            return self.lent.store(me << 1, Ordering::Release);
+        }
+        self.inside[slot as usize].store(LENT, Ordering::Release);
+        // As in `enter`.
+        light_fence();
+        if self.word.load(Ordering::Relaxed) != biased_to(me) {
+            self.lend_without_bias(me);
+        }
+    }
+
+    /// It has said that it lends the lock, and who took the bias away may have seen that.
+    #[cold]
+    pub fn lend_without_bias(&self, me: u32) {
+        // Lost, it has been seen; and so it was where `lent` says so.
+        if self.is_left_with(me)
+            && self.lent.load(Ordering::Acquire) == 0
+            && self.word.load(Ordering::Relaxed) >> SHIFT == me
+        {
+            self.lent.store(me << 1, Ordering::Release);
+        }
     }
 
     /// Whether the calling thread is the owner and has lent it, as far as it knows.
     #[inline]
-    pub fn lent_by(&self, me: u32) -> bool {
-        self.lent.load(Ordering::Relaxed) & !PINNED == me << 1
+    pub fn lent_by(&self, me: u32, slot: u32) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        match word & !ENDING == biased_to(me) {
+            true => self.inside[slot as usize].load(Ordering::Relaxed) == LENT,
+            false => self.lent.load(Ordering::Relaxed) & !PINNED == me << 1,
+        }
     }
 
-    /// By who has lent it: it is no longer lent, or it is another's.
+    /// By who has lent it: it is no longer lent, or it is another's. `ame_extension_claim_biased` of domain.h does the first
+    /// half inline.
     #[inline]
-    pub fn claim(&self, me: u32) -> bool {
-        loop {
+    pub fn claim(&self, me: u32, slot: u32) -> bool {
+        if self.word.load(Ordering::Relaxed) == biased_to(me) {
+            self.inside[slot as usize].store(INSIDE, Ordering::Relaxed);
+            // As in `enter`.
+            light_fence();
+            if self.word.load(Ordering::Relaxed) == biased_to(me) {
+                return true;
+            }
+        }
+        self.claim_without_bias(me)
+    }
+
+    /// It has lent the lock, and perhaps said that it has not any more, which who took the bias away may have seen.
+    pub fn claim_without_bias(&self, me: u32) -> bool {
+        while self.is_left_with(me) {
             match self
                 .lent
                 // Whoever has looked is done with that, and whoever has taken it over.
@@ -236,9 +285,11 @@ impl Lock {
             {
                 Ok(_) => return true,
                 Err(now) if now == me << 1 | PINNED => give_way_to_owner(),
-                Err(_) => return false,
+                // Not lent any more before the bias ended, or taken over: the word says which.
+                Err(_) => return self.word.load(Ordering::Relaxed) >> SHIFT == me,
             }
         }
+        false
     }
 
     /// Takes it over from who has lent it, if `may` says so of the owner.
@@ -261,8 +312,9 @@ impl Lock {
         // Pinned, it cannot be given a bias; while it has one, the word is not ours to change.
         let taken = self.word.load(Ordering::Relaxed) & BIASED == 0 && may();
         if taken {
-            // Others change it no more than to set the flag, which it gets; the owner claims first.
-            self.word.store(held_by(me) | WAITERS, Ordering::Relaxed);
+            // Others change it no more than to set the flag, which it gets; the owner claims first. Release: what has been
+            // looked at may change from now on.
+            self.word.store(held_by(me) | WAITERS, Ordering::Release);
             self.lent.store(0, Ordering::Release);
         } else {
             self.lent.store(lender, Ordering::Release);
@@ -349,7 +401,7 @@ impl Lock {
         }
         let left = slot.map_or(0, |slot| {
             self.slot.store(slot, Ordering::Relaxed);
-            self.inside[slot as usize].store(0, Ordering::Relaxed);
+            self.inside[slot as usize].store(OUTSIDE, Ordering::Relaxed);
             word | BIASED
         });
         let quick = word & WAITERS == 0
@@ -376,12 +428,12 @@ impl Lock {
     }
 
     /// In the child of a fork, which has one thread.
-    pub fn forget_others(&self, me: u32) {
+    pub fn forget_others(&self, me: u32, slot: u32) {
         self.heir.store(0, Ordering::Relaxed);
         let mine = self.owner() == me && me != 0;
-        let lent = self.lent.load(Ordering::Relaxed) & !PINNED;
+        let lent = mine && self.lent_by(me, slot);
         self.lent
-            .store(if mine { lent } else { 0 }, Ordering::Relaxed);
+            .store(if lent { me << 1 } else { 0 }, Ordering::Relaxed);
         self.word
             .store(if mine { held_by(me) } else { 0 }, Ordering::Relaxed);
     }

@@ -934,13 +934,13 @@ fn handoff_of_what_is_lent() {
         for _ in 0..2 {
             add(&shared);
             shared.1.set(1, 1);
-            lock.lend(1);
-            let has = lock.claim(1);
+            lock.lend(1, 0);
+            let has = lock.claim(1, 0);
             shared.1.set(1, 2);
             if !has {
                 take();
             }
-            assert!(lock.owner() == 1 && !lock.lent_by(1));
+            assert!(lock.owner() == 1 && !lock.lent_by(1, 0));
         }
         add(&shared);
         lock.release(1);
@@ -960,7 +960,8 @@ fn handoff_between_biases() {
     handoff([false, false], [true, true]);
 }
 
-/// The owner of a bias lends the lock, as in [`handoff_of_what_is_lent`].
+/// The owner of a bias lends the lock and claims it back, twice; another takes the bias away meanwhile, and takes the
+/// lock over where it may.
 #[test]
 fn handoff_of_a_bias_that_is_lent() {
     model(3, || {
@@ -984,19 +985,46 @@ fn handoff_of_a_bias_that_is_lent() {
             }
         };
         take();
-        add(&shared);
-        shared.1.set(1, 1);
-        lock.lend(1);
-        let has = lock.claim(1);
-        shared.1.set(1, 2);
-        if !has {
-            take();
+        for _ in 0..2 {
+            add(&shared);
+            shared.1.set(1, 1);
+            lock.lend(1, 0);
+            let has = lock.claim(1, 0);
+            shared.1.set(1, 2);
+            if !has {
+                take();
+            }
+            assert!(lock.owner() == 1 && !lock.lent_by(1, 0));
         }
         add(&shared);
         lock.release_or_keep(1, Some(0));
         other.join().unwrap();
         assert_eq!(lock.owner(), 0);
-        assert_eq!(shared.1.get(0), 3);
+        assert_eq!(shared.1.get(0), 4);
+    });
+}
+
+/// The owner of a bias lends the lock and waits for another, which can only get it as a loan.
+#[test]
+fn handoff_of_a_bias_that_stays_lent() {
+    model(3, || {
+        let shared = Arc::new((Lock::new(), Memory::new()));
+        let lock = &shared.0;
+        assert!(lock.try_acquire(1));
+        lock.release_or_keep(1, Some(0));
+        assert!(lock.enter(1, 0));
+        let theirs = shared.clone();
+        let other = thread::spawn(move || {
+            theirs.0.acquire(2, || false, || true);
+            theirs.1.set(0, theirs.1.get(0) + 1);
+            theirs.0.release(2);
+        });
+        shared.1.set(0, shared.1.get(0) + 1);
+        lock.lend(1, 0);
+        other.join().unwrap();
+        assert!(!lock.lent_by(1, 0) && !lock.claim(1, 0));
+        assert!(lock.is_free());
+        assert_eq!(shared.1.get(0), 2);
     });
 }
 
@@ -1021,8 +1049,8 @@ fn handoff_of_a_bias_to_two() {
         let other = thread::spawn(move || done(3, other.0.try_acquire(3), &other));
         let mut sum = 0;
         if lock.enter(1, 0) {
-            lock.lend(1);
-            sum += done(1, lock.claim(1), &shared);
+            lock.lend(1, 0);
+            sum += done(1, lock.claim(1, 0), &shared);
         }
         sum += taker.join().unwrap() + other.join().unwrap();
         assert_eq!(lock.owner(), 0);

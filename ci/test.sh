@@ -79,7 +79,7 @@ ame_cpython() {
     whole tests/cpython/modes --scripts
     whole tests/cpython/conflicts
     local program
-    for program in "torture.py 20" one_generator.py interrupts.py frames.py turns.py new_threads.py specialised.py counts.py processes.py interpreters.py collector.py buffers.py reused.py uncommitted.py atomic_locks.py extensions.py big_block.py; do
+    for program in "torture.py 20" one_generator.py interrupts.py frames.py turns.py new_threads.py specialised.py counts.py processes.py interpreters.py collector.py buffers.py reused.py uncommitted.py finalizers.py code_objects.py atomic_locks.py extensions.py big_block.py; do
         # shellcheck disable=SC2086
         whole "${CARGO_TARGET_DIR:-target}/release/ame" python run tests/cpython/$program
     done

@@ -17,6 +17,8 @@ Where a program is not parallel, `conflicts()` says why:
 
 import collections
 import functools
+import inspect
+import os
 import threading
 
 try:
@@ -35,9 +37,15 @@ if parallel:
         """__enter__ and __exit__ are C code."""
 
         def _enter_again(self):
-            # Between two calls the interpreter may begin a transaction that can be rolled back.
-            while not self._try():
-                pass
+            # Between two calls the interpreter may begin a transaction that can be rolled back, and raise an exception
+            # (of a signal) where the block has already begun.
+            try:
+                while not self._try():
+                    pass
+            except BaseException:
+                if is_atomic():
+                    self.__exit__(None, None, None)
+                raise
             return self
 
     is_atomic, inevitable, commit_soon = _ame.is_atomic, _ame.inevitable, _ame.commit_soon
@@ -68,24 +76,12 @@ if parallel:
         _ame.watch(on)
 
 else:
-    _lock = threading.RLock()
-    _depth = threading.local()
-
-    class _Block:
-        def __enter__(self):
-            _lock.acquire()
-            _depth.value = getattr(_depth, "value", 0) + 1
-            return self
-
-        def __exit__(self, kind, value, traceback):
-            if not is_atomic():
-                raise RuntimeError("__exit__() outside an atomic block")
-            _depth.value -= 1
-            _lock.release()
+    class _Block(type(threading.RLock())):
+        """__enter__ and __exit__ are C code, which no signal interrupts."""
 
     def is_atomic():
         """Whether the caller is in an atomic block."""
-        return getattr(_depth, "value", 0) > 0
+        return atomic._is_owned()
 
     def inevitable():
         """From here to its end the transaction is not rolled back. Nothing to do with a lock."""
@@ -109,7 +105,6 @@ else:
 
     def _domains():
         import ctypes
-        import os
 
         class Reason(ctypes.Structure):
             _fields_ = [("entry", ctypes.c_char_p), ("why", ctypes.c_char_p), ("count", ctypes.c_uint64)]
@@ -210,6 +205,13 @@ class _Atomic(_Block):
     """Context manager and decorator. Blocks nest; the outermost one counts."""
 
     def __call__(self, function):
+        if not callable(function):
+            raise TypeError(f"ame.atomic decorates functions, not {function!r}")
+        if (inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function)
+                or inspect.isasyncgenfunction(function)):
+            raise TypeError(f"{function.__qualname__}() is a generator or a coroutine: it would run outside the block; "
+                            "use `with ame.atomic:` in it, around what is one step")
+
         @functools.wraps(function)
         def atomically(*args, **kwargs):
             with self:
@@ -222,3 +224,7 @@ class _Atomic(_Block):
 
 
 atomic = _Atomic()
+
+if not parallel and hasattr(os, "register_at_fork"):
+    # Nobody is in the middle of a block in the child.
+    os.register_at_fork(before=atomic.acquire, after_in_parent=atomic.release, after_in_child=atomic.release)

@@ -59,10 +59,29 @@ EDITS = (
     ("Include/internal/pycore_object.h",
      "    Py_INCREF(typeobj);\n    _Py_NewReference(op);\n",
      "    Py_INCREF(typeobj);\n    op->ob_refcnt = 1;\n    _PyReftracerTrack(op, PyRefTracer_CREATE);\n"),
+    # In an atomic block that cannot be rolled back there is no use in waiting for another thread: an error, no hang.
+    ("Modules/_io/bufferedio.c",
+     "    if (!relax_locking)\n        st = PyThread_acquire_lock(self->lock, 1);\n",
+     "    PyLockStatus ame_py_acquire_file_lock(PyThread_type_lock);\n"
+     "    if (!relax_locking)\n        st = ame_py_acquire_file_lock(self->lock);\n"),
+    ("Modules/_io/bufferedio.c",
+     "    if (relax_locking && st != PY_LOCK_ACQUIRED) {\n",
+     "    if (st == PY_LOCK_INTR) {\n        int ame_py_file_is_busy(void);\n        return ame_py_file_is_busy();\n    }\n"
+     "    if (relax_locking && st != PY_LOCK_ACQUIRED) {\n"),
+    # Keeps the message that says why (src/locks.c).
+    ("Modules/_threadmodule.c",
+     "        thread_bootstate_free(boot, 1);\n        PyErr_SetString(ThreadError, \"can't start new thread\");\n",
+     "        thread_bootstate_free(boot, 1);\n"
+     "        if (!PyErr_Occurred()) PyErr_SetString(ThreadError, \"can't start new thread\");\n"),
     # Not the function that acquires the count of a BytesIO's own bytes (src/buffers.c): these may be many threads'.
     ("Modules/_io/bytesio.c",
      "            self->string_size = PyBytes_GET_SIZE(initvalue);\n",
      "            self->string_size = Py_SIZE(initvalue);\n"),
+    # One read: the number that is given out is the one that the addition finds.
+    ("Objects/codeobject.c",
+     "    co->co_version = interp->func_state.next_version;\n    if (interp->func_state.next_version != 0) {\n"
+     "        interp->func_state.next_version++;\n    }\n",
+     "    co->co_version = interp->func_state.next_version != 0 ? interp->func_state.next_version++ : 0;\n"),
     # The source of versions of dictionaries: of each thread.
     ("Include/internal/pycore_dict.h",
      "#define DICT_NEXT_VERSION(INTERP) \\\n    ((INTERP)->dict_state.global_version += DICT_VERSION_INCREMENT)\n",

@@ -19,8 +19,10 @@ OWN_SETS = {
     ("frames",): ("Objects/frameobject.o",),
     ("generators",): ("Objects/genobject.o",),
     ("interned",): ("Objects/unicodeobject.o",),
-    ("hashes",): ("Objects/memoryobject.o", "Python/import.o"),
+    ("hashes",): ("Objects/memoryobject.o",),
+    ("hashes", "modules"): ("Python/import.o",),
     ("tokens",): ("Python/Python-tokenize.o",),
+    ("modules",): ("Objects/moduleobject.o",),
 }
 FLAGS = ("-O3", "-g", "-fwrapv", "-DNDEBUG", "-std=c11", "-D_GNU_SOURCE", "-fPIC", "-Wall")
 
@@ -40,7 +42,7 @@ def build(result, compiler, jobs, make):
         made.append(objects / f"{path.stem}.o")
         logged([*cc, *FLAGS, *(f"-I{folder}" for folder in folders), "-c", path, "-o", made[-1]],
                result.log, env=clean_env(), what=f"compiling {path}")
-    logged(["objcopy", "--keep-global-symbol=pyame_collect_young", objects / YOUNG], result.log,
+    logged(["objcopy", "--keep-global-symbol=pyame_find_garbage", "--keep-global-symbol=pyame_free_garbage", objects / YOUNG], result.log,
            env=clean_env(), what="hiding the symbols of the collector's copy")
     linked = objects / "shim.o"
     logged(["ld", "-r", *made, "-o", linked], result.log, env=clean_env(), what="linking the shim")

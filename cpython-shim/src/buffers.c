@@ -82,3 +82,13 @@ pyame_owned_PyFrame_MakeAndSetFrameObject(_PyInterpreterFrame *frame)
     ame_write_range(&frame->frame_obj, sizeof frame->frame_obj);
     return _PyFrame_MakeAndSetFrameObject(frame);
 }
+
+/* What a frame has is its thread's alone while it runs. */
+PyCodeObject *
+pyame_owned_PyFrame_GetCode(_PyInterpreterFrame *frame)
+{
+    if (frame->owner != FRAME_OWNED_BY_FRAME_OBJECT && !ame_py_runs(frame)) {
+        ame_py_alone();
+    }
+    return _PyFrame_GetCode(frame);
+}

@@ -79,14 +79,17 @@ pyame_push(_PyInterpreterFrame *frame, PyObject *value)
         return ame_py_cover(tstate, frame, throwflag);                                            \
     }
 
-/* Between two instructions; a jump backward looks at requests before it jumps. Not under tracing, whose
- * instructions hide others. */
+/* Between two instructions; a jump backward looks at requests before it jumps. Not under tracing, whose instructions hide
+ * others, and look at which one has run before. */
 #define AME_PY_CHECKED()                                                                          \
-    if (ame_py_wrong_copy(ame_barriers) && frame->instr_ptr->op.code < MIN_INSTRUMENTED_OPCODE) { \
-        frame->instr_ptr =                                                                        \
-            frame->instr_ptr->op.code == JUMP_BACKWARD ? next_instr - oparg : next_instr;         \
-        _PyFrame_SetStackPointer(frame, stack_pointer);                                           \
-        goto ame_change;                                                                          \
+    if (ame_py_wrong_copy(ame_barriers)) {                                                        \
+        int ame_code = frame->instr_ptr->op.code;                                                 \
+        _Py_CODEUNIT *ame_next = ame_code == JUMP_BACKWARD ? next_instr - oparg : next_instr;     \
+        if (ame_code < MIN_INSTRUMENTED_OPCODE && ame_next->op.code < MIN_INSTRUMENTED_OPCODE) {  \
+            frame->instr_ptr = ame_next;                                                          \
+            _PyFrame_SetStackPointer(frame, stack_pointer);                                       \
+            goto ame_change;                                                                      \
+        }                                                                                         \
     }
 
 /* After `with` has called __enter__. */

@@ -267,3 +267,14 @@ ame_py_stack_push(_PyInterpreterFrame *frame, PyObject *value)
     frame->localsplus[frame->stacktop] = value;
     frame->stacktop++;
 }
+
+/* Whether it is one of those that the calling thread runs. */
+int
+ame_py_runs(const _PyInterpreterFrame *frame)
+{
+    const _PyInterpreterFrame *each = _PyThreadState_GET()->current_frame;
+    while (each != NULL && each != frame) {
+        each = each->previous;
+    }
+    return each != NULL;
+}

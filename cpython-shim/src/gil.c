@@ -119,6 +119,7 @@ ame_py_new_self(void)
         for (int i = 0; i < NUM_GENERATIONS; i++) {
             ame_py_empty_list(&self->objects[i]);
         }
+        ame_py_empty_list(&self->garbage);
         self->next = all;
         __atomic_store_n(&all, self, __ATOMIC_RELEASE);
     }
@@ -330,12 +331,13 @@ stop_clock(void)
 {
     pthread_mutex_lock(&mutex);
     int runs = clock_runs;
+    pthread_t running = clock_thread;
     clock_stops = 1;
     pthread_cond_signal(&clock_wanted);
     pthread_cond_signal(&clock_stopped);
     pthread_mutex_unlock(&mutex);
     if (runs) {
-        pthread_join(clock_thread, NULL);
+        pthread_join(running, NULL);
     }
     pthread_mutex_lock(&mutex);
     clock_stops = 0;
@@ -716,7 +718,12 @@ ame_py_drop_gil(PyInterpreterState *interp, PyThreadState *tstate, int final_rel
     if (self->mode == AME_PY_OUTSIDE) {
         Py_FatalError("drop_gil: GIL is not locked");
     }
-    if (self->atomic != 0 && !final_release) {
+    if (self->atomic != 0 && final_release) {
+        /* The thread ends in the block (of a generator, say, that somebody else has): so does the block. */
+        self->atomic = 0;
+        ame_py_block_ends(self);
+    }
+    else if (self->atomic != 0) {
         if (self->mode == AME_PY_PARALLEL) {
             self->reason = __func__;
             ame_make_inevitable();
@@ -746,6 +753,7 @@ ame_py_recreate_gil(struct _gil_runtime_state *gil)
     pthread_mutex_init(&mutex, NULL);
     pthread_cond_init(&changed, NULL);
     pthread_cond_init(&clock_wanted, NULL);
+    pthread_cond_init(&clock_stopped, NULL);
     clock_runs = 0;
     waiting = in_turns = 0;
     attached = self->mode == AME_PY_OUTSIDE ? 0 : 1;

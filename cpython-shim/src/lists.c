@@ -236,8 +236,14 @@ in_revocable_block(struct ame_py_thread *self)
 }
 
 /* For a collection of the older generations all threads stop: beside others it comes so much later than the program's
- * threshold says. */
+ * threshold says; but not where collections of young objects have left much to it. */
 #define PATIENCE 10
+
+static int
+has_left_much(struct ame_py_thread *self, struct _gc_runtime_state *state)
+{
+    return self->left > state->generations[0].threshold / 4;
+}
 
 /* Whether it is enough to look at the thread's own young objects, which needs no company to stop. */
 static int
@@ -246,7 +252,8 @@ can_collect_young(struct ame_py_thread *self, struct _gc_runtime_state *state)
     return self->mode == AME_PY_PARALLEL && !self->bare && state->debug == 0 &&
            state->generations[0].threshold != 0 &&
            (in_revocable_block(self) ||
-            self->collections.collections + state->generations[1].count <= (Py_ssize_t)PATIENCE * state->generations[1].threshold) &&
+            (!has_left_much(self, state) && self->collections.collections + state->generations[1].count <=
+                                            (Py_ssize_t)PATIENCE * state->generations[1].threshold)) &&
            (state->callbacks == NULL || PyList_GET_SIZE(state->callbacks) == 0);
 }
 
@@ -254,17 +261,14 @@ static void
 collect_young(struct ame_py_thread *self, PyThreadState *tstate)
 {
     ame_private_range(&self->collects, sizeof self->collects);
-    ame_private_range(&self->atomic, sizeof self->atomic);
+    ame_private_range(&self->left, sizeof self->left);
     self->allocated = 0;
     self->collects = 1;
-    /* An atomic block: finalizers may want to drop the GIL, and what others see of the lists must be in
-     * order. */
-    self->atomic++;
-    pyame_collect_young(tstate, &self->objects[0], &self->objects[1], &self->collections);
+    self->left += pyame_find_garbage(&self->objects[0], &self->objects[1], &self->garbage, &self->collections);
+    pyame_free_garbage(tstate, &self->garbage, &self->objects[1]);
+    /* Perhaps in another transaction by now. */
+    ame_private_range(&self->collects, sizeof self->collects);
     self->collects = 0;
-    if (--self->atomic == 0) {
-        ame_py_block_ends(self);
-    }
 }
 
 /* The oldest generation that is due, as gc_select_generation() says, or -1: full collections come when there are so many
@@ -286,6 +290,11 @@ collect(PyThreadState *tstate, int generation, _PyGC_Reason reason)
     /* gc.DEBUG_STATS prints how many there are in each generation. */
     int all = tstate->interp->gc.debug & _PyGC_DEBUG_STATS;
     gather_objects(tstate->interp, all ? OLDEST : generation);
+    if (generation > 0) {
+        FOR_THREADS_OF(tstate->interp, t) {
+            t->left = 0;
+        }
+    }
     Py_ssize_t n = _PyGC_Collect(tstate, generation, reason);
     give_back(tstate->interp);
     return n;
@@ -319,6 +328,9 @@ ame_py_run_gc(PyThreadState *tstate)
     }
     gather_counts(tstate->interp);
     int generation = due(state);
+    if (generation < 1 && has_left_much(self, state)) {
+        generation = 1;
+    }
     if (generation >= 0) {
         collect(tstate, generation, _Py_GC_REASON_HEAP);
     }

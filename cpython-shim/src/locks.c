@@ -214,6 +214,25 @@ ame_py_acquire_lock(PyThread_type_lock lock, int wait)
     return PyThread_acquire_lock(lock, wait);
 }
 
+/* A buffered file's, which another thread has. In an atomic block that cannot be rolled back, or that no other thread runs
+ * beside, nobody can give it back. */
+PyLockStatus
+ame_py_acquire_file_lock(PyThread_type_lock lock)
+{
+    struct ame_py_thread *self = ame_py_self;
+    if (!ame_py_in_block(self)) {
+        return ame_py_acquire_lock(lock, 1) ? PY_LOCK_ACQUIRED : PY_LOCK_FAILURE;
+    }
+    return ame_py_block_acquire_internal(self, lock) ? PY_LOCK_ACQUIRED : PY_LOCK_INTR;
+}
+
+int
+ame_py_file_is_busy(void)
+{
+    ame_py_refuse_to_wait(ame_py_get_self());
+    return 0;
+}
+
 /* C code that waits for a lock with its interpreter's GIL may wait for an interpreter that has another.
  * Here they share the one token, so the wait gives the GIL up. */
 static int
@@ -321,6 +340,12 @@ int
 ame_py_start_joinable_thread(void (*function)(void *), void *argument, PyThread_ident_t *ident,
                              PyThread_handle_t *handle)
 {
+    if (ame_py_in_block(ame_py_self)) {
+        /* threading waits for the thread to say that it runs. */
+        PyErr_SetString(PyExc_RuntimeError, "cannot start a thread inside an atomic block: nobody would know of it before the "
+                                            "block is over. Start it before the block, or leave the block first");
+        return -1;
+    }
     struct start *start = start_of(function, argument);
     int result = start == NULL ? -1 : PyThread_start_joinable_thread(started, start, ident, handle);
     if (result != 0) {

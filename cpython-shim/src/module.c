@@ -138,7 +138,11 @@ AME_SAFE static PyObject *
 stats(PyObject *module, PyObject *whose)
 {
     struct ame_stats s;
-    if (PyObject_IsTrue(whose)) {
+    int all = PyObject_IsTrue(whose);
+    if (all < 0) {
+        return NULL;
+    }
+    if (all) {
         ame_total_stats(&s);
     }
     else {
@@ -218,7 +222,11 @@ conflicts(PyObject *module, PyObject *none)
 AME_SAFE static PyObject *
 watch(PyObject *module, PyObject *on)
 {
-    ame_set_watch(PyObject_IsTrue(on) > 0);
+    int is_on = PyObject_IsTrue(on);
+    if (is_on < 0) {
+        return NULL;
+    }
+    ame_set_watch(is_on);
     Py_RETURN_NONE;
 }
 

@@ -69,12 +69,16 @@ struct ame_py_thread {
      * threads (lists.c). Other threads write to a head when they take out the first or last object: ordinary transactional
      * memory. */
     _Alignas(16) PyGC_Head objects[NUM_GENERATIONS];
+    /* What it is freeing in a collection of its young objects. */
+    PyGC_Head garbage;
     /* The runtime's number for the thread; 0: it has ended. */
     uint32_t number;
     /* The interpreter whose objects these are; none, when it has ended. */
     PyInterpreterState *collected_by;
     /* Such collections since the last one of all threads. Undone by a rollback. */
     _Alignas(16) struct gc_generation_stats collections;
+    /* What these have left to a collection of all threads, though nothing refers to it. */
+    Py_ssize_t left;
     int collects; /* in one */
     /* Somebody wanted the end of a transaction that was in an atomic block. */
     int unheard;
@@ -129,7 +133,7 @@ struct ame_py_thread {
     unsigned long epoch;
     struct ame_py_site *sites;
     size_t n_sites, room_for_sites;
-    struct type_cache *type_cache;
+    struct ame_py_types *types;
     /* The last version given to a dictionary, and the end of the thread's share (types.c). */
     uint64_t dict_version, dict_versions_end;
     /* Who makes the transaction irrevocable, for reports (host.c). */
@@ -182,8 +186,8 @@ void ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *i
 /* Without a barrier. */
 void ame_py_set_keys_version(PyDictKeysObject *keys, uint32_t version);
 /* Collects the objects in `young`. Instrumented; must not be interrupted by the end of a transaction. */
-void pyame_collect_young(PyThreadState *tstate, PyGC_Head *young, PyGC_Head *old,
-                         struct gc_generation_stats *stats);
+Py_ssize_t pyame_find_garbage(PyGC_Head *young, PyGC_Head *old, PyGC_Head *garbage, struct gc_generation_stats *stats);
+void pyame_free_garbage(PyThreadState *tstate, PyGC_Head *garbage, PyGC_Head *old);
 
 /* In a transaction: ends it and begins another one. */
 void ame_py_renew(struct ame_py_thread *self);
@@ -193,6 +197,7 @@ void ame_py_request_drop(struct ame_py_thread *t);
 void ame_py_request_begin_since(unsigned long epoch);
 /* Waits until the transaction that started the calling thread has ended (locks.c). */
 void ame_py_await_starter(PyThreadState *tstate);
+int ame_py_runs(const struct _PyInterpreterFrame *frame);
 /* The frame goes on: what it was at begin must be known. */
 void ame_py_cover_frame(struct ame_py_thread *self, struct _PyInterpreterFrame *frame);
 

@@ -327,3 +327,31 @@ ame_py_contains_op(PyObject *value, _Py_CODEUNIT *instr)
 {
     SPECIALISE(instr, _Py_Specialize_ContainsOp(value, at))
 }
+
+/* --- new code objects ---------------------------------------------------------------------------- */
+
+/* Whether nobody else knows the tuple, or there is nothing to change in it. */
+static int
+is_new_or_interned(PyObject *tuple)
+{
+    int is_new = ame_is_fresh(tuple);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
+        PyObject *item = PyTuple_GET_ITEM(tuple, i);
+        if (PyTuple_CheckExact(item) ? !is_new_or_interned(item)
+                                     : !is_new && !(PyUnicode_CheckExact(item) && PyUnicode_CHECK_INTERNED(item))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* It puts interned strings into the tuples that it is given, where others read without a lock. */
+PyCodeObject *
+ame_py_code_new(struct _PyCodeConstructor *parts)
+{
+    if (!is_new_or_interned(parts->names) || !is_new_or_interned(parts->consts) ||
+        !is_new_or_interned(parts->localsplusnames)) {
+        ame_py_alone();
+    }
+    return _PyCode_New(parts);
+}

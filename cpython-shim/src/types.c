@@ -4,27 +4,46 @@
 #include "pycore_typeobject.h"
 #include <stdlib.h>
 
-/* The cache of attribute lookups on types. An entry counts while the version of its type is current, and
- * versions are never given out twice. Sub-interpreters keep their own. */
+/* A cache of attribute lookups on types. An entry counts while the version of its type is current, and versions are
+ * never given out twice by an interpreter. */
+struct ame_py_types {
+    PyInterpreterState *interp;
+    struct ame_py_types *next;
+    struct type_cache cache;
+};
+
 struct type_cache *
 ame_py_type_cache(void)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
-    if (interp != &_PyRuntime._main_interpreter) {
-        return &interp->types.type_cache;
-    }
     struct ame_py_thread *self = ame_py_get_self();
-    if (self->type_cache == NULL) {
-        struct type_cache *cache = calloc(1, sizeof *cache);
-        if (cache == NULL) {
-            return &interp->types.type_cache;
-        }
-        for (size_t i = 0; i < sizeof cache->hashtable / sizeof cache->hashtable[0]; i++) {
-            cache->hashtable[i].name = Py_None;
-        }
-        self->type_cache = cache;
+    struct ame_py_types **place = &self->types, *types;
+    while ((types = *place) != NULL && types->interp != interp) {
+        place = &types->next;
     }
-    return self->type_cache;
+    if (types == NULL) {
+        types = calloc(1, sizeof *types);
+        if (types == NULL) {
+            Py_FatalError("ame: no memory for a cache of attributes");
+        }
+        types->interp = interp;
+        for (size_t i = 0; i < sizeof types->cache.hashtable / sizeof types->cache.hashtable[0]; i++) {
+            types->cache.hashtable[i].name = Py_None;
+        }
+        *place = types;
+    }
+    return &types->cache;
+}
+
+static void
+clear_types(struct ame_py_types *types)
+{
+    for (size_t i = 0; i < sizeof types->cache.hashtable / sizeof types->cache.hashtable[0]; i++) {
+        struct type_cache_entry *entry = &types->cache.hashtable[i];
+        entry->version = 0;
+        entry->value = NULL;
+        Py_SETREF(entry->name, Py_None);
+    }
 }
 
 unsigned int
@@ -32,26 +51,20 @@ ame_py_clear_type_caches(PyInterpreterState *interp)
 {
     ame_py_alone();
     for (struct ame_py_thread *t = ame_py_all_threads(); t != NULL; t = t->next) {
-        if (t->type_cache == NULL) {
-            continue;
-        }
-        for (size_t i = 0; i < sizeof t->type_cache->hashtable / sizeof(struct type_cache_entry); i++) {
-            struct type_cache_entry *entry = &t->type_cache->hashtable[i];
-            entry->version = 0;
-            entry->value = NULL;
-            Py_SETREF(entry->name, Py_None);
+        for (struct ame_py_types *types = t->types; types != NULL; types = types->next) {
+            if (types->interp == interp) {
+                clear_types(types);
+            }
         }
     }
     return interp->types.next_version_tag - 1;
 }
 
-/* Versions begin anew when Python is initialised again. */
+/* Versions begin anew when Python is initialised again, or an interpreter comes to lie where this one was. */
 void
 ame_py_types_fini(PyInterpreterState *interp)
 {
-    if (interp == &_PyRuntime._main_interpreter) {
-        ame_py_clear_type_caches(interp);
-    }
+    ame_py_clear_type_caches(interp);
     _PyTypes_Fini(interp);
 }
 

@@ -18,32 +18,58 @@ hold_counts(PyGC_Head *list)
     }
 }
 
-/* The steps of gc_collect_main for a generation that is not the oldest. What survives goes to `old`. */
-void
-pyame_collect_young(PyThreadState *tstate, PyGC_Head *young, PyGC_Head *old,
-                    struct gc_generation_stats *stats)
+/* Whether freeing the object may run code of the program, which may wait, or give up the GIL. */
+static int
+may_run_code(PyObject *op)
 {
-    GCState *state = &tstate->interp->gc;
-    PyGC_Head unreachable, finalizers, final_unreachable;
+    PyTypeObject *type = Py_TYPE(op);
+    if (type->tp_finalize != NULL || type->tp_del != NULL) {
+        return 1;
+    }
+    if (_PyType_SUPPORTS_WEAKREFS(type)) {
+        for (PyWeakReference *wr = *_PyObject_GET_WEAKREFS_LISTPTR_FROM_OFFSET(op); wr != NULL; wr = wr->wr_next) {
+            if (wr->wr_callback != NULL) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* The first steps of gc_collect_main for a generation that is not the oldest. What survives goes to `old`, what is to be freed
+ * to `garbage`. What may run code, and what that refers to, survives as well: for a collection of all threads. Returns how much
+ * that is. */
+Py_ssize_t
+pyame_find_garbage(PyGC_Head *young, PyGC_Head *old, PyGC_Head *garbage, struct gc_generation_stats *stats)
+{
+    PyGC_Head unreachable, aside, *next;
     hold_counts(young);
     deduce_unreachable(young, &unreachable);
     untrack_tuples(young);
     gc_list_merge(young, old);
 
-    gc_list_init(&finalizers);
-    move_legacy_finalizers(&unreachable, &finalizers);
-    move_legacy_finalizer_reachable(&finalizers);
-    Py_ssize_t collected = handle_weakrefs(&unreachable, old);
-    finalize_garbage(tstate, &unreachable);
-    handle_resurrected_objects(&unreachable, &final_unreachable, old);
-    collected += gc_list_size(&final_unreachable);
-    delete_garbage(tstate, state, &final_unreachable, old);
-    Py_ssize_t uncollectable = gc_list_size(&finalizers);
-    handle_legacy_finalizers(tstate, state, &finalizers, old);
-    if (_PyErr_Occurred(tstate)) {
-        PyErr_FormatUnraisable("Exception ignored in garbage collection");
+    clear_unreachable_mask(&unreachable);
+    gc_list_init(&aside);
+    for (PyGC_Head *gc = GC_NEXT(&unreachable); gc != &unreachable; gc = next) {
+        next = GC_NEXT(gc);
+        if (may_run_code(FROM_GC(gc))) {
+            gc_clear_collecting(gc);
+            gc_list_move(gc, &aside);
+        }
     }
+    move_legacy_finalizer_reachable(&aside);
+    Py_ssize_t kept = gc_list_size(&aside);
+    gc_list_merge(&aside, old);
+    handle_weakrefs(&unreachable, old);
     stats->collections++;
-    stats->collected += collected;
-    stats->uncollectable += uncollectable;
+    stats->collected += gc_list_size(&unreachable);
+    gc_list_merge(&unreachable, garbage);
+    return kept;
+}
+
+/* The last. It may come to run code: of an older object to which there was no other reference. */
+void
+pyame_free_garbage(PyThreadState *tstate, PyGC_Head *garbage, PyGC_Head *old)
+{
+    delete_garbage(tstate, &tstate->interp->gc, garbage, old);
 }

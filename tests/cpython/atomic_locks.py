@@ -8,6 +8,7 @@ at most. Names of cases as arguments run only these, in this process.
 import gc
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -287,7 +288,102 @@ def crowd():
     assert all(lock.acquire(blocking=False) for lock in locks)
 
 
-CASES = [own_lock, own_lock_beside_others, waits_for_a_holder, released_by_another_thread, several_locks,
+def busy_file():
+    """A block that cannot be rolled back does not wait for who writes to a file."""
+    with open("/dev/null", "w") as file:
+        stop, refusals = threading.Event(), []
+
+        def write():
+            while not stop.is_set():
+                print("x" * 1000, file=file, flush=True)
+
+        writer = start(write)
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            try:
+                with ame.atomic:
+                    os.stat(".")
+                    print("block", file=file, flush=True)
+            except RuntimeError as error:
+                assert "atomic block" in str(error), error
+                refusals.append(error)
+        stop.set()
+        writer.join()
+
+
+def thread_that_ends_in_a_block():
+    lock, keep = threading.Lock(), []
+    lock.acquire()
+
+    def block():
+        with ame.atomic:
+            lock.release()
+            yield
+
+    def run():
+        generator = block()
+        next(generator)
+        keep.append(generator)
+
+    start(run).join()
+    assert lock.acquire(timeout=5)
+    start(lock.release).join()
+
+
+def threads_are_not_started():
+    ran = []
+    refused(threading.Thread(target=ran.append, args=(1,)).start, text="start a thread inside an atomic block")
+    time.sleep(0.1)
+    assert not ran and threading.active_count() == 1, ran
+
+
+def interrupted_begin():
+    """A signal that comes while a block begins does not leave the thread in it."""
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    signal.signal(signal.SIGALRM, stop)
+    ended = []
+
+    def be_in_its_way():
+        while not ended:
+            with ame.atomic:
+                pass
+
+    other = start(be_in_its_way)
+    for _ in range(1500):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            while True:
+                with ame.atomic:
+                    pass
+        except Stop:
+            pass
+        assert not ame.is_atomic()
+    ended.append(1)
+    other.join()
+
+
+def decorated():
+    async def coroutine():
+        pass
+
+    def generator():
+        yield
+
+    for wrong in (coroutine, generator, property(len)):
+        try:
+            ame.atomic(wrong)
+        except TypeError:
+            continue
+        raise AssertionError(wrong)
+    assert ame.atomic(ame.is_atomic)()
+
+
+CASES = [busy_file, thread_that_ends_in_a_block, threads_are_not_started, interrupted_begin, decorated, own_lock, own_lock_beside_others, waits_for_a_holder, released_by_another_thread, several_locks,
          holder_that_waits_for_us, after_an_effect, with_timeout, waits_that_others_cannot_end,
          wakes_at_the_end, collected, effects, crowd]
 

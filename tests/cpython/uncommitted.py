@@ -1,12 +1,15 @@
 """What one thread's transaction has written and may take back is not what another one goes by, in C code that reads memory of a
-kind that mostly stays as it is: ame python run tests/cpython/uncommitted.py
+kind that mostly stays as it is, or calls the system: ame python run tests/cpython/uncommitted.py
 
 Names of cases as arguments run only these, in this process.
 """
 
 import _imp
+import _string
 import _tokenize
+import importlib.machinery
 import mmap
+import os
 import random
 import sys
 import threading
@@ -93,7 +96,76 @@ def tokens():
         assert sorted(got[0] + got[1]) == want
 
 
-CASES = [interned_strings, hashes_of_views, hashes_of_sources, tokens]
+def parts_of_formats():
+    """As tokens."""
+    text = "".join(f"a{i}{{x{i}}}" for i in range(3000))
+    want = sorted(map(repr, _string.formatter_parser(text)))
+    for _ in range(30):
+        it, got = _string.formatter_parser(text), ([], [])
+        cases.beside(*(lambda mine=mine: mine.extend(it) for mine in got))
+        assert sorted(map(repr, got[0] + got[1])) == want
+
+
+def modules():
+    """One that two threads execute is executed once."""
+    for name, attribute in (("errno", "ENOENT"), ("itertools", "zip_longest"), ("_functools", "partial")):
+        spec = importlib.machinery.BuiltinImporter.find_spec(name)
+        for _ in range(300):
+            module, begin, found = _imp.create_builtin(spec), threading.Barrier(2), []
+
+            def execute():
+                begin.wait()
+                _imp.exec_builtin(module)
+                found.append(hasattr(module, attribute))
+
+            cases.beside(execute, execute)
+            assert found == [True, True], (name, found)
+
+
+def mask_of_files():
+    """What is set for the process and put back is what it was, also if the block runs again."""
+    before, objects, wrong, ended = os.umask(0o22), [[0] for _ in range(50)], [], []
+
+    def set_it():
+        for _ in range(20_000):
+            with ame.atomic:
+                old = os.umask(0o77)
+                for each in objects:
+                    each[0] += 1
+                os.umask(old)
+            if old != 0o22:
+                wrong.append(old)
+        ended.append(1)
+
+    def be_in_its_way():
+        while not ended:
+            with ame.atomic:
+                for each in reversed(objects):
+                    each[0] += 1
+
+    cases.beside(set_it, be_in_its_way)
+    assert os.umask(before) == 0o22 and not wrong, len(wrong)
+
+
+def pages():
+    """That one thread gives back, another one does not read."""
+    size = 16 << 20
+    memory, ended = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), []
+
+    def resize():
+        for _ in range(5000):
+            memory.resize(4096)
+            memory.resize(size)
+        ended.append(1)
+
+    def read():
+        while not ended:
+            assert memory.find(b"x") == -1
+
+    cases.beside(resize, read)
+
+
+CASES = [interned_strings, hashes_of_views, hashes_of_sources, tokens, parts_of_formats, modules, mask_of_files, pages]
 
 if __name__ == "__main__":
     sys.exit(cases.main(CASES, SECONDS, {"AME_ALWAYS": "0"}, {"AME_ALWAYS": "1"}, {"AME_ALWAYS": "1", "AME_CHAOS": "1,0.002"}))

@@ -273,6 +273,45 @@ def case_blocked_in_a_call():
             together(waits, comes, threads=2)
 
 
+def case_blocked_with_a_bias():
+    """The same where the thread has had the domain alone for so long that it lends it by its own word only; and others come
+    while it lends and claims it back all the time."""
+    for module in modules():
+        inside, leave = threading.Event(), threading.Event()
+
+        def waits(i):
+            for _ in range(5000):
+                module.bump(1)
+            module.call(lambda: (inside.set(), leave.wait(20)))
+            for _ in range(5000):
+                module.bump(1)
+
+        def comes(i):
+            inside.wait()
+            start = time.monotonic()
+            module.bump(1)
+            assert time.monotonic() - start < 5, "it waited for a thread that waits in Python code"
+            leave.set()
+        with Exact(module, 10003):
+            together(waits, comes, threads=2)
+
+        rounds = ROUNDS // 50
+
+        def lends(i):
+            for _ in range(rounds):
+                for _ in range(2000):
+                    module.bump(1)
+                for _ in range(100):
+                    module.call(lambda: None)
+
+        def comes_by(i):
+            for _ in range(rounds):
+                time.sleep(0.0005)
+                module.bump(1)
+        with Exact(module, rounds * 2000 + 2 * rounds * 100 + rounds):
+            together(lends, comes_by, threads=2)
+
+
 def others_get_in(module, call, started, end):
     """While one thread is in `call`, which says when it begins, and waits until somebody calls `end`."""
     def comes(i):

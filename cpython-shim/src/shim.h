@@ -258,6 +258,7 @@ void ame_set_heirs(void (*receive)(void **fields, size_t n));
 void ame_set_hot(void (*hot)(void *field, unsigned changes));
 uint32_t ame_owner_of(const void *block);
 int ame_is_fresh(const void *address);
+int ame_is_written(const void *address);
 void ame_before_release(void (*fn)(void *), void *arg);
 void ame_set_wait_hook(void (*hook)(void));
 void ame_set_end_hook(void (*hook)(void));

@@ -330,11 +330,11 @@ ame_py_contains_op(PyObject *value, _Py_CODEUNIT *instr)
 
 /* --- new code objects ---------------------------------------------------------------------------- */
 
-/* Whether nobody else knows the tuple, or there is nothing to change in it. */
+/* Whether nobody else knows the tuple, which this transaction has made, or there is nothing to change in it. */
 static int
 is_new_or_interned(PyObject *tuple)
 {
-    int is_new = ame_is_fresh(tuple);
+    int is_new = PyTuple_GET_SIZE(tuple) == 0 || ame_is_written(&PyTuple_GET_ITEM(tuple, 0));
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
         PyObject *item = PyTuple_GET_ITEM(tuple, i);
         if (PyTuple_CheckExact(item) ? !is_new_or_interned(item)
@@ -354,4 +354,16 @@ ame_py_code_new(struct _PyCodeConstructor *parts)
         ame_py_alone();
     }
     return _PyCode_New(parts);
+}
+
+/* generator.throw() asks each time; mostly there is nothing to do. */
+int
+ame_py_instrument(PyCodeObject *code, PyInterpreterState *interp)
+{
+    uintptr_t version = _Py_atomic_load_uintptr_relaxed(&interp->ceval.instrumentation_version);
+    if ((uint32_t)version == code->_co_instrumentation_version) {
+        return 0;
+    }
+    ame_py_alone();
+    return _Py_Instrument(code, interp);
 }

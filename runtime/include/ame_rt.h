@@ -141,6 +141,8 @@ void ame_before_release(void (*fn)(void *), void *arg);
 
 /* Whether the calling thread's transaction has allocated the memory: nobody else can know of it. */
 int ame_is_fresh(const void *addr);
+/* Whether it has written there, or allocated it. */
+int ame_is_written(const void *addr);
 
 /* Right after an outermost ame_begin(): makes the transaction inevitable without ever restoring the
  * stack, parts of which plain code of other threads may write to (the entry of a waiter in a list). */

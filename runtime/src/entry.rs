@@ -854,6 +854,17 @@ pub extern "C" fn ame_is_fresh(address: *const c_void) -> i32 {
 }
 
 #[no_mangle]
+pub extern "C" fn ame_is_written(address: *const c_void) -> i32 {
+    let address = address as usize;
+    // SAFETY: the thread's own state.
+    unsafe { Thread::current().as_mut() }.is_some_and(|thread| {
+        thread.depth > 0
+            && (*thread.mark(heap::granule(address)) == thread.me.ver + 1
+                || access::fresh(thread, address))
+    }) as i32
+}
+
+#[no_mangle]
 pub extern "C" fn ame_retry() -> ! {
     // SAFETY: the thread's own state.
     match unsafe { Thread::current().as_mut() } {

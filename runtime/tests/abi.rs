@@ -78,10 +78,11 @@ fn header_and_abi_crate_name_the_same_symbols() {
     let mut abi = abi_symbols();
     assert!(abi.remove(suffix));
     // What an interpreter's glue calls is no business of the pass.
-    const GLUE: [&str; 13] = [
+    const GLUE: [&str; 14] = [
         "ame_own_region",
         "ame_before_release",
         "ame_is_fresh",
+        "ame_is_written",
         "ame_inevitable_from_begin",
         "ame_hold_token",
         "ame_keep",

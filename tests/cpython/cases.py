@@ -29,12 +29,14 @@ def main(cases, seconds, *settings):
             if case.__name__ in names:
                 case()
         return 0
+    # Unbuffered, files have no locks.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     failed = 0
     for case in cases:
         for setting in settings:
             try:
                 code = subprocess.run([sys.executable, sys.argv[0], case.__name__], timeout=seconds,
-                                      env=dict(os.environ, **setting)).returncode
+                                      env=environment | setting).returncode
             except subprocess.TimeoutExpired:
                 code = "hangs"
             if code != 0:

@@ -10,6 +10,8 @@ thing that does not fit.
 
 import collections
 import gc
+import io
+import itertools
 import random
 import sys
 import threading
@@ -56,6 +58,20 @@ class Node:
         self.next = self
 
 
+class Closing:
+    """Part of a ring, with a finalizer that takes a lock."""
+
+    made = closed = 0
+    lock = threading.Lock()
+
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        with Closing.lock:
+            Closing.closed += 1
+
+
 def count_up():
     number = 0
     while True:
@@ -92,6 +108,10 @@ class Shared:
         self.advance, self.look = twins()
         self.numbers = count_up()
         self.given_out = 0
+        self.zip = zip(itertools.count(), itertools.count())
+        self.zipped = 0
+        self.buffer = io.BytesIO()
+        self.frames = collections.deque(maxlen=20)
         self.weak = weakref.WeakValueDictionary()
         self.text = ""
         self.steps = 0
@@ -325,6 +345,51 @@ class Worker:
         parts = text.split("<")[1:]
         check(all(part[1] == ":" and part.endswith(">") for part in parts), "text", text)
 
+    def shared_iterator(self):
+        """Its tuples stay what they are while it goes on."""
+        s = self.shared
+        one = next(s.zip)
+        with ame.atomic:
+            other = next(s.zip)
+            s.zipped += 2
+        check(one[0] == one[1] < other[0] == other[1], "zip", one, other)
+
+    def buffer(self):
+        """Threads append lines, and now and then empty it."""
+        buffer, line = self.shared.buffer, b"<%d>" % self.random.randrange(1000) * 3 + b"\n"
+        buffer.write(line)
+        if self.random.random() < 0.1:
+            with ame.atomic:
+                value = buffer.getvalue()
+                buffer.seek(0)
+                buffer.truncate()
+            for line in value.splitlines():
+                check(line == line[:len(line) // 3] * 3, "buffer", line)
+
+    def frames(self):
+        """Of functions that have ended or still run, looked at and cleared by all."""
+        def call(number, depth):
+            text = str(number)
+            frames.append(sys._getframe())
+            return call(number + 1, depth - 1) if depth else len(text)
+
+        frames = self.shared.frames
+        call(self.random.randrange(1000), 3)
+        for frame in self.random.sample(list(frames), 4):
+            seen = dict(frame.f_locals)
+            check("text" not in seen or seen["text"] == str(seen["number"]), "frame", seen)
+            if self.random.random() < 0.1:
+                try:
+                    frame.clear()
+                except RuntimeError:
+                    pass  # It runs.
+
+    def finalizers(self):
+        for _ in range(20):
+            Closing()
+        with Closing.lock:
+            Closing.made += 20
+
     def numbers(self):
         """Arithmetic in place, objects from free lists, big numbers."""
         total, exact, big = 0.0, 0, 1
@@ -348,6 +413,7 @@ class Worker:
     # Those of the second list make a transaction exclusive, so that nothing goes wrong beside them: rare.
     STEPS = (["transfer", "move_token"] * 6 + ["change_pair"] * 4 +
              ["audit", "look_at_pair", "change_slots", "closures", "shared_generator", "own_generator"] * 3 +
+             ["shared_iterator", "buffer", "frames", "finalizers"] +
              ["count_tokens", "exceptions", "rings", "look_at_weak", "weak_callback", "text", "numbers",
               "delegation", "rename_account", "sort_list"] * 2) * 4 + ["new_class", "compile", "collect"]
 
@@ -404,7 +470,10 @@ def last_look(shared, workers):
     for worker in workers:
         worker.walk.close()
     shared.weak.clear()
+    shared.frames.clear()
     gc.collect()
+    check(Closing.made == Closing.closed, "finalizers", Closing.made, Closing.closed)
+    check(next(shared.zip) == (shared.zipped,) * 2, "zip", shared.zipped)
     left = [one for one in gc.get_objects() if type(one) is Node]
     check(not left, "rings that nobody refers to", len(left))
     made = [one for one in Pair.__subclasses__()]

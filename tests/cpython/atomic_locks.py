@@ -328,6 +328,12 @@ def thread_that_ends_in_a_block():
     start(run).join()
     assert lock.acquire(timeout=5)
     start(lock.release).join()
+    try:
+        keep[0].close()
+    except RuntimeError as error:
+        assert "outside an atomic block" in str(error), error
+    else:
+        raise AssertionError("the block has not ended with its thread")
 
 
 def threads_are_not_started():

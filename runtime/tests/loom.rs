@@ -904,6 +904,22 @@ fn handoff_of_three() {
     });
 }
 
+/// By the owner of the lock, with number 1 and slot 0.
+fn lend_twice(shared: &(Lock, Arc<Memory>), take: impl Fn()) {
+    let (lock, memory) = shared;
+    for _ in 0..2 {
+        memory.set(0, memory.get(0) + 1);
+        memory.set(1, 1);
+        lock.lend(1, 0);
+        let has = lock.claim(1, 0);
+        memory.set(1, 2);
+        if !has {
+            take();
+        }
+        assert!(lock.owner() == 1 && !lock.lent_by(1, 0));
+    }
+}
+
 /// One lends the lock and claims it back, twice; another, which may have a look at it first, takes it over.
 #[test]
 fn handoff_of_what_is_lent() {
@@ -931,17 +947,7 @@ fn handoff_of_what_is_lent() {
             }
         };
         take();
-        for _ in 0..2 {
-            add(&shared);
-            shared.1.set(1, 1);
-            lock.lend(1, 0);
-            let has = lock.claim(1, 0);
-            shared.1.set(1, 2);
-            if !has {
-                take();
-            }
-            assert!(lock.owner() == 1 && !lock.lent_by(1, 0));
-        }
+        lend_twice(&shared, take);
         add(&shared);
         lock.release(1);
         other.join().unwrap();
@@ -985,17 +991,7 @@ fn handoff_of_a_bias_that_is_lent() {
             }
         };
         take();
-        for _ in 0..2 {
-            add(&shared);
-            shared.1.set(1, 1);
-            lock.lend(1, 0);
-            let has = lock.claim(1, 0);
-            shared.1.set(1, 2);
-            if !has {
-                take();
-            }
-            assert!(lock.owner() == 1 && !lock.lent_by(1, 0));
-        }
+        lend_twice(&shared, take);
         add(&shared);
         lock.release_or_keep(1, Some(0));
         other.join().unwrap();

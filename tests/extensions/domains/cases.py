@@ -255,46 +255,38 @@ def case_own_threads():
             together(lambda i: (module.thread(rounds), [module.bump(40) for _ in range(rounds)]))
 
 
+def others_get_in_beside_python(module, alone):
+    """While a thread waits in Python code that it has called, after so many entries of its own."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def waits(i):
+        for _ in range(alone):
+            module.bump(1)
+        module.call(lambda: (inside.set(), leave.wait(20)))
+        for _ in range(alone):
+            module.bump(1)
+
+    def comes(i):
+        inside.wait()
+        start = time.monotonic()
+        module.bump(1)
+        assert time.monotonic() - start < 5, "it waited for a thread that waits in Python code"
+        leave.set()
+    with Exact(module, 2 * alone + 3):
+        together(waits, comes, threads=2)
+
+
 def case_blocked_in_a_call():
     """A thread waits in Python code that it has called; others get in."""
     for module in modules():
-        inside, leave = threading.Event(), threading.Event()
-
-        def waits(i):
-            module.call(lambda: (inside.set(), leave.wait(20)))
-
-        def comes(i):
-            inside.wait()
-            start = time.monotonic()
-            module.bump(1)
-            assert time.monotonic() - start < 5, "it waited for a thread that waits in Python code"
-            leave.set()
-        with Exact(module, 3):
-            together(waits, comes, threads=2)
+        others_get_in_beside_python(module, 0)
 
 
 def case_blocked_with_a_bias():
     """The same where the thread has had the domain alone for so long that it lends it by its own word only; and others come
     while it lends and claims it back all the time."""
     for module in modules():
-        inside, leave = threading.Event(), threading.Event()
-
-        def waits(i):
-            for _ in range(5000):
-                module.bump(1)
-            module.call(lambda: (inside.set(), leave.wait(20)))
-            for _ in range(5000):
-                module.bump(1)
-
-        def comes(i):
-            inside.wait()
-            start = time.monotonic()
-            module.bump(1)
-            assert time.monotonic() - start < 5, "it waited for a thread that waits in Python code"
-            leave.set()
-        with Exact(module, 10003):
-            together(waits, comes, threads=2)
-
+        others_get_in_beside_python(module, 5000)
         rounds = ROUNDS // 50
 
         def lends(i):

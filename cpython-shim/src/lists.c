@@ -236,14 +236,8 @@ in_revocable_block(struct ame_py_thread *self)
 }
 
 /* For a collection of the older generations all threads stop: beside others it comes so much later than the program's
- * threshold says; but not where collections of young objects have left much to it. */
+ * threshold says. */
 #define PATIENCE 10
-
-static int
-has_left_much(struct ame_py_thread *self, struct _gc_runtime_state *state)
-{
-    return self->left > state->generations[0].threshold / 4;
-}
 
 /* Whether it is enough to look at the thread's own young objects, which needs no company to stop. */
 static int
@@ -252,8 +246,7 @@ can_collect_young(struct ame_py_thread *self, struct _gc_runtime_state *state)
     return self->mode == AME_PY_PARALLEL && !self->bare && state->debug == 0 &&
            state->generations[0].threshold != 0 &&
            (in_revocable_block(self) ||
-            (!has_left_much(self, state) && self->collections.collections + state->generations[1].count <=
-                                            (Py_ssize_t)PATIENCE * state->generations[1].threshold)) &&
+            self->collections.collections + state->generations[1].count <= (Py_ssize_t)PATIENCE * state->generations[1].threshold) &&
            (state->callbacks == NULL || PyList_GET_SIZE(state->callbacks) == 0);
 }
 
@@ -312,7 +305,9 @@ ame_py_run_gc(PyThreadState *tstate)
     }
     if (can_collect_young(self, state)) {
         collect_young(self, tstate);
-        return;
+        if (self->left == 0) {
+            return;
+        }
     }
     if (in_revocable_block(self)) {
         return;
@@ -322,13 +317,13 @@ ame_py_run_gc(PyThreadState *tstate)
          * time, and the second would lose all that its transaction has done. */
         _PyThreadState_Detach(tstate);
         _PyThreadState_Attach(tstate);
-        if (self->allocated <= state->generations[0].threshold) {
+        if (self->allocated <= state->generations[0].threshold && self->left == 0) {
             return;
         }
     }
     gather_counts(tstate->interp);
     int generation = due(state);
-    if (generation < 1 && has_left_much(self, state)) {
+    if (generation < 1 && self->left != 0) {
         generation = 1;
     }
     if (generation >= 0) {

@@ -877,9 +877,14 @@ const LIBC: u64 = 0xffff;
 const _: () = assert!((MAX_DOMAINS as u64) < LIBC);
 
 fn whose(function: *const c_void) -> u64 {
-    let code = CODE.lock().unwrap_or_else(|e| e.into_inner());
-    let address = function as usize;
-    if let Some(&(_, _, number)) = code.iter().find(|c| (c.0..c.1).contains(&address)) {
+    // Not held below: constructors add code under the dynamic linker's lock, which `object_of` takes.
+    let number = {
+        let code = CODE.lock().unwrap_or_else(|e| e.into_inner());
+        let address = function as usize;
+        let found = code.iter().find(|c| (c.0..c.1).contains(&address));
+        found.map(|c| c.2)
+    };
+    if let Some(number) = number {
         return number.into();
     }
     let object = object_of(function).unwrap_or_default();

@@ -7,8 +7,9 @@ from .toolchain import CLANG, SHIM, annotations
 
 # What transactions must see as they see CPython's own code, or be told about; the others are plain code.
 INSTRUMENTED = ("track.c", "module.c", "young.c", "keys.c", "memory.c", "buffers.c", "reads.c")
-# Has CPython's collector in it, of which the interpreter has another copy.
+# Has CPython's collector in it, of which the interpreter has another copy; what is seen of it.
 YOUNG = "young.o"
+YOUNG_SYMBOLS = ("pyame_find_garbage", "pyame_free_garbage")
 # Functions of CPython's collector that extensions of any compiler call: the shim has those of these names.
 RENAMED = ("PyGC_Collect", "PyUnstable_GC_VisitObjects")
 # Sets of a few files, beside those of all.
@@ -42,8 +43,8 @@ def build(result, compiler, jobs, make):
         made.append(objects / f"{path.stem}.o")
         logged([*cc, *FLAGS, *(f"-I{folder}" for folder in folders), "-c", path, "-o", made[-1]],
                result.log, env=clean_env(), what=f"compiling {path}")
-    logged(["objcopy", "--keep-global-symbol=pyame_find_garbage", "--keep-global-symbol=pyame_free_garbage", objects / YOUNG], result.log,
-           env=clean_env(), what="hiding the symbols of the collector's copy")
+    logged(["objcopy", *(f"--keep-global-symbol={name}" for name in YOUNG_SYMBOLS), objects / YOUNG], result.log, env=clean_env(),
+           what="hiding the symbols of the collector's copy")
     linked = objects / "shim.o"
     logged(["ld", "-r", *made, "-o", linked], result.log, env=clean_env(), what="linking the shim")
 

@@ -257,7 +257,7 @@ collect_young(struct ame_py_thread *self, PyThreadState *tstate)
     ame_private_range(&self->left, sizeof self->left);
     self->allocated = 0;
     self->collects = 1;
-    self->left += pyame_find_garbage(&self->objects[0], &self->objects[1], &self->garbage, &self->collections);
+    self->left |= pyame_find_garbage(&self->objects[0], &self->objects[1], &self->garbage, &self->collections);
     pyame_free_garbage(tstate, &self->garbage, &self->objects[1]);
     /* Perhaps in another transaction by now. */
     ame_private_range(&self->collects, sizeof self->collects);
@@ -305,7 +305,7 @@ ame_py_run_gc(PyThreadState *tstate)
     }
     if (can_collect_young(self, state)) {
         collect_young(self, tstate);
-        if (self->left == 0) {
+        if (!self->left) {
             return;
         }
     }
@@ -317,13 +317,13 @@ ame_py_run_gc(PyThreadState *tstate)
          * time, and the second would lose all that its transaction has done. */
         _PyThreadState_Detach(tstate);
         _PyThreadState_Attach(tstate);
-        if (self->allocated <= state->generations[0].threshold && self->left == 0) {
+        if (self->allocated <= state->generations[0].threshold && !self->left) {
             return;
         }
     }
     gather_counts(tstate->interp);
     int generation = due(state);
-    if (generation < 1 && self->left != 0) {
+    if (generation < 1 && self->left) {
         generation = 1;
     }
     if (generation >= 0) {

@@ -77,8 +77,8 @@ struct ame_py_thread {
     PyInterpreterState *collected_by;
     /* Such collections since the last one of all threads. Undone by a rollback. */
     _Alignas(16) struct gc_generation_stats collections;
-    /* What these have left to a collection of all threads, though nothing refers to it. */
-    Py_ssize_t left;
+    /* These have left garbage to a collection of all threads. */
+    int left;
     int collects; /* in one */
     /* Somebody wanted the end of a transaction that was in an atomic block. */
     int unheard;
@@ -185,8 +185,8 @@ void pyame_bury(PyObject **dead, size_t n, size_t *done);
 void ame_py_change_interpreter(struct ame_py_thread *self, PyInterpreterState *interp);
 /* Without a barrier. */
 void ame_py_set_keys_version(PyDictKeysObject *keys, uint32_t version);
-/* Collects the objects in `young`. Instrumented; must not be interrupted by the end of a transaction. */
-Py_ssize_t pyame_find_garbage(PyGC_Head *young, PyGC_Head *old, PyGC_Head *garbage, struct gc_generation_stats *stats);
+/* A collection of the objects in `young`. Instrumented; the end of a transaction must not interrupt the first part. */
+int pyame_find_garbage(PyGC_Head *young, PyGC_Head *old, PyGC_Head *garbage, struct gc_generation_stats *stats);
 void pyame_free_garbage(PyThreadState *tstate, PyGC_Head *garbage, PyGC_Head *old);
 
 /* In a transaction: ends it and begins another one. */

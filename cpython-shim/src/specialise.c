@@ -328,7 +328,7 @@ ame_py_contains_op(PyObject *value, _Py_CODEUNIT *instr)
     SPECIALISE(instr, _Py_Specialize_ContainsOp(value, at))
 }
 
-/* --- new code objects ---------------------------------------------------------------------------- */
+/* --- code objects, not instructions --------------------------------------------------------------- */
 
 /* Whether nobody else knows the tuple, which this transaction has made, or there is nothing to change in it. */
 static int

@@ -12,6 +12,17 @@ struct ame_py_types {
     struct type_cache cache;
 };
 
+static void
+clear_types(struct ame_py_types *types)
+{
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(types->cache.hashtable); i++) {
+        struct type_cache_entry *entry = &types->cache.hashtable[i];
+        entry->version = 0;
+        entry->value = NULL;
+        Py_XSETREF(entry->name, Py_None);
+    }
+}
+
 struct type_cache *
 ame_py_type_cache(void)
 {
@@ -27,23 +38,10 @@ ame_py_type_cache(void)
             Py_FatalError("ame: no memory for a cache of attributes");
         }
         types->interp = interp;
-        for (size_t i = 0; i < sizeof types->cache.hashtable / sizeof types->cache.hashtable[0]; i++) {
-            types->cache.hashtable[i].name = Py_None;
-        }
+        clear_types(types);
         *place = types;
     }
     return &types->cache;
-}
-
-static void
-clear_types(struct ame_py_types *types)
-{
-    for (size_t i = 0; i < sizeof types->cache.hashtable / sizeof types->cache.hashtable[0]; i++) {
-        struct type_cache_entry *entry = &types->cache.hashtable[i];
-        entry->version = 0;
-        entry->value = NULL;
-        Py_SETREF(entry->name, Py_None);
-    }
 }
 
 unsigned int

@@ -37,9 +37,9 @@ may_run_code(PyObject *op)
 }
 
 /* The first steps of gc_collect_main for a generation that is not the oldest. What survives goes to `old`, what is to be freed
- * to `garbage`. What may run code, and what that refers to, survives as well: for a collection of all threads. Returns how much
- * that is. */
-Py_ssize_t
+ * to `garbage`. What may run code, and what that refers to, survives as well: for a collection of all threads. Returns whether
+ * there is such. */
+int
 pyame_find_garbage(PyGC_Head *young, PyGC_Head *old, PyGC_Head *garbage, struct gc_generation_stats *stats)
 {
     PyGC_Head unreachable, aside, *next;
@@ -58,13 +58,13 @@ pyame_find_garbage(PyGC_Head *young, PyGC_Head *old, PyGC_Head *garbage, struct 
         }
     }
     move_legacy_finalizer_reachable(&aside);
-    Py_ssize_t kept = gc_list_size(&aside);
+    int left = !gc_list_is_empty(&aside);
     gc_list_merge(&aside, old);
     handle_weakrefs(&unreachable, old);
     stats->collections++;
     stats->collected += gc_list_size(&unreachable);
     gc_list_merge(&unreachable, garbage);
-    return kept;
+    return left;
 }
 
 /* The last. It may come to run code: of an older object to which there was no other reference. */

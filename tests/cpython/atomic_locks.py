@@ -389,9 +389,10 @@ def decorated():
     assert ame.atomic(ame.is_atomic)()
 
 
-CASES = [busy_file, thread_that_ends_in_a_block, threads_are_not_started, interrupted_begin, decorated, own_lock, own_lock_beside_others, waits_for_a_holder, released_by_another_thread, several_locks,
+CASES = [own_lock, own_lock_beside_others, waits_for_a_holder, released_by_another_thread, several_locks,
          holder_that_waits_for_us, after_an_effect, with_timeout, waits_that_others_cannot_end,
-         wakes_at_the_end, collected, effects, crowd]
+         wakes_at_the_end, collected, effects, crowd, busy_file, thread_that_ends_in_a_block,
+         threads_are_not_started, interrupted_begin, decorated]
 
 
 def main():

@@ -23,24 +23,18 @@ def compiled(number, lines):
     return names[f"f{number}"]
 
 
-class Monitored:
-    """The functions' events, while two threads run them."""
+def monitored(functions, argument, event, callback):
+    """Two threads run the functions; the callback gets their events."""
+    def work():
+        for function in functions:
+            function(argument)
 
-    def __init__(self, events, callback):
-        self.events, self.callback = events, callback
-
-    def run(self, functions, argument):
-        monitoring.use_tool_id(TOOL, "test")
-        monitoring.register_callback(TOOL, self.events, self.callback)
-        monitoring.set_events(TOOL, self.events)
-
-        def work():
-            for function in functions:
-                function(argument)
-
-        cases.beside(work, work)
-        monitoring.set_events(TOOL, 0)
-        monitoring.free_tool_id(TOOL)
+    monitoring.use_tool_id(TOOL, "test")
+    monitoring.register_callback(TOOL, event, callback)
+    monitoring.set_events(TOOL, event)
+    cases.beside(work, work)
+    monitoring.set_events(TOOL, 0)
+    monitoring.free_tool_id(TOOL)
 
 
 def versions():
@@ -58,10 +52,9 @@ def versions():
         """PyCodeObject.co_version of 3.13."""
         return ctypes.c_uint32.from_address(id(code) + 0x5c).value
 
-    codes = {version(code): code for code in made[two]}
-    assert len(codes) == 100_000
-    same = [(codes[version(code)], code) for code in made[more] if version(code) in codes]
-    assert not same, len(same)
+    first, second = ({version(code) for code in codes} for codes in made.values())
+    assert len(first) == 100_000
+    assert not first & second, len(first & second)
 
 
 def constants():
@@ -97,7 +90,7 @@ def lines_once():
             seen.get(code, set()).add(number)
             return monitoring.DISABLE
 
-        Monitored(monitoring.events.LINE, line).run(functions, [1, 2])
+        monitored(functions, [1, 2], monitoring.events.LINE, line)
         assert all(numbers >= set(range(2, 43)) for numbers in seen.values()), [len(n) for n in seen.values()]
 
 
@@ -113,7 +106,7 @@ def calls_once():
                 counts[offset] = counts.get(offset, 0) + 1
             return monitoring.DISABLE
 
-        Monitored(monitoring.events.CALL, call).run(functions, [0, 1])
+        monitored(functions, [0, 1], monitoring.events.CALL, call)
 
 
 def every_line():

@@ -13,7 +13,6 @@ import weakref
 import cases
 
 SECONDS = 60
-UNRAISABLE = []
 
 
 class Cycle:
@@ -121,9 +120,10 @@ CASES = [joins_a_thread, takes_a_lock, writes_to_a_shared_file, calls_back]
 
 
 def main():
-    sys.unraisablehook = lambda error: UNRAISABLE.append(repr(error.exc_value))
+    unraisable = []
+    sys.unraisablehook = lambda error: unraisable.append(repr(error.exc_value))
     code = cases.main(CASES, SECONDS, {"AME_ALWAYS": "0"}, {"AME_ALWAYS": "1"}, {"AME_ALWAYS": "1", "AME_CHAOS": "1,0.0005"})
-    assert not UNRAISABLE, (len(UNRAISABLE), UNRAISABLE[:3])
+    assert not unraisable, (len(unraisable), unraisable[:3])
     return code
 
 

@@ -53,7 +53,7 @@ def interned_strings():
 def hashes_of(memory, hash_of):
     """Each is the hash of what was there between two steps of the writer."""
     half = len(memory) // 2
-    want = {hash_of(bytes([i]) * len(memory)): i for i in range(256)}
+    want = {hash_of(bytes([i]) * len(memory)) for i in range(256)}
     stop, wrong = threading.Event(), []
 
     def write():

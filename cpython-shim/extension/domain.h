@@ -845,11 +845,17 @@ ame_extension_decref_held(PyObject *object)
 AME_EXTENSION_SLOW void
 ame_extension_clear_error(void)
 {
-    if (PyErr_Occurred() != NULL) {
-        struct ame_domain *inside = ame_extension_out();
-        PyErr_Clear();
-        ame_extension_back(inside);
+    if (PyErr_Occurred() == NULL) {
+        return;
     }
+    if (ame_tls.inside != 0) {
+        /* An exception of CPython's own, which this transaction has raised. */
+        PyErr_Clear();
+        return;
+    }
+    struct ame_domain *inside = ame_extension_out();
+    PyErr_Clear();
+    ame_extension_back(inside);
 }
 
 /* --- threads ------------------------------------------------------------------------------------- */

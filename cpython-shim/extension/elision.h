@@ -452,6 +452,52 @@ ame_extension_out_for_arguments(PyObject *arguments, PyObject *keywords, uint64_
     return NULL;
 }
 
+/* A buffer that such a call has filled in: of a string or bytes, or a number's error. */
+AME_EXTENSION_SLOW void
+ame_extension_parsed_buffer(int parsed, Py_buffer *buffer)
+{
+    if (parsed) {
+        ame_extension_made(buffer->obj);
+    }
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_release_buffer(Py_buffer *buffer)
+{
+    PyObject *object = buffer->obj;
+    if (!ame_extension_elided()) {
+        PyBuffer_Release(buffer);
+    }
+    else if (object != NULL) {
+        if (!PyBytes_CheckExact(object) && !PyUnicode_CheckExact(object)) {
+            ame_elision_irrevocable("PyBuffer_Release");
+            PyBuffer_Release(buffer);
+            return;
+        }
+        ame_write_range(&buffer->obj, sizeof buffer->obj);
+        buffer->obj = NULL;
+        ame_extension_decref(object);
+    }
+}
+
+/* --- signals -------------------------------------------------------------------------------------- */
+
+/* In a transaction there are none, unless somebody wants the thread's attention. */
+AME_EXTENSION_SLOW int
+ame_extension_check_signals(void)
+{
+    if (ame_extension_elided() && (_Py_atomic_load_uintptr_relaxed(&PyThreadState_Get()->eval_breaker) & 0xff) == 0) {
+        return 0;
+    }
+    if (ame_extension_elided()) {
+        ame_elision_irrevocable("PyErr_CheckSignals");
+    }
+    struct ame_domain *inside = ame_extension_out();
+    int result = PyErr_CheckSignals();
+    ame_extension_back(inside);
+    return result;
+}
+
 /* --- attributes ---------------------------------------------------------------------------------- */
 
 /* Whether to look an attribute up runs no code but CPython's: it is the object's own, or of a type whose attributes

@@ -70,6 +70,7 @@ declare void @ame_extension_decref(ptr)
 declare ptr @ame_extension_target(ptr)
 declare ptr @ame_extension_out_to_target(ptr)
 declare ptr @ame_extension_out_for_arguments(ptr, ptr, i64)
+declare void @ame_extension_parsed_buffer(i32, ptr)
 declare ptr @ame_extension_mem_malloc(i64)
 declare ptr @ame_extension_list_item(ptr, i64)
 ";
@@ -169,6 +170,7 @@ elided! {
     elided_entry: "@table = internal global [1 x ptr] [ptr @f]\ndefine internal ptr @f(ptr %self, ptr %argument) { %p = getelementptr i64, ptr %self, i64 8\n store i64 1, ptr %p\n ret ptr %argument }";
     elided_calls_of_python: "declare ptr @PyObject_CallNoArgs(ptr)\ndeclare ptr @PyTuple_New(i64)\ndeclare i64 @PyLong_AsLong(ptr)\ndeclare i64 @PyTuple_Size(ptr)\ndeclare i32 @PyList_Reverse(ptr)\ndeclare ptr @PyMem_Malloc(i64)\ndeclare ptr @PyList_GetItem(ptr, i64)\ndefine internal void @Py_INCREF(ptr %o) { ret void }\ndefine void @f(ptr %o) { call ptr @PyObject_CallNoArgs(ptr %o)\n call ptr @PyTuple_New(i64 2)\n call i64 @PyLong_AsLong(ptr %o)\n call i64 @PyTuple_Size(ptr %o)\n call i32 @PyList_Reverse(ptr %o)\n call ptr @PyMem_Malloc(i64 8)\n call ptr @PyList_GetItem(ptr %o, i64 0)\n call void @Py_INCREF(ptr %o)\n call void %o()\n ret void }";
     elided_arguments: "declare i32 @PyArg_ParseTuple(ptr, ptr, ...)\n@format = private constant [4 x i8] c\"O|i\\00\"\n@shared = global ptr null\ndefine void @f(ptr %a) { %o = alloca ptr\n %i = alloca i32\n call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @format, ptr %o, ptr %i)\n call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @format, ptr @shared, ptr %i)\n ret void }";
+    elided_results_in_memory: "declare i32 @PyArg_ParseTupleAndKeywords(ptr, ptr, ptr, ptr, ...)\n@format = private constant [12 x i8] c\"O!s*s#|dD:f\\00\"\n@names = internal global [2 x ptr] zeroinitializer\ndefine i32 @f(ptr %a, ptr %k, ptr %self) { %t = alloca ptr\n %n = alloca i64\n %b = alloca [80 x i8]\n %s = getelementptr i8, ptr %self, i64 32\n %d = getelementptr i8, ptr %self, i64 64\n %r = call i32 (ptr, ptr, ptr, ptr, ...) @PyArg_ParseTupleAndKeywords(ptr %a, ptr %k, ptr @format, ptr @names, ptr %t, ptr %self, ptr %b, ptr %s, ptr %n, ptr %n, ptr %d)\n ret i32 %r }";
     elided_c_library: "declare ptr @malloc(i64)\ndeclare void @free(ptr)\ndeclare i64 @strlen(ptr)\ndeclare i32 @puts(ptr)\ndeclare i32 @elsewhere(ptr)\n@t = global ptr @free\ndefine i64 @f(ptr %p) { %b = call ptr @malloc(i64 8)\n call void @free(ptr %p)\n call i32 @puts(ptr %p)\n call i32 @elsewhere(ptr %p)\n %n = call i64 @strlen(ptr %p)\n ret i64 %n }";
     elided_reads_of_objects: "%struct._object = type { i64, i16, i8, i8, i32, i64, ptr }\n%struct.own = type { %struct._object, i64 }\ndefine ptr @f(ptr %o) { %t = getelementptr inbounds %struct._object, ptr %o, i32 0, i32 6\n %type = load ptr, ptr %t\n %p = getelementptr inbounds %struct.own, ptr %o, i32 0, i32 1\n %n = load i64, ptr %p\n %local = alloca i64\n store i64 %n, ptr %local\n call void @g(ptr %local)\n ret ptr %type }\ndefine internal void @g(ptr %p) noinline { store i64 2, ptr %p\n ret void }";
 }

@@ -80,7 +80,7 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
     let me = thread.me;
     // A poke brings code here that holds the granule; and a handler that has run since the inline check
     // may have written there.
-    if thread.alone || *thread.mark(g) >= me.ver {
+    if thread.alone || *thread.mark(g) >= me.since {
         return;
     }
     if take_own(thread, address, pc) {
@@ -316,14 +316,14 @@ fn read_block_of(thread: &mut Thread, g: u32, n: usize) -> usize {
             std::slice::from_raw_parts((ame_abi::LOCK_TABLE as *const u16).add(g as usize), n),
         )
     };
-    let ver = me.ver;
-    if !marks.iter().fold(true, |all, &m| all & (m < ver)) {
-        return match marks.iter().fold(true, |all, &m| all & (m >= ver)) {
+    let since = me.since;
+    if !marks.iter().fold(true, |all, &m| all & (m < since)) {
+        return match marks.iter().fold(true, |all, &m| all & (m >= since)) {
             true => n,
             false => read_marked_block(thread, g, n),
         };
     }
-    marks.fill(ver);
+    marks.fill(me.ver);
     publish_marks(thread);
     let free = locks.iter().fold(0, |any, &lock| any | lock) == 0;
     compiler_fence(Ordering::SeqCst);
@@ -364,7 +364,7 @@ fn read_marked_block(thread: &mut Thread, g: u32, n: usize) -> usize {
     let mut missing = [false; BLOCK];
     for (i, missing) in missing[..n].iter_mut().enumerate() {
         let mark = thread.mark(g + i as u32);
-        *missing = *mark < me.ver;
+        *missing = *mark < me.since;
         *mark = (*mark).max(me.ver);
     }
     publish_marks(thread);
@@ -393,6 +393,10 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
         unsafe { undo::touch(address) };
         if thread.elision.is_on() {
             crate::elision::check_window(thread, address, pc);
+            // SAFETY: the caller's promise.
+            if unsafe { write_kept(thread, address, pc) } {
+                return;
+            }
         }
         if protocol::try_lock(me, g).is_err() {
             // SAFETY: the caller's promise.
@@ -400,6 +404,7 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
         }
         // SAFETY: the caller's promise, and the granule is locked.
         unsafe { thread.undo.push_granule(address & !(GRANULE - 1), pc) };
+        thread.elision.note_lock(me, g);
         if !protocol::alone(me, g) || address >= stacks_low() {
             return finish_write(thread, address, pc);
         }
@@ -441,6 +446,10 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     }
     if thread.elision.is_on() {
         crate::elision::check_window(thread, address, pc);
+        // SAFETY: the caller's promise.
+        if unsafe { write_kept(thread, address, pc) } {
+            return;
+        }
     }
     let start = address & !(GRANULE - 1);
     let result = protocol::lock_for_write(me, granule(address), || Want {
@@ -453,7 +462,24 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     // log, and restores what nobody could have changed.
     // SAFETY: the caller's promise, and the granule is locked.
     unsafe { thread.undo.push_granule(start, pc) };
+    thread.elision.note_lock(me, granule(address));
     finish_write(thread, address, pc);
+}
+
+/// [`write_quick`] of a granule whose lock an earlier transaction has left to this one: nobody else reads there.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn write_kept(thread: &mut Thread, address: usize, pc: u64) -> bool {
+    let g = granule(address);
+    if !thread.me.keeps() || !crate::lease::has(thread.me, g) {
+        return false;
+    }
+    // SAFETY: the caller's promise, and the granule is locked.
+    unsafe { thread.undo.push_granule(address & !(GRANULE - 1), pc) };
+    *thread.mark(g) = thread.me.ver + 1;
+    true
 }
 
 /// [`write_quick`] in this thread's turn.
@@ -504,6 +530,8 @@ fn finish_write(thread: &mut Thread, address: usize, pc: u64) {
     check(thread, result, pc);
     if address >= stacks_low() {
         note_foreign_stack(me, start);
+        // The owner looks whether this transaction is over.
+        thread.elision.gives_all_back();
     }
     *thread.mark(g) = me.ver + 1;
     crate::delta::fold(thread, start);
@@ -553,7 +581,7 @@ pub fn read_range(thread: &mut Thread, address: usize, length: usize, pc: u64) {
         };
         if acquired == n {
             thread.stats.reads_first.add(n as u64);
-        } else if *thread.mark(granule(at + acquired * GRANULE)) < thread.me.ver {
+        } else if *thread.mark(granule(at + acquired * GRANULE)) < thread.me.since {
             read(thread, at + acquired * GRANULE, pc);
         }
         if acquired == n {
@@ -576,10 +604,13 @@ fn holds(thread: &mut Thread, start: usize, end: usize, for_writing: bool) -> bo
         return false;
     }
     // A mark is `ver` or `ver + 1`, and `ver` is even.
-    let held = thread.me.ver + 1;
+    let (held, since) = (thread.me.ver + 1, thread.me.since);
     let also = if for_writing { 0 } else { 1 };
     // SAFETY: the table covers all granules.
     let marks = unsafe { std::slice::from_raw_parts(thread.mark(first), n) };
+    if thread.me.keeps() && !for_writing {
+        return marks.iter().all(|&m| m >= since);
+    }
     let (fours, rest) = marks.as_chunks::<4>();
     // Four marks at a time.
     let word = |marks: &[u16; 4]| {

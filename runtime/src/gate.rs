@@ -49,7 +49,7 @@ pub fn exclusive(word: u32) -> Option<u32> {
 pub fn start(me: Me, age: u64, alone: bool) -> bool {
     let mine = peer(me.slot);
     mine.age.store(age, Ordering::Relaxed);
-    let active = state_of(me.ver, ACTIVE);
+    let active = state_of(me.since, ACTIVE);
     mine.state.store(active, Ordering::Release);
     // Loaded after the store: `participate` fences between its count and any lock.
     light_fence();
@@ -78,7 +78,7 @@ pub fn start(me: Me, age: u64, alone: bool) -> bool {
 fn give_way(me: Me) {
     peer(me.slot)
         .state
-        .store(state_of(me.ver, IDLE), Ordering::Release);
+        .store(me.at_rest(), Ordering::Release);
     wake_waiters(me);
 }
 
@@ -129,7 +129,7 @@ fn await_idle(me: Me, slot: u32, grace: u32, spins: u32) {
     let mut step = 0;
     loop {
         let state = peer(slot).state.load(Ordering::Acquire);
-        if status(state) == IDLE {
+        if is_at_rest(state) {
             return;
         }
         step += 1;
@@ -146,7 +146,7 @@ fn await_idle(me: Me, slot: u32, grace: u32, spins: u32) {
             spin();
         } else {
             park(me, slot, &|| {
-                status(peer(slot).state.load(Ordering::Acquire)) != IDLE
+                !is_at_rest(peer(slot).state.load(Ordering::Acquire))
             });
         }
     }
@@ -175,7 +175,7 @@ pub fn take_turn(me: Me, mut patient: impl FnMut() -> bool) -> bool {
     // Pairs with the light fence in `start`.
     heavy_fence();
     for slot in 0..peer_count().load(Ordering::SeqCst) {
-        while slot != me.slot && status(peer(slot).state.load(Ordering::Acquire)) != IDLE {
+        while slot != me.slot && !is_at_rest(peer(slot).state.load(Ordering::Acquire)) {
             if gate().load(Ordering::Relaxed) != closing {
                 return false;
             }

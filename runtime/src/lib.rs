@@ -33,6 +33,7 @@ pub mod heap;
 pub mod hook;
 #[cfg(not(loom))]
 pub mod host;
+pub mod lease;
 #[cfg(not(loom))]
 pub mod module;
 pub mod peer;

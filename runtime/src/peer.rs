@@ -10,6 +10,12 @@ pub const ACTIVE: u32 = 1;
 pub const DOOMED: u32 = 2;
 /// In a transaction that cannot be rolled back.
 pub const INEVITABLE: u32 = 3;
+/// No transaction, but what earlier ones have acquired is kept (`lease`).
+pub const KEPT: u32 = 4;
+/// The same, and the owner is about to begin another one.
+pub const HELD: u32 = 5;
+/// The same, and another thread is taking it away.
+pub const REVOKED: u32 = 6;
 
 /// Age of an inevitable transaction: older than every other.
 pub const OLDEST: u64 = 0;
@@ -25,8 +31,15 @@ pub const YOUNGEST: u64 = u64::MAX;
 /// | (v, ACTIVE) | (v, INEVITABLE) | owner, CAS | inevitable |
 /// | (v, any) | (v + 2, IDLE) | owner, store | commit, abort |
 /// | (v, ACTIVE) | (v, IDLE) | owner, store | begin that met a closed gate |
+/// | (v, ACTIVE) | (v, KEPT) | owner, store | commit of a thread that keeps what it has (`lease`) |
+/// | (v, KEPT) | (v, HELD) | owner, CAS | before the begin of such a thread |
+/// | (v, HELD) | (v, ACTIVE) | owner, store | begin |
+/// | (v, ACTIVE) | (v, KEPT) | owner, store | begin that met a closed gate |
+/// | (v, KEPT) | (v, REVOKED) | others, CAS | somebody wants something of it |
+/// | (v, REVOKED) | (v, IDLE) | the same, store | its locks have been given back |
 ///
-/// A mark m of this thread is live while `m & !1 == version` and the status is not IDLE.
+/// The version is that of the first transaction whose marks count, `Me::since`. A mark m of this thread is live
+/// while `m >= version` and the status is not IDLE.
 ///
 /// The words that every begin and commit of the owner write come first. Those that every writer looks
 /// at lie apart: on a line of their own they stay in all caches.
@@ -51,7 +64,9 @@ pub struct Peer {
     /// Time stamp of the begin of this thread's latest transaction, where the time of transactions is measured. A hint.
     #[cfg(not(loom))]
     pub since: AtomicU64,
-    apart: [u64; 10],
+    /// Somebody waits for something that this thread may only keep. Written by others, when they wait.
+    pub wanted: AtomicU32,
+    apart: [u64; 9],
     /// 1 while this thread marks reads without a fence of its own.
     pub unfenced: AtomicU32,
     /// How often others asked this thread for a fence.
@@ -62,6 +77,7 @@ pub struct Peer {
     pub wraps: AtomicU32,
     /// 1 while this thread waits for its turn (`turns`).
     pub wants_turn: AtomicU32,
+    pub leases: crate::lease::Leases,
     #[cfg(not(loom))]
     pub os: crate::foreign::Foreign,
 }
@@ -79,12 +95,14 @@ impl Peer {
             stuck: AtomicU32::new(0),
             shared: AtomicU32::new(0),
             since: AtomicU64::new(0),
-            apart: [0; 10],
+            wanted: AtomicU32::new(0),
+            apart: [0; 9],
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),
             wraps: AtomicU32::new(0),
             wants_turn: AtomicU32::new(0),
+            leases: crate::lease::Leases::new(),
             os: crate::foreign::Foreign::new(),
         }
     }
@@ -100,12 +118,14 @@ impl Peer {
             wounded_by: AtomicU32::new(0),
             stuck: AtomicU32::new(0),
             shared: AtomicU32::new(0),
-            apart: [0; 10],
+            wanted: AtomicU32::new(0),
+            apart: [0; 9],
             unfenced: AtomicU32::new(0),
             fence_request: AtomicU32::new(0),
             fence_answer: AtomicU32::new(0),
             wraps: AtomicU32::new(0),
             wants_turn: AtomicU32::new(0),
+            leases: crate::lease::Leases::new(),
         }
     }
 }
@@ -123,4 +143,10 @@ pub fn version(state: u32) -> u16 {
 #[inline(always)]
 pub fn state_of(version: u16, status: u32) -> u32 {
     (version as u32) << 16 | status
+}
+
+/// Whether the thread is in no transaction.
+#[inline(always)]
+pub fn is_at_rest(state: u32) -> bool {
+    matches!(status(state), IDLE | KEPT | REVOKED)
 }

@@ -12,6 +12,7 @@
 #[cfg(not(loom))]
 use crate::clock::cycles;
 use crate::hook::Hook;
+use crate::lease;
 use crate::peer::*;
 use crate::primitive::*;
 use crate::tables::*;
@@ -23,6 +24,9 @@ pub struct Me {
     pub slot: u32,
     /// Even; marks are `ver` (read) and `ver + 1` (write, private, fresh).
     pub ver: u16,
+    /// Marks from this version on are live: the transaction's own, unless the thread keeps what earlier ones have
+    /// acquired (`lease`).
+    pub since: u16,
 }
 
 /// This transaction was wounded: roll back.
@@ -39,6 +43,11 @@ pub struct Want {
 }
 
 impl Me {
+    pub fn new(slot: u32, ver: u16) -> Me {
+        let since = ver;
+        Me { slot, ver, since }
+    }
+
     #[inline(always)]
     fn lock_word(self) -> u16 {
         self.slot as u16 + 1
@@ -347,7 +356,7 @@ fn marks_live(me: Me, slot: u32, mark: u16, wraps: u32) -> bool {
         (wraps as u64) << 32 | version(state) as u64,
         Ordering::Relaxed,
     );
-    mark & !1 == version(state) && status(state) != IDLE
+    mark >= version(state) && status(state) != IDLE
 }
 
 /// The same in a turn of this thread (`gate`): nobody else holds a lock or is about to take one.
@@ -423,7 +432,7 @@ pub fn wound(me: Me, slot: u32, state: u32) -> bool {
         .is_ok();
     if won {
         // A hint for `await_wounder`, which may miss it.
-        let who = (me.ver as u32) << 16 | (me.slot + 1);
+        let who = (me.since as u32) << 16 | (me.slot + 1);
         other.wounded_by.store(who, Ordering::Release);
         #[cfg(not(loom))]
         other.os.poke();
@@ -453,7 +462,7 @@ fn spins() -> u32 {
 /// Threads that are in a transaction, as far as can be told without stopping them.
 #[cfg(not(loom))]
 fn active() -> u32 {
-    let in_transaction = |&slot: &u32| status(peer(slot).state.load(Ordering::Relaxed)) != IDLE;
+    let in_transaction = |&slot: &u32| !is_at_rest(peer(slot).state.load(Ordering::Relaxed));
     (0..peer_count().load(Ordering::Acquire))
         .filter(in_transaction)
         .count() as u32
@@ -506,6 +515,11 @@ pub fn await_release(
             break Err(Doomed);
         }
         answer_fence(me);
+        if status(state) == KEPT {
+            lease::revoke(other, state);
+            spin();
+            continue;
+        }
         let older = mine.age.load(Ordering::Relaxed) < peer(other).age.load(Ordering::Acquire);
         if status(state) == ACTIVE && older && (patience.is_over() || is_stuck(other)) {
             #[cfg(not(loom))]
@@ -517,6 +531,7 @@ pub fn await_release(
         }
         if step == 0 {
             set_stuck(me, true);
+            peer(other).wanted.store(1, Ordering::Relaxed);
             ask_for_commits();
         }
         step += 1;
@@ -627,7 +642,7 @@ pub fn await_wounder(me: Me) {
     let (slot, ver) = ((who & 0xffff) - 1, (who >> 16) as u16);
     let runs = || {
         let state = peer(slot).state.load(Ordering::Acquire);
-        version(state) == ver && status(state) != IDLE
+        version(state) == ver && !is_at_rest(state)
     };
     for _ in 0..spins() {
         if !runs() {
@@ -652,7 +667,7 @@ pub fn become_inevitable(me: Me, want: Want) -> Result<(), Doomed> {
             token().load(Ordering::Acquire) == holder
         })?;
     }
-    let (from, to) = (state_of(me.ver, ACTIVE), state_of(me.ver, INEVITABLE));
+    let (from, to) = (state_of(me.since, ACTIVE), state_of(me.since, INEVITABLE));
     if mine
         .state
         .compare_exchange(from, to, Ordering::SeqCst, Ordering::Acquire)

@@ -7,6 +7,7 @@ use crate::delta::Deltas;
 use crate::elision::Elision;
 use crate::fatal;
 use crate::heap::Allocations;
+use crate::lease;
 use crate::peer::{self, Peer};
 use crate::protocol::{self, Me};
 use crate::segment;
@@ -169,7 +170,7 @@ impl Thread {
     pub fn arm(&self, tls: &Tls) {
         let control = self.control();
         // Alone, it reads what it likes.
-        let reads = if self.alone { 0 } else { self.me.ver };
+        let reads = if self.alone { 0 } else { self.me.since };
         control.rver.store(reads, Ordering::Relaxed);
         control.wver.store(self.me.ver + 1, Ordering::Relaxed);
         control.ver.store(self.me.ver, Ordering::Relaxed);
@@ -191,6 +192,14 @@ impl Thread {
         control.wver.store(0, Ordering::Relaxed);
         tls.unfenced.store(0, Ordering::Relaxed);
         tls.inside.store(0, Ordering::Relaxed);
+    }
+
+    /// Between two transactions: keeps nothing any more.
+    pub fn end_leases(&mut self) {
+        if self.me.keeps() {
+            lease::end_at_rest(self.me);
+            self.me.since = self.me.ver;
+        }
     }
 
     /// The version after this one; forgets all marks when they wrap.
@@ -300,7 +309,7 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         .store(peer::state_of(ver, peer::IDLE), Ordering::Release);
     let thread = Box::into_raw(Box::new(Thread {
         saved: Saved::default(),
-        me: Me { slot, ver },
+        me: Me::new(slot, ver),
         marks: tables::marks_base(slot) as *mut u16,
         depth: 0,
         mode: Mode::Revocable,
@@ -380,6 +389,7 @@ fn unregister() {
     }
     crate::trace::thread_end(&owned);
     owned.elision.retire();
+    owned.end_leases();
     let _guard = REGISTRY.lock().unwrap_or_else(|e| e.into_inner());
     crate::stats::retire(&owned.stats);
     tls.thread.store(std::ptr::null_mut(), Ordering::Relaxed);
@@ -418,6 +428,7 @@ pub fn forget_others() {
     for slot in 0..tables::peer_count().load(Ordering::Acquire) {
         let peer = tables::peer(slot);
         if peer.os.thread.load(Ordering::Acquire) != mine {
+            lease::forget(slot);
             let state = peer.state.load(Ordering::Relaxed);
             peer.state.store(
                 peer::state_of(peer::version(state), peer::IDLE),

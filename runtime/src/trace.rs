@@ -239,7 +239,7 @@ pub fn waited(slot: u32, about: About, lost: u64) {
 /// A rollback that has taken `lost` cycles.
 pub fn aborted(thread: &mut Thread, why: u8, lost: u64) {
     let wound = match why {
-        cause::WOUNDED => slices(thread.me.slot).wound.get(thread.me.ver),
+        cause::WOUNDED => slices(thread.me.slot).wound.get(thread.me.since),
         _ => None,
     };
     if host::known() && why != cause::CHAOS {

@@ -6,9 +6,10 @@ use crate::gate;
 use crate::heap;
 use crate::hook::Hook;
 use crate::host;
+use crate::lease;
 use crate::peer;
 use crate::primitive::Ordering;
-use crate::protocol::{self, Doomed, Want};
+use crate::protocol::{self, Doomed, Me, Want};
 use crate::report;
 use crate::signal;
 use crate::stack;
@@ -98,6 +99,9 @@ fn start(thread: &mut Thread) {
 
 #[inline(always)]
 fn try_start(thread: &mut Thread) -> bool {
+    if thread.me.keeps() {
+        hold_leases(thread);
+    }
     thread.quick = !crate::watched();
     thread.alone = thread.share.holds;
     if !thread.alone {
@@ -106,6 +110,16 @@ fn try_start(thread: &mut Thread) -> bool {
     // Armed before others can see the transaction, so that no poke for it comes too early.
     thread.arm(tls());
     gate::start(thread.me, thread.age, thread.alone)
+}
+
+#[inline(always)]
+fn hold_leases(thread: &mut Thread) {
+    if !thread.elision.is_on() {
+        thread.end_leases();
+    } else if !lease::hold(thread.me) {
+        thread.me.since = thread.me.ver;
+        thread.elision.lost_leases();
+    }
 }
 
 /// Somebody runs exclusively, or it is a thread's turn.
@@ -168,8 +182,9 @@ fn release(thread: &mut Thread) {
     thread.disarm(tls());
     thread.quick = false;
     let entries = thread.undo.entries();
+    let keeps = thread.elision.keeps(thread.peer());
     for entry in entries {
-        if entry.locked() {
+        if entry.locked() && !keeps {
             protocol::unlock(heap::granule(entry.address()));
         }
     }
@@ -183,15 +198,36 @@ fn release(thread: &mut Thread) {
     if trace::enabled() {
         trace::committed(thread);
     }
-    finish(thread);
+    if keeps {
+        finish_keeping(thread);
+    } else {
+        finish(thread);
+    }
 }
 
 /// Publishes the end of the transaction, with which its marks die.
 #[inline(always)]
 fn finish(thread: &mut Thread) {
+    if thread.elision.is_on() {
+        lease::end(thread.me);
+    }
     let next = thread.next_version();
     protocol::finish(thread.me, next);
-    thread.me.ver = next;
+    thread.me = Me::new(thread.me.slot, next);
+}
+
+/// The same of a thread whose next transaction gets all that this one has.
+#[inline(always)]
+fn finish_keeping(thread: &mut Thread) {
+    let next = thread.next_version();
+    if next < thread.me.ver {
+        lease::end(thread.me);
+        protocol::finish(thread.me, next);
+        thread.me = Me::new(thread.me.slot, next);
+    } else {
+        lease::finish(thread.me);
+        thread.me.ver = next;
+    }
 }
 
 /// Commit of a transaction with actions, frees, deltas, or that cannot be rolled back.

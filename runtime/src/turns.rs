@@ -401,9 +401,9 @@ impl Watch {
             return now - self.since > PATIENCE * length();
         }
         let unchanged = now.saturating_sub(self.changed);
-        match peer::status(state) {
-            peer::IDLE => unchanged > IDLE_PATIENCE,
-            _ => unchanged > PATIENCE * length(),
+        match peer::is_at_rest(state) {
+            true => unchanged > IDLE_PATIENCE,
+            false => unchanged > PATIENCE * length(),
         }
     }
 }

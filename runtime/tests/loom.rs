@@ -12,6 +12,7 @@
 
 use ame_rt::gate;
 use ame_rt::handoff::Lock;
+use ame_rt::lease;
 use ame_rt::peer::*;
 use ame_rt::primitive::Ordering;
 use ame_rt::protocol::{self, Doomed, Me, Want};
@@ -59,6 +60,8 @@ struct Transaction<'a> {
     old: Vec<(u32, i32)>,
     unfenced: bool,
     exclusive: bool,
+    /// What it acquires stays with the thread.
+    keeps: bool,
 }
 
 impl Transaction<'_> {
@@ -80,9 +83,16 @@ impl Transaction<'_> {
 
     fn write(&mut self, g: u32, value: i32) -> Result<(), Doomed> {
         let i = g as usize;
+        if !self.held[i] && self.keeps && lease::has(self.me, g) {
+            self.held[i] = true;
+            self.old.push((g, self.memory.get(g)));
+        }
         if !self.held[i] && !self.exclusive {
             protocol::lock_for_write(self.me, g, want)?;
             self.held[i] = true;
+            if self.keeps {
+                assert!(peer(self.me.slot).leases.note(g));
+            }
             protocol::expel_readers(self.me, g, want)?;
             tables::mark(self.me.slot, g).store(self.me.ver + 1, Ordering::Relaxed);
             self.old.push((g, self.memory.get(g)));
@@ -141,7 +151,7 @@ fn atomic(
         ver => ver,
     };
     for ver in (first..).step_by(2) {
-        let me = Me { slot, ver };
+        let me = Me::new(slot, ver);
         while !gate::start(me, age, false) {
             let word = tables::gate().load(Ordering::Relaxed);
             if word != 0 {
@@ -156,6 +166,7 @@ fn atomic(
             old: Vec::new(),
             unfenced,
             exclusive: false,
+            keeps: false,
         };
         let result = body(&mut t);
         let state = status(peer(slot).state.load(Ordering::Relaxed));
@@ -191,6 +202,64 @@ fn atomic(
     unreachable!()
 }
 
+/// Runs `body` so often as a transaction of `slot`, each of which has what the ones before have acquired.
+fn atomic_keeping(
+    memory: &Memory,
+    slot: u32,
+    age: u64,
+    times: usize,
+    body: impl Fn(&mut Transaction, usize) -> Result<(), Doomed>,
+) {
+    let mut me = Me::new(slot, 2);
+    let mut done = 0;
+    while done < times {
+        loop {
+            if me.keeps() && !lease::hold(me) {
+                me.since = me.ver;
+            }
+            if gate::start(me, age, false) {
+                break;
+            }
+            gate::await_change(tables::gate().load(Ordering::Relaxed));
+        }
+        let kept = |g| me.keeps() && tables::mark(slot, g).load(Ordering::Relaxed) >= me.since;
+        let mut t = Transaction {
+            memory,
+            me,
+            held: [false; 2],
+            marked: [kept(0), kept(1)],
+            old: Vec::new(),
+            unfenced: false,
+            exclusive: false,
+            keeps: true,
+        };
+        let result = body(&mut t, done);
+        let wanted = peer(slot).wanted.swap(0, Ordering::Relaxed) != 0;
+        if result.is_ok() {
+            done += 1;
+        } else {
+            for &(g, value) in t.old.iter().rev() {
+                memory.set(g, value);
+            }
+        }
+        if result.is_ok() && !wanted {
+            lease::finish(me);
+            me.ver += 2;
+        } else {
+            lease::end(me);
+            protocol::finish(me, me.ver + 2);
+            me = Me::new(slot, me.ver + 2);
+        }
+        if result.is_err() {
+            thread::yield_now();
+        }
+    }
+    if me.keeps() {
+        lease::end_at_rest(me);
+    }
+    assert_eq!(status(peer(slot).state.load(Ordering::Relaxed)), IDLE);
+}
+
 fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -220,7 +289,7 @@ fn beside<T: 'static, R>(
 
 /// Before the threads of a model start: the thread in `slot` marks reads without fences.
 fn unfenced(slot: u32) {
-    protocol::go_unfenced(Me { slot, ver: 2 });
+    protocol::go_unfenced(Me::new(slot, 2));
 }
 
 #[test]
@@ -240,6 +309,125 @@ fn read_against_write() {
             },
         );
         assert_eq!(memory.get(0), 1);
+    });
+}
+
+/// The marks of the first transaction count in the second. So many read one granule alone.
+fn kept_marks(keeper: u64, writer: u64, alone: usize) {
+    model(3, move || {
+        slots(2);
+        let (memory, _) = beside(
+            move |theirs| {
+                atomic(theirs, 1, writer, false, |t| {
+                    t.write(0, 1)?;
+                    t.write(1, 1)
+                })
+            },
+            |memory| {
+                atomic_keeping(memory, 0, keeper, 2, |t, number| {
+                    let first = t.read(0)?;
+                    t.poll()?;
+                    if number >= alone {
+                        assert_eq!(t.read(1)?, first, "a state that no serial order produces");
+                    }
+                    Ok(())
+                })
+            },
+        );
+        assert_eq!(memory.get(0), 1);
+    });
+}
+
+#[test]
+fn kept_marks_of_the_older() {
+    kept_marks(1, 2, 0);
+}
+
+#[test]
+fn kept_marks_of_the_younger() {
+    kept_marks(2, 1, 0);
+}
+
+#[test]
+fn kept_marks_of_several() {
+    kept_marks(2, 1, 1);
+}
+
+/// The lock of the first transaction is that of the second; or somebody else's, and then taken again.
+fn kept_locks(keeper: u64, writer: u64) {
+    model(3, move || {
+        slots(2);
+        let (memory, _) = beside(
+            move |theirs| {
+                atomic(theirs, 1, writer, false, |t| {
+                    let n = t.read(0)?;
+                    t.write(0, n + 1)
+                })
+            },
+            |memory| {
+                atomic_keeping(memory, 0, keeper, 2, |t, _| {
+                    let n = t.read(0)?;
+                    t.write(0, n + 1)
+                })
+            },
+        );
+        assert_eq!(memory.get(0), 3);
+        assert_eq!(tables::lock(0).load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn kept_locks_of_the_older() {
+    kept_locks(1, 2);
+}
+
+#[test]
+fn kept_locks_of_the_younger() {
+    kept_locks(2, 1);
+}
+
+/// Both keep what they have, and want it from each other.
+#[test]
+fn kept_locks_of_two() {
+    model(2, || {
+        slots(2);
+        let twice = |memory: &Memory, slot, age| {
+            atomic_keeping(memory, slot, age, 2, |t, _| {
+                let n = t.read(0)?;
+                t.write(0, n + 1)
+            })
+        };
+        let (memory, _) = beside(
+            move |theirs| twice(theirs, 1, 2),
+            move |memory| twice(memory, 0, 1),
+        );
+        assert_eq!(memory.get(0), 4);
+    });
+}
+
+/// What a thread keeps is no transaction that an exclusive one would wait for.
+#[test]
+fn kept_locks_beside_an_exclusive_transaction() {
+    model(2, || {
+        slots(2);
+        let (memory, _) = beside(
+            move |theirs| {
+                atomic(theirs, 1, 2, false, |t| {
+                    t.inevitable()?;
+                    gate::close(t.me, 0);
+                    t.exclusive = true;
+                    let n = t.read(0)?;
+                    t.write(0, n + 1)
+                })
+            },
+            |memory| {
+                atomic_keeping(memory, 0, 1, 2, |t, _| {
+                    let n = t.read(0)?;
+                    t.write(0, n + 1)
+                })
+            },
+        );
+        assert_eq!(memory.get(0), 3);
     });
 }
 
@@ -340,7 +528,7 @@ fn wrap_between_looks() {
         tables::mark(1, 1).store(0, Ordering::SeqCst);
         let theirs = memory.clone();
         let reader = thread::spawn(move || {
-            let me = Me { slot: 1, ver: 40 };
+            let me = Me::new(1, 40);
             protocol::wrap(me);
             protocol::finish(me, 2);
             atomic(&theirs, 1, 9, false, |t| {
@@ -546,7 +734,7 @@ fn wound_is_no_answer() {
         });
         let wounder = thread::spawn(move || {
             let state = peer(1).state.load(Ordering::Acquire);
-            protocol::wound(Me { slot: 2, ver: 2 }, 1, state);
+            protocol::wound(Me::new(2, 2), 1, state);
             drop(wounders);
         });
         atomic(&memory, 0, 2, false, |t| t.write(0, 1));
@@ -610,7 +798,7 @@ fn no_wound_is_lost() {
         let memory = Memory::new();
         let wounder = thread::spawn(|| {
             let state = peer(1).state.load(Ordering::Acquire);
-            protocol::wound(Me { slot: 0, ver: 2 }, 1, state)
+            protocol::wound(Me::new(0, 2), 1, state)
         });
         let rollbacks = atomic(&memory, 1, 2, false, |t| {
             t.inevitable()?;
@@ -681,7 +869,7 @@ fn close_gate_against_unfenced_start() {
 }
 
 fn me(slot: u32, ver: u16) -> Me {
-    Me { slot, ver }
+    Me::new(slot, ver)
 }
 
 /// One transaction in a turn: adds to both granules without looking at marks. False if it was not ours,

@@ -15,7 +15,7 @@ cp -r "$root/runtime/include" "$copy/runtime"
 # Only the runtime: the other members need LLVM.
 sed -i 's/^members = .*/members = ["runtime", "runtime\/abi"]/; /ame-annotations = /d' "$copy/Cargo.toml"
 export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutations
-files=(protocol gate handoff sharing)
+files=(protocol gate handoff sharing lease)
 mkdir "$copy/original"
 for file in "${files[@]}"; do cp "$copy/runtime/src/$file.rs" "$copy/original"; done
 
@@ -30,9 +30,9 @@ mutations=(
   'unfenced_without_fence'  's/unfenced\.store\(1, Ordering::SeqCst\);.*?fence\(Ordering::SeqCst\);/unfenced.store(1, Ordering::Relaxed);/s'
   'begin_without_fence'     's/(participants\(\)\.load\(Ordering::Acquire\) > 1) \{.*?fence\(Ordering::SeqCst\);/$1 {/s; s/(mine\.state\.store\(active, Ordering::Release\);.*?)light_fence\(\);/$1/s; s/(either we see the gate, or it sees our state\.\n\s*)light_fence\(\);/$1/'
   'gate_without_fence'      's/gate\(\)\.swap\(word\(me, 0\), Ordering::SeqCst\);(.*?)heavy_fence\(\);/gate().store(word(me, 0), Ordering::Release);$1/s'
-  'gate_does_not_wait'      's/if status\(state\) == IDLE \{\s*return;/if true {\n return;/'
+  'gate_does_not_wait'      's/if is_at_rest\(state\) \{\s*return;/if true {\n return;/'
   'turn_without_fence'      's/(if !exchange\(0, closing\).*?)heavy_fence\(\);/$1/s; s/(fn exchange.*?)Ordering::SeqCst/$1Ordering::AcqRel/s'
-  'turn_does_not_wait'      's/while slot != me\.slot && status/while false \&\& status/'
+  'turn_does_not_wait'      's/while slot != me\.slot && !is_at_rest/while false \&\& !is_at_rest/'
   'turn_taken_back_unseen'  's/exchange\(closing, word\(me, TURN\)\)/{ gate().store(word(me, TURN), Ordering::SeqCst); true }/'
   'alone_without_a_turn'    's/true => gate == word\(me, TURN\)/true => { let _ = gate; true }/'
   'together_in_a_turn'      's/false => gate == 0/false => gate == 0 || gate & TURN != 0/'
@@ -41,7 +41,17 @@ mutations=(
   'turn_stays_after_pass'   's/exchange\(word\(me, TURN\), TURN \| \(slot \+ 1\)\)/{ let _ = slot; true }/'
   'inevitable_by_store'     's/if mine\s*\.state\s*\.compare_exchange\(from, to, Ordering::SeqCst, Ordering::Acquire\)\s*\.is_err\(\)/mine.state.store(to, Ordering::SeqCst);\n    let _ = from;\n    if false/s'
   'token_is_not_exclusive'  's/while let Err\(holder\) = token\(\)/if let Err(holder) = token()/; s/await_release\(me, holder - 1, want, \|\| \{\s*token\(\).load\(Ordering::Acquire\) == holder\s*\}\)\?;/let _ = holder;/s'
-  'dead_marks_count'        's/mark & !1 == version\(state\) && status\(state\) != IDLE/mark \& !1 == version(state) || mark != 0/'
+  'dead_marks_count'        's/mark >= version\(state\) && status\(state\) != IDLE/mark >= version(state) || mark != 0/'
+  'kept_marks_are_dead'     's/mark >= version\(state\) && status\(state\) != IDLE/mark >= version(state) \&\& !is_at_rest(state)/'
+  'kept_marks_of_one'       's/mark >= version\(state\) && status/mark \& !1 == version(state) \&\& status/'
+  'held_by_store'           's/let held = peer\(me\.slot\).*?is_ok\(\);/let held = peer(me.slot).state.load(Ordering::Acquire) == from; peer(me.slot).state.store(to, Ordering::SeqCst);/s'
+  'held_though_revoked'     's/held \|\| await_end\(me\)/{ await_end(me); true }/'
+  'revoked_by_store'        's/let won = other\s*\.state\s*\.compare_exchange\(state, revoked.*?is_ok\(\);/let won = true; other.state.store(revoked, Ordering::SeqCst);/s'
+  'revoked_without_locks'   's/if won \{\s*other\.leases\.unlock\(slot\);/if won {/'
+  'revoked_before_locks'    's/(other\.leases\.unlock\(slot\);)(.*?\.store\(state_of\(version\(state\), IDLE\), Ordering::Release\);)/$2 $1/s'
+  'revoked_without_release' 's/(other\.leases\.unlock\(slot\);.*?)IDLE\), Ordering::Release/$1IDLE), Ordering::Relaxed/s'
+  'kept_without_release'    's/(state_of\(me\.since, KEPT\), )Ordering::Release/$1Ordering::Relaxed/'
+  'end_keeps_locks'         's/peer\(me\.slot\)\.leases\.unlock\(me\.slot\);//'
   'seen_marks_are_dead'     's/mark < seen as u16/mark <= seen as u16 + 1/'
   'wraps_do_not_count'      's/ && \(seen >> 32\) as u32 == wraps//'
   'region_is_no_matter'     's/region\(g\)\.load\(Ordering::SeqCst\) == 0 && lock/lock/; s/while region\(g\).*? != 0 /while false /'

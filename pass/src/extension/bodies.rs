@@ -47,7 +47,7 @@ const PUTS: [(&str, &str); 2] = [
 ];
 
 /// Functions of domain.h that stand for some of CPython, and keep what they lend.
-const LENDING: [&str; 9] = [
+const LENDING: [&str; 10] = [
     "ame_extension_list_get_item",
     "ame_extension_list_item",
     "ame_extension_dict_get_item",
@@ -57,6 +57,7 @@ const LENDING: [&str; 9] = [
     "ame_extension_dict_get_item_known_hash",
     "ame_extension_weakref_get_object",
     "ame_extension_cell_item",
+    "ame_extension_clear_error",
 ];
 
 /// What the runtime's replacements of the C library's functions begin with that only touch memory: the others
@@ -299,7 +300,10 @@ impl Rewriter<'_> {
         }
         if is_glue(callee) {
             self.need_gil(call)?;
-            if !LENDING.contains(&name) {
+            let places_are_local = || (1..call.arguments()).all(|i| is_local(call.operand(i)));
+            let keeps = LENDING.contains(&name)
+                || name == "ame_extension_dict_next" && places_are_local();
+            if !keeps {
                 self.irrevocable(call, name, report);
             }
             return Ok(false);
@@ -365,20 +369,8 @@ impl Rewriter<'_> {
             return Ok(());
         }
         if let Some((argument, true)) = calls::format_of(name) {
-            if let Some(positions) = parsed(call, argument) {
-                // Which objects run code when they are converted is known then.
-                let keywords = match argument {
-                    2 => call.operand(1),
-                    _ => self.module.pointer().null(),
-                };
-                let positions = self.module.int(64).int(positions);
-                let arguments = [call.operand(0), keywords, positions];
-                return calls::around(
-                    extension,
-                    call,
-                    "ame_extension_out_for_arguments",
-                    &arguments,
-                );
+            if let Some(parsed) = parsed(call, argument) {
+                return self.arguments(extension, call, argument, &parsed);
             }
         }
         match calls::leaves(extension, call) {
@@ -411,6 +403,51 @@ impl Rewriter<'_> {
             _ => self.irrevocable(call, name, report),
         }
         Ok(())
+    }
+
+    /// A function that takes arguments apart, with a format that is known.
+    fn arguments(
+        &self,
+        extension: &Extension,
+        call: Value,
+        argument: u32,
+        parsed: &Parsed,
+    ) -> Result<(), String> {
+        let (i64, pointer) = (self.module.int(64), self.module.pointer());
+        for &(at, size) in &parsed.results {
+            let place = call.operand(at);
+            if !is_local(place) {
+                let write = self
+                    .module
+                    .declared("ame_write_range", self.module.void().function(&[pointer, i64], false));
+                self.builder.before(call);
+                self.builder
+                    .call(write.value_type(), write, &[place, i64.int(size)]);
+            }
+        }
+        if !parsed.buffers.is_empty() {
+            let note = extension.function("ame_extension_parsed_buffer")?;
+            let next = call.next().ok_or("a call at the end of a block")?;
+            self.builder.before(next);
+            self.builder.locate(call);
+            for &at in &parsed.buffers {
+                self.builder
+                    .call(note.value_type(), note, &[call, call.operand(at)]);
+            }
+        }
+        // Which objects run code when they are converted is known then.
+        let keywords = match argument {
+            2 => call.operand(1),
+            _ => pointer.null(),
+        };
+        let positions = i64.int(parsed.positions);
+        let arguments = [call.operand(0), keywords, positions];
+        calls::around(
+            extension,
+            call,
+            "ame_extension_out_for_arguments",
+            &arguments,
+        )
     }
 
     /// A function of the C library, of another file of the extension, or of another library.
@@ -473,25 +510,69 @@ impl Rewriter<'_> {
     }
 }
 
-/// The positions of arguments, as bits, that a format converts by code of their own types, where it says so; `None`
-/// for formats that do more, and where results go to memory that transactions share.
-fn parsed(call: Value, argument: u32) -> Option<u64> {
-    if !(argument + 1..call.arguments()).all(|i| is_local(call.operand(i))) {
-        return None;
-    }
+/// What a function does that takes arguments apart.
+#[derive(Default)]
+struct Parsed {
+    /// Of arguments, as bits, that are converted by code of their own types, where it says so.
+    positions: u64,
+    /// Where results go: operands, and how many bytes.
+    results: Vec<(u32, u64)>,
+    /// Operands that are buffers, which are given back (`Py_buffer`).
+    buffers: Vec<u32>,
+}
+
+/// Size of `Py_buffer`.
+const BUFFER: u64 = 80;
+
+/// `None` for formats that are not known, or do more.
+fn parsed(call: Value, argument: u32) -> Option<Parsed> {
     let text = calls::constant_text(call.operand(argument))?;
-    let items = text.split([':', ';']).next()?;
-    let (mut positions, mut at) = (0u64, 0u32);
-    for c in items.bytes() {
-        match c {
-            b'|' | b'$' | b'!' | b' ' | b'#' => continue,
-            b'O' | b'U' | b'S' | b'Y' => {}
-            _ if b"bBhHiIlkLKnfdDpcCszy".contains(&c) => positions |= 1u64.checked_shl(at)?,
+    let mut items = text.split([':', ';']).next()?.bytes().peekable();
+    // Names of arguments come before the places of results; they are only read.
+    let mut place = argument + if argument == 2 { 2 } else { 1 };
+    let (mut parsed, mut at, mut optional) = (Parsed::default(), 0u32, false);
+    while let Some(c) = items.next() {
+        let size = match c {
+            b'|' | b'$' => {
+                optional = true;
+                continue;
+            }
+            b' ' => continue,
+            b'c' | b'b' | b'B' => 1,
+            b'h' | b'H' => 2,
+            b'i' | b'I' | b'C' | b'p' | b'f' => 4,
+            b'O' | b'U' | b'S' | b'Y' | b's' | b'z' | b'y' | b'l' | b'k' | b'L' | b'K' | b'n'
+            | b'd' => 8,
+            b'D' => 16,
             _ => return None,
+        };
+        if !b"OUSY".contains(&c) {
+            parsed.positions |= 1u64.checked_shl(at)?;
         }
         at += 1;
+        match items.peek() {
+            Some(b'!') if c == b'O' => {
+                items.next();
+                place += 1;
+                parsed.results.push((place, size));
+            }
+            Some(b'#') if b"szy".contains(&c) => {
+                items.next();
+                parsed.results.extend([(place, size), (place + 1, size)]);
+                place += 1;
+            }
+            // One that was not given has nothing in it.
+            Some(b'*') if b"sy".contains(&c) && !optional => {
+                items.next();
+                parsed.results.push((place, BUFFER));
+                parsed.buffers.push(place);
+            }
+            Some(b'&' | b'*' | b'#' | b'!') => return None,
+            _ => parsed.results.push((place, size)),
+        }
+        place += 1;
     }
-    Some(positions)
+    (place == call.arguments()).then_some(parsed)
 }
 
 /// Whether what the argument points to, if it is a pointer, is a variable of the function, or a constant.

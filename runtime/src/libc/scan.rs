@@ -14,7 +14,7 @@ use std::ffi::c_char;
 /// Acquires the granule of `address` for reading.
 #[inline(always)]
 pub fn touch(thread: &mut Thread, address: usize) {
-    if *thread.mark(granule(address)) < thread.me.ver {
+    if *thread.mark(granule(address)) < thread.me.since {
         access::read(thread, address, pc());
     }
 }

@@ -193,6 +193,32 @@ def case_arguments():
     assert not running
 
 
+def case_results():
+    data, text = bytes([1, 2, 3] * 10), bytes([200]) + b"x"
+    undo.results(data, 0)
+    with Elided():
+        for i in range(1, 3 * ROUNDS):
+            if i % 3:
+                assert undo.results(data, i) == (60, i - 1, i, 0), i
+            else:
+                assert undo.results(text, number=i, text="abc") == (320, i - 1, i, 3), i
+                undo.results(data, i, "")
+    assert sys.getrefcount(data) == 2 and sys.getrefcount(text) == 2
+    # Another thread may write to it meanwhile, which lends it in another way.
+    for i in range(ROUNDS // 10):
+        memory = bytearray(data)
+        assert undo.results(memory, 0)[0] == 60
+        memory.append(1)
+
+
+def case_dictionaries():
+    numbers = {str(i): 1000 + i for i in range(20)}
+    with Elided():
+        for _ in range(ROUNDS // 4):
+            assert undo.sums(numbers) == 20190
+    assert all(sys.getrefcount(n) == 3 for n in numbers.values()), [sys.getrefcount(n) for n in numbers.values()]
+
+
 def case_attributes():
     plain = Plain(3)
     with Elided():

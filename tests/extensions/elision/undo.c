@@ -206,6 +206,58 @@ arguments(PyObject *self, PyObject *args)
     return Py_BuildValue("(Ois)", object, number, text);
 }
 
+/* Results that go where others can see them, and a buffer of what is taken apart. */
+static struct {
+    int before, number;
+    Py_ssize_t length;
+    const char *text;
+} parsed;
+
+static PyObject *
+results(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"data", "number", "text", NULL};
+    Py_buffer data;
+    parsed.before = parsed.number;
+    steps[0]++;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "y*i|s#", names, &data, &parsed.number, &parsed.text,
+                                     &parsed.length)) {
+        return NULL;
+    }
+    steps[0]++;
+    Py_ssize_t sum = 0;
+    for (Py_ssize_t i = 0; i < data.len; i++) {
+        sum += ((const unsigned char *)data.buf)[i];
+    }
+    steps[0]++;
+    if (sum % 2 != 0) {
+        PyErr_SetString(PyExc_ValueError, "odd");
+        steps[0]++;
+        PyErr_Clear();
+    }
+    steps[0]++;
+    PyBuffer_Release(&data);
+    steps[0]++;
+    if (PyErr_CheckSignals() < 0) {
+        return NULL;
+    }
+    return Py_BuildValue("(niin)", sum, parsed.before, parsed.number, parsed.length);
+}
+
+/* The sum of a dictionary's numbers. */
+static PyObject *
+sums(PyObject *self, PyObject *numbers)
+{
+    PyObject *key, *value;
+    Py_ssize_t place = 0;
+    long sum = 0;
+    while (PyDict_Next(numbers, &place, &key, &value)) {
+        sum += PyLong_AsLong(value);
+        touch();
+    }
+    return PyLong_FromLong(sum);
+}
+
 static PyObject *
 attribute(PyObject *self, PyObject *object)
 {
@@ -314,7 +366,8 @@ static PyMethodDef functions[] = {
     {"fails_by_flag", fails_by_flag, METH_NOARGS, NULL}, {"fails_at_times", fails_at_times, METH_NOARGS, NULL},
     {"works", works, METH_O, NULL}, {"memory", memory, METH_O, NULL}, {"keeps", keeps, METH_NOARGS, NULL},
     {"in_use", in_use, METH_NOARGS, NULL}, {"arguments", arguments, METH_VARARGS, NULL},
-    {"attribute", attribute, METH_O, NULL}, {"calls", calls, METH_O, NULL},
+    {"results", (PyCFunction)(void (*)(void))results, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"sums", sums, METH_O, NULL}, {"attribute", attribute, METH_O, NULL}, {"calls", calls, METH_O, NULL},
     {"compare", compare, METH_NOARGS, NULL}, {"alive", alive, METH_NOARGS, NULL}, {NULL},
 };
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "undo", NULL, -1, functions};

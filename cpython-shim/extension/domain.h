@@ -977,6 +977,34 @@ ame_extension_list_get_item(PyObject *list, Py_ssize_t index)
     return ame_extension_keep(PyList_GetItemRef(list, index));
 }
 
+#ifdef Py_GIL_DISABLED
+/* An item that is never freed, or NULL: as list_get_item_ref() of CPython's Objects/listobject.c looks, without a reference. */
+AME_EXTENSION_FAST PyObject *
+ame_extension_list_immortal_item(PyObject *list, Py_ssize_t index)
+{
+    /* _PyGC_BITS_SHARED of pycore_gc.h. */
+    enum { SHARED = 16 };
+    if (!_Py_IsOwnedByCurrentThread(list) && (_Py_atomic_load_uint8_relaxed(&list->ob_gc_bits) & SHARED) == 0) {
+        return NULL;
+    }
+    size_t at = (size_t)index;
+    if (at >= (size_t)_Py_atomic_load_ssize_relaxed(&((PyVarObject *)list)->ob_size)) {
+        return NULL;
+    }
+    PyObject **items = (PyObject **)_Py_atomic_load_ptr(&((PyListObject *)list)->ob_item);
+    /* In front of the items is how many there is room for: the size may be that of another array. */
+    if (items == NULL || at >= ((const size_t *)items)[-1]) {
+        return NULL;
+    }
+    PyObject *item = (PyObject *)_Py_atomic_load_ptr(&items[at]);
+    if (item == NULL || !AME_EXTENSION_IS_IMMORTAL(item)) {
+        return NULL;
+    }
+    /* Else it may have been another object when it was in the list. */
+    return (PyObject *)_Py_atomic_load_ptr(&items[at]) == item ? item : NULL;
+}
+#endif
+
 /* The macro asks for nothing. Where another thread has made the list shorter since, there is None. */
 AME_EXTENSION_SLOW PyObject *
 ame_extension_list_item(PyObject *list, Py_ssize_t index)
@@ -984,6 +1012,11 @@ ame_extension_list_item(PyObject *list, Py_ssize_t index)
 #ifndef Py_GIL_DISABLED
     if (ame_domain_thread.spares == AME_EXTENSION_HAS) {
         return ((PyListObject *)list)->ob_item[index];
+    }
+#else
+    PyObject *immortal = ame_extension_list_immortal_item(list, index);
+    if (immortal != NULL) {
+        return immortal;
     }
 #endif
     PyObject *aside = ame_extension_put_aside();

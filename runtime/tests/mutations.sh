@@ -49,7 +49,6 @@ mutations=(
   'revoked_by_store'        's/let won = other\s*\.state\s*\.compare_exchange\(state, revoked.*?is_ok\(\);/let won = true; other.state.store(revoked, Ordering::SeqCst);/s'
   'revoked_without_locks'   's/if won \{\s*other\.leases\.unlock\(slot\);/if won {/'
   'revoked_before_locks'    's/(other\.leases\.unlock\(slot\);)(.*?\.store\(state_of\(version\(state\), IDLE\), Ordering::Release\);)/$2 $1/s'
-  'revoked_without_release' 's/(other\.leases\.unlock\(slot\);.*?)IDLE\), Ordering::Release/$1IDLE), Ordering::Relaxed/s'
   'kept_without_release'    's/(state_of\(me\.since, KEPT\), )Ordering::Release/$1Ordering::Relaxed/'
   'end_keeps_locks'         's/peer\(me\.slot\)\.leases\.unlock\(me\.slot\);//'
   'seen_marks_are_dead'     's/mark < seen as u16/mark <= seen as u16 + 1/'

@@ -438,11 +438,15 @@ ame_extension_list_set_item(PyObject *list, Py_ssize_t index, PyObject *item)
 AME_EXTENSION_SLOW struct ame_domain *
 ame_extension_out_for_arguments(PyObject *arguments, PyObject *keywords, uint64_t positions)
 {
+    if (positions != 0 && !PyTuple_Check(arguments)) {
+        /* PyArg_Parse() has one, as it is. */
+        return ame_extension_is_simple(arguments) ? NULL : ame_extension_out();
+    }
     if (positions != 0) {
         if (keywords != NULL && PyDict_Size(keywords) != 0) {
             return ame_extension_out();
         }
-        Py_ssize_t n = PyTuple_Check(arguments) ? PyTuple_GET_SIZE(arguments) : 0;
+        Py_ssize_t n = PyTuple_GET_SIZE(arguments);
         for (Py_ssize_t i = 0; i < n && i < 64; i++) {
             if (positions >> i & 1 && !ame_extension_is_simple(PyTuple_GET_ITEM(arguments, i))) {
                 return ame_extension_out();
@@ -464,20 +468,22 @@ ame_extension_parsed_buffer(int parsed, Py_buffer *buffer)
 AME_EXTENSION_SLOW void
 ame_extension_release_buffer(Py_buffer *buffer)
 {
-    PyObject *object = buffer->obj;
-    if (!ame_extension_elided()) {
-        PyBuffer_Release(buffer);
-    }
-    else if (object != NULL) {
-        if (!PyBytes_CheckExact(object) && !PyUnicode_CheckExact(object)) {
-            ame_elision_irrevocable("PyBuffer_Release");
-            PyBuffer_Release(buffer);
+    if (ame_extension_elided()) {
+        ame_write_range(&buffer->obj, sizeof buffer->obj);
+        PyObject *object = buffer->obj;
+        if (object == NULL) {
             return;
         }
-        ame_write_range(&buffer->obj, sizeof buffer->obj);
-        buffer->obj = NULL;
-        ame_extension_decref(object);
+        if (PyBytes_CheckExact(object) || PyUnicode_CheckExact(object)) {
+            buffer->obj = NULL;
+            ame_extension_decref(object);
+            return;
+        }
+        ame_elision_irrevocable("PyBuffer_Release");
     }
+    struct ame_domain *inside = ame_extension_out();
+    PyBuffer_Release(buffer);
+    ame_extension_back(inside);
 }
 
 /* --- signals -------------------------------------------------------------------------------------- */
@@ -486,10 +492,13 @@ ame_extension_release_buffer(Py_buffer *buffer)
 AME_EXTENSION_SLOW int
 ame_extension_check_signals(void)
 {
-    if (ame_extension_elided() && (_Py_atomic_load_uintptr_relaxed(&PyThreadState_Get()->eval_breaker) & 0xff) == 0) {
-        return 0;
-    }
     if (ame_extension_elided()) {
+#if PY_VERSION_HEX >= 0x030d0000
+        /* Events; that another thread waits for the GIL is the lowest. */
+        if ((_Py_atomic_load_uintptr_relaxed(&PyThreadState_Get()->eval_breaker) & 0xfe) == 0) {
+            return 0;
+        }
+#endif
         ame_elision_irrevocable("PyErr_CheckSignals");
     }
     struct ame_domain *inside = ame_extension_out();

@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::foreign::stacks_low;
 use crate::heap::granule;
+use crate::lease;
 use crate::peer;
 use crate::protocol::{self, Me, Want};
 use crate::signal;
@@ -90,6 +91,10 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
         *thread.mark(g) = me.ver + 1;
         return;
     }
+    if me.keeps() && lease::has(me, g) {
+        *thread.mark(g) = me.ver;
+        return;
+    }
     thread.stats.reads_first.add(1);
     spend_credit(thread);
     if thread.last_read.wrapping_add(1) == g {
@@ -130,7 +135,8 @@ pub fn begin_reads(thread: &mut Thread) {
     }
     if thread.peer().unfenced.load(Ordering::Relaxed) != 0 {
         // Whoever pokes this transaction has seen it start, which comes after this store.
-        tls().unfenced.store(thread.quick as u16, Ordering::Relaxed);
+        let inline = thread.quick && !thread.me.keeps();
+        tls().unfenced.store(inline as u16, Ordering::Relaxed);
     } else if thread.credit > MOST_BUDGET {
         thread.credit = thread.fence_budget;
     }
@@ -169,7 +175,8 @@ pub fn set_fenced(on: bool) {
 /// False where threads always fence.
 fn go_unfenced(thread: &mut Thread) -> bool {
     thread.credit = NO_LIMIT;
-    if FENCED.load(Ordering::Relaxed) {
+    // Inline reads compare neighbours with the transaction's own version.
+    if FENCED.load(Ordering::Relaxed) || thread.keeping.on {
         return false;
     }
     thread.unfenced_since = clock::cycles();
@@ -393,10 +400,10 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
         unsafe { undo::touch(address) };
         if thread.elision.is_on() {
             crate::elision::check_window(thread, address, pc);
-            // SAFETY: the caller's promise.
-            if unsafe { write_kept(thread, address, pc) } {
-                return;
-            }
+        }
+        // SAFETY: the caller's promise.
+        if thread.me.keeps() && unsafe { write_kept(thread, address, pc) } {
+            return;
         }
         if protocol::try_lock(me, g).is_err() {
             // SAFETY: the caller's promise.
@@ -404,7 +411,7 @@ pub unsafe fn write_quick(thread: &mut Thread, address: usize, pc: u64) {
         }
         // SAFETY: the caller's promise, and the granule is locked.
         unsafe { thread.undo.push_granule(address & !(GRANULE - 1), pc) };
-        thread.elision.note_lock(me, g);
+        thread.keeping.note(me, g);
         if !protocol::alone(me, g) || address >= stacks_low() {
             return finish_write(thread, address, pc);
         }
@@ -446,10 +453,10 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     }
     if thread.elision.is_on() {
         crate::elision::check_window(thread, address, pc);
-        // SAFETY: the caller's promise.
-        if unsafe { write_kept(thread, address, pc) } {
-            return;
-        }
+    }
+    // SAFETY: the caller's promise.
+    if thread.me.keeps() && unsafe { write_kept(thread, address, pc) } {
+        return;
     }
     let start = address & !(GRANULE - 1);
     let result = protocol::lock_for_write(me, granule(address), || Want {
@@ -462,7 +469,7 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
     // log, and restores what nobody could have changed.
     // SAFETY: the caller's promise, and the granule is locked.
     unsafe { thread.undo.push_granule(start, pc) };
-    thread.elision.note_lock(me, granule(address));
+    thread.keeping.note(me, granule(address));
     finish_write(thread, address, pc);
 }
 
@@ -473,12 +480,17 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
 #[inline(always)]
 unsafe fn write_kept(thread: &mut Thread, address: usize, pc: u64) -> bool {
     let g = granule(address);
-    if !thread.me.keeps() || !crate::lease::has(thread.me, g) {
+    if !lease::has(thread.me, g) {
         return false;
     }
     // SAFETY: the caller's promise, and the granule is locked.
     unsafe { thread.undo.push_granule(address & !(GRANULE - 1), pc) };
-    *thread.mark(g) = thread.me.ver + 1;
+    if address >= stacks_low() {
+        finish_write(thread, address, pc);
+    } else {
+        *thread.mark(g) = thread.me.ver + 1;
+        crate::delta::fold(thread, address & !(GRANULE - 1));
+    }
     true
 }
 
@@ -529,9 +541,10 @@ fn finish_write(thread: &mut Thread, address: usize, pc: u64) {
     });
     check(thread, result, pc);
     if address >= stacks_low() {
-        note_foreign_stack(me, start);
-        // The owner looks whether this transaction is over.
-        thread.elision.gives_all_back();
+        if note_foreign_stack(me, start) {
+            // The owner looks whether this transaction is over.
+            thread.keeping.give_back();
+        }
     }
     *thread.mark(g) = me.ver + 1;
     crate::delta::fold(thread, start);
@@ -540,10 +553,11 @@ fn finish_write(thread: &mut Thread, address: usize, pc: u64) {
     }
 }
 
-/// Tells the owner of a stack that we write to it, so that its rollback does not undo us.
+/// Tells the owner of a stack that we write to it, so that its rollback does not undo us. Whether there is one.
 #[cold]
 #[inline(never)]
-pub fn note_foreign_stack(me: Me, start: usize) {
+pub fn note_foreign_stack(me: Me, start: usize) -> bool {
+    let mut found = false;
     for slot in 0..tables::peer_count().load(Ordering::Acquire) {
         if slot != me.slot && tables::peer(slot).os.owns_stack(start) {
             let state = tables::peer(me.slot).state.load(Ordering::Relaxed);
@@ -551,8 +565,10 @@ pub fn note_foreign_stack(me: Me, start: usize) {
             tables::peer(slot)
                 .os
                 .note_stack_write(start, me.slot, state);
+            found = true;
         }
     }
+    found
 }
 
 /// Acquires every granule of a range for reading.
@@ -716,7 +732,7 @@ impl Batch {
         if *thread.mark(g) > thread.me.ver {
             return;
         }
-        if special(thread, start) || start >= stacks_low() || thread.elision.is_on() {
+        if special(thread, start) || start >= stacks_low() || thread.keeping.on {
             // SAFETY: the caller's promise.
             return unsafe { write(thread, start, pc) };
         }

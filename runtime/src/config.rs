@@ -11,6 +11,7 @@
 //! | `AME_TURN=n,always` | the same, and they do whether it is faster or not (tests) |
 //! | `AME_ELIDE=0` | entries of extensions hold their domain, also where they could be transactions |
 //! | `AME_ELIDE=always` | they are transactions where they can be, whether that is faster or not (tests) |
+//! | `AME_LEASES=1` | all transactions keep what they have acquired for the next, not only those of extensions (tests) |
 //! | `AME_MAX_VERSION=n` | wrap versions at n (tests) |
 
 use crate::fatal;
@@ -36,6 +37,7 @@ pub struct Config {
     pub turn: u64,
     pub always_turns: bool,
     pub elide: Elide,
+    pub leases: bool,
     pub max_version: u16,
 }
 
@@ -95,6 +97,7 @@ pub fn config() -> &'static Config {
                 Some("always") => Elide::Always,
                 Some(text) => fatal!("AME_ELIDE={text}: expected 0, 1 or always"),
             },
+            leases: flag("AME_LEASES"),
             max_version: number("AME_MAX_VERSION", MAX_VERSION, "from 8 to 65528", |n| {
                 (8..=MAX_VERSION).contains(n)
             }),

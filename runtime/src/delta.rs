@@ -235,7 +235,7 @@ pub unsafe fn add(field: usize, width: Width, kind: Kind, delta: i64, pc: u64) -
         if !shared(g).load(Ordering::Relaxed) {
             // SAFETY: the caller's promise.
             unsafe { undo::touch(field) };
-            if protocol::try_lock(thread.me, g).is_ok() {
+            if lock(thread, g) {
                 // SAFETY: readable, and locked.
                 unsafe { thread.undo.push_granule(field & !15, pc) };
                 *thread.mark(g) = written;
@@ -393,7 +393,7 @@ pub fn merge(thread: &mut Thread) {
         if (delta == 0 && !is_hot) || *thread.mark(g) == written {
             continue;
         }
-        if protocol::try_lock(thread.me, g).is_err() {
+        if !lock(thread, g) {
             shared(g).store(true, Ordering::Relaxed);
             if delta == 0 {
                 continue;
@@ -483,4 +483,17 @@ pub fn deallocate(dead: Vec<usize>) {
         // refcount fields.
         unsafe { crate::entry::ame_atomic(dealloc, field as *mut c_void) };
     }
+}
+
+/// Takes the lock if it is free, or an earlier transaction of the thread has left it.
+#[inline(always)]
+fn lock(thread: &mut Thread, g: u32) -> bool {
+    if thread.me.keeps() && crate::lease::has(thread.me, g) {
+        return true;
+    }
+    let taken = protocol::try_lock(thread.me, g).is_ok();
+    if taken {
+        thread.keeping.note(thread.me, g);
+    }
+    taken
 }

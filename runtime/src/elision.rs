@@ -102,22 +102,7 @@ pub struct Elision {
     elided: Box<[Count]>,
     /// See `Worth::elides`.
     looks: u32,
-    leases: Keeping,
 }
-
-/// Whether the thread keeps what its transactions acquire (`lease`).
-#[derive(Default)]
-struct Keeping {
-    /// The current transaction does not, perhaps because it has taken a lock that there was no room for.
-    full: bool,
-    /// So many transactions do not.
-    pause: u32,
-    /// How many after the next loss: doubles with each.
-    next_pause: u32,
-}
-
-const LEAST_PAUSE: u32 = 16;
-const MOST_PAUSE: u32 = 1 << 14;
 
 impl Default for Elision {
     fn default() -> Self {
@@ -133,7 +118,6 @@ impl Default for Elision {
                 .map(|_| Count::default())
                 .collect(),
             looks: 0,
-            leases: Keeping::default(),
         }
     }
 }
@@ -146,50 +130,6 @@ impl Elision {
     #[inline(always)]
     pub fn is_on(&self) -> bool {
         self.domain.is_some()
-    }
-
-    /// The transaction has taken a lock, which later ones may have without taking it.
-    #[inline(always)]
-    pub fn note_lock(&mut self, me: protocol::Me, g: u32) {
-        if self.is_on() && !tables::peer(me.slot).leases.note(g) {
-            self.leases.full = true;
-        }
-    }
-
-    /// The transaction keeps nothing.
-    pub fn gives_all_back(&mut self) {
-        self.leases.full = true;
-    }
-
-    /// At a commit: whether what the transaction has acquired is kept.
-    #[inline(always)]
-    pub fn keeps(&mut self, mine: &crate::peer::Peer) -> bool {
-        if !self.is_on() {
-            return false;
-        }
-        if self.leases.pause == 0 && !self.leases.full && mine.wanted.load(Ordering::Relaxed) == 0 {
-            return true;
-        }
-        self.gives_back(mine);
-        false
-    }
-
-    #[cold]
-    fn gives_back(&mut self, mine: &crate::peer::Peer) {
-        self.leases.full = false;
-        self.leases.pause = self.leases.pause.saturating_sub(1);
-        if mine.wanted.load(Ordering::Relaxed) != 0 {
-            mine.wanted.store(0, Ordering::Relaxed);
-            self.lost_leases();
-        }
-    }
-
-    /// Another thread has wanted what this one kept.
-    #[cold]
-    pub fn lost_leases(&mut self) {
-        let leases = &mut self.leases;
-        leases.next_pause = (2 * leases.next_pause).clamp(LEAST_PAUSE, MOST_PAUSE);
-        leases.pause = leases.next_pause;
     }
 
     /// The transaction is over.
@@ -754,7 +694,11 @@ fn stamp(thread: &mut Thread, start: usize, size: usize) {
     }
     let held = thread.me.ver + 1;
     for g in first..first + n as u32 {
-        *thread.mark(g) = held;
+        // Another thread may keep the lock, from when the memory was something else: it is taken away when this is written.
+        let holder = tables::lock(g).load(Ordering::Relaxed);
+        if holder == 0 || holder == thread.me.slot as u16 + 1 {
+            *thread.mark(g) = held;
+        }
     }
 }
 

@@ -75,6 +75,8 @@ extern "C" fn register() -> *mut Thread {
     crate::thread::register()
 }
 
+const _: () = assert!(offset_of!(Me, since) == offset_of!(Me, ver) + 2);
+
 /// Read barrier, cold half. The usual case, a fenced read that meets nobody, is
 /// [`crate::protocol::read`] by hand: three registers instead of nine to save keep the store buffer
 /// short, which the exchange has to drain. `tests/litmus.rs` runs this very code.
@@ -111,11 +113,14 @@ pub unsafe extern "C" fn ame_read_slow() {
         "mov [rdx + {last_read}], rax",
         "inc qword ptr [rdx + {reads_first}]",
         "mov rcx, [rdx + {marks}]",
-        "movzx edx, word ptr [rdx + {ver}]",
-        // The neighbour as well, unless it is marked: most objects are larger than a granule.
+        "mov edx, dword ptr [rdx + {ver}]",
+        // The neighbour as well, unless it is marked, perhaps by an earlier transaction: most objects are larger than a
+        // granule. Marks from `since` on are live, which follows the version.
+        "rol edx, 16",
         "xor eax, 1",
         "cmp word ptr [rcx + rax * 2], dx",
         "jae 4f",
+        "shr edx, 16",
         "and eax, -2",
         "imul edx, edx, 0x10001",
         "xchg dword ptr [rcx + rax * 2], edx",
@@ -127,6 +132,7 @@ pub unsafe extern "C" fn ame_read_slow() {
         "pop rax",
         "ret",
         "4:",
+        "shr edx, 16",
         "xor eax, 1",
         "xchg word ptr [rcx + rax * 2], dx",
         "movabs rcx, {locks}",

@@ -76,9 +76,7 @@ pub fn start(me: Me, age: u64, alone: bool) -> bool {
 #[cold]
 #[inline(never)]
 fn give_way(me: Me) {
-    peer(me.slot)
-        .state
-        .store(me.at_rest(), Ordering::Release);
+    peer(me.slot).state.store(me.at_rest(), Ordering::Release);
     wake_waiters(me);
 }
 

@@ -24,7 +24,9 @@ pub const MOST: usize = 1000;
 #[cfg(loom)]
 pub const MOST: usize = 2;
 
-/// The locks of one thread. Written by it while it is in a transaction, read by who has revoked them.
+/// The locks of one thread. Written by it while it is in a transaction, read by who has revoked them. On lines of their
+/// own: what others look at all the time is beside it.
+#[repr(align(128))]
 pub struct Leases {
     n: AtomicU32,
     granules: [AtomicU32; MOST],
@@ -62,6 +64,9 @@ impl Leases {
     /// Gives the locks back that are still those of `slot`.
     fn unlock(&self, slot: u32) {
         let n = self.n.load(Ordering::Relaxed) as usize;
+        if n == 0 {
+            return;
+        }
         for place in &self.granules[..n] {
             let g = place.load(Ordering::Relaxed);
             if lock(g).load(Ordering::Relaxed) == slot as u16 + 1 {
@@ -162,6 +167,87 @@ pub fn revoke(slot: u32, state: u32) {
             .state
             .store(state_of(version(state), IDLE), Ordering::Release);
         wake_waiters(Me::new(slot, version(state)));
+    }
+}
+
+/// Whether a thread keeps what its transactions acquire. Its own half.
+#[derive(Default)]
+pub struct Keeping {
+    /// All of its transactions may, and always do (tests).
+    always: bool,
+    /// The transactions that run now may.
+    pub on: bool,
+    /// The current one does not, perhaps because it has taken a lock that there was no room for.
+    gives_back: bool,
+    /// So many do not.
+    pause: u32,
+    /// How many after the next loss: doubles with each, halves with each row that lasts.
+    next_pause: u32,
+}
+
+const LEAST_PAUSE: u32 = 16;
+const MOST_PAUSE: u32 = 1 << 14;
+
+impl Keeping {
+    pub fn new(always: bool) -> Keeping {
+        Keeping {
+            always,
+            ..Default::default()
+        }
+    }
+
+    /// A transaction begins, which is one of an extension's domain or not.
+    #[inline(always)]
+    pub fn begin(&mut self, elided: bool) {
+        self.on = elided || self.always;
+    }
+
+    /// The transaction has taken a lock, which later ones may have without taking it.
+    #[inline(always)]
+    pub fn note(&mut self, me: Me, g: u32) {
+        if self.on && self.pause == 0 && !peer(me.slot).leases.note(g) {
+            self.gives_back = true;
+        }
+    }
+
+    /// The current transaction keeps nothing.
+    pub fn give_back(&mut self) {
+        self.gives_back = true;
+    }
+
+    /// At a commit: whether what the transaction has acquired is kept.
+    #[inline(always)]
+    pub fn keeps(&mut self, me: Me) -> bool {
+        if !self.on {
+            return false;
+        }
+        let wanted = &peer(me.slot).wanted;
+        if self.pause == 0 && !self.gives_back && wanted.load(Ordering::Relaxed) == 0 {
+            return true;
+        }
+        self.gives_back = false;
+        if self.pause != 0 {
+            self.pause -= 1;
+        } else if wanted.load(Ordering::Relaxed) != 0 {
+            self.lost();
+        }
+        wanted.store(0, Ordering::Relaxed);
+        false
+    }
+
+    /// Another thread has wanted what this one kept.
+    #[cold]
+    pub fn lost(&mut self) {
+        if self.always {
+            return;
+        }
+        self.next_pause = (2 * self.next_pause).clamp(LEAST_PAUSE, MOST_PAUSE);
+        self.pause = self.next_pause;
+    }
+
+    /// A row of transactions has lasted until versions started over.
+    pub fn lasted(&mut self) {
+        self.next_pause /= 2;
     }
 }
 

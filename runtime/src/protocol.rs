@@ -362,7 +362,11 @@ fn marks_live(me: Me, slot: u32, mark: u16, wraps: u32) -> bool {
 /// The same in a turn of this thread (`gate`): nobody else holds a lock or is about to take one.
 #[inline(always)]
 pub fn lock_in_turn(me: Me, g: u32) {
-    debug_assert!(matches!(lock(g).load(Ordering::Relaxed), 0));
+    debug_assert!(match lock(g).load(Ordering::Relaxed) {
+        0 => true,
+        // Of who keeps it, and loses it by this.
+        holder => is_at_rest(peer(holder as u32 - 1).state.load(Ordering::Relaxed)),
+    });
     lock(g).store(me.lock_word(), Ordering::Relaxed);
 }
 
@@ -545,6 +549,8 @@ pub fn await_release(
         if crate::signal::waiting() && status(mine.state.load(Ordering::Relaxed)) != INEVITABLE {
             break Err(Doomed);
         }
+        // It may have kept what it had meanwhile.
+        peer(other).wanted.store(1, Ordering::Relaxed);
         // Threads of an interpreter must not sleep while that counts them among the running ones.
         if mine.shared.load(Ordering::Relaxed) != 0 {
             break Err(Doomed);

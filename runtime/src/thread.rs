@@ -101,6 +101,7 @@ pub struct Thread {
     pub deltas: Deltas,
     pub effects: Effects,
     pub elision: Elision,
+    pub keeping: lease::Keeping,
     /// Functions without the prefix that were called last and do no harm.
     pub safe_targets: [usize; crate::module::RECENT_TARGETS],
     pub private_seen: Box<[(usize, u32); 256]>,
@@ -343,6 +344,7 @@ fn register_with(end_of_frames: Option<usize>) -> *mut Thread {
         deltas: Deltas::default(),
         effects: Effects::default(),
         elision: Elision::default(),
+        keeping: lease::Keeping::new(config().leases),
         safe_targets: [0; crate::module::RECENT_TARGETS],
         private_seen: Box::new([(0, 0); 256]),
         stats: Stats::default(),

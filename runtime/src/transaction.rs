@@ -99,6 +99,7 @@ fn start(thread: &mut Thread) {
 
 #[inline(always)]
 fn try_start(thread: &mut Thread) -> bool {
+    thread.keeping.begin(thread.elision.is_on());
     if thread.me.keeps() {
         hold_leases(thread);
     }
@@ -114,11 +115,11 @@ fn try_start(thread: &mut Thread) -> bool {
 
 #[inline(always)]
 fn hold_leases(thread: &mut Thread) {
-    if !thread.elision.is_on() {
+    if !thread.keeping.on {
         thread.end_leases();
     } else if !lease::hold(thread.me) {
         thread.me.since = thread.me.ver;
-        thread.elision.lost_leases();
+        thread.keeping.lost();
     }
 }
 
@@ -182,7 +183,8 @@ fn release(thread: &mut Thread) {
     thread.disarm(tls());
     thread.quick = false;
     let entries = thread.undo.entries();
-    let keeps = thread.elision.keeps(thread.peer());
+    // What merged counts lock, and a turn, is not noted.
+    let keeps = thread.keeping.keeps(thread.me) && !thread.eventful && !thread.alone;
     for entry in entries {
         if entry.locked() && !keeps {
             protocol::unlock(heap::granule(entry.address()));
@@ -208,7 +210,7 @@ fn release(thread: &mut Thread) {
 /// Publishes the end of the transaction, with which its marks die.
 #[inline(always)]
 fn finish(thread: &mut Thread) {
-    if thread.elision.is_on() {
+    if thread.keeping.on {
         lease::end(thread.me);
     }
     let next = thread.next_version();
@@ -221,6 +223,7 @@ fn finish(thread: &mut Thread) {
 fn finish_keeping(thread: &mut Thread) {
     let next = thread.next_version();
     if next < thread.me.ver {
+        thread.keeping.lasted();
         lease::end(thread.me);
         protocol::finish(thread.me, next);
         thread.me = Me::new(thread.me.slot, next);

@@ -1,5 +1,5 @@
 //! Litmus programs (`c/litmus.c`) on the machine code that ships: with reads marked inline and in
-//! the stub, with rollbacks at random, in turns, and with versions that wrap after every third transaction.
+//! the stub, with rollbacks at random, with leases, in turns, and with versions that wrap after every third transaction.
 
 #![cfg(not(loom))]
 
@@ -21,6 +21,13 @@ fn run(case: &str) {
             .env("AME_MAX_VERSION", 8)
             .ok();
     }
+    for (seconds, chaos, reads) in [(0.5, "5,0", Reads::Called), (0.3, "6,0.002", Reads::Inline)] {
+        Run::new("litmus", reads, case)
+            .arg(seconds)
+            .env("AME_LEASES", 1)
+            .env("AME_CHAOS", chaos)
+            .ok();
+    }
     Run::new("litmus", Reads::Inline, case)
         .arg(0.3)
         .env("AME_STAMP", 0)
@@ -40,6 +47,8 @@ cases! {
     store_buffering
     /// No code, doomed or not, ever sees half of a transaction.
     zombie
+    /// Two granules side by side, one of which was marked alone.
+    neighbours
     /// Single reads, sequential ones that stamp ahead, and ranges, against a writer.
     unfenced_reader
     privatisation

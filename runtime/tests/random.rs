@@ -45,6 +45,26 @@ fn histories_are_serialisable_in_turns() {
 }
 
 #[test]
+fn histories_are_serialisable_with_leases() {
+    for (i, threads) in [2, 3, 4, 8].into_iter().enumerate() {
+        for reads in [Reads::Inline, Reads::Called] {
+            history(threads, 51 + i as u32, 50_000, reads)
+                .env("AME_LEASES", 1)
+                .ok();
+            history(threads, 61 + i as u32, 20_000, reads)
+                .env("AME_LEASES", 1)
+                .env("AME_MAX_VERSION", 40)
+                .env("AME_CHAOS", "7,0.01")
+                .ok();
+        }
+    }
+    history(3, 71, 50_000, Reads::Inline)
+        .env("AME_LEASES", 1)
+        .env("AME_TURN", "20,always")
+        .ok();
+}
+
+#[test]
 fn histories_are_serialisable_when_versions_wrap() {
     history(3, 21, 100_000, Reads::Inline)
         .env("AME_MAX_VERSION", 8)

@@ -301,8 +301,8 @@ impl Rewriter<'_> {
         if is_glue(callee) {
             self.need_gil(call)?;
             let places_are_local = || (1..call.arguments()).all(|i| is_local(call.operand(i)));
-            let keeps = LENDING.contains(&name)
-                || name == "ame_extension_dict_next" && places_are_local();
+            let keeps =
+                LENDING.contains(&name) || name == "ame_extension_dict_next" && places_are_local();
             if !keeps {
                 self.irrevocable(call, name, report);
             }
@@ -417,9 +417,10 @@ impl Rewriter<'_> {
         for &(at, size) in &parsed.results {
             let place = call.operand(at);
             if !is_local(place) {
-                let write = self
-                    .module
-                    .declared("ame_write_range", self.module.void().function(&[pointer, i64], false));
+                let write = self.module.declared(
+                    "ame_write_range",
+                    self.module.void().function(&[pointer, i64], false),
+                );
                 self.builder.before(call);
                 self.builder
                     .call(write.value_type(), write, &[place, i64.int(size)]);
@@ -526,6 +527,9 @@ const BUFFER: u64 = 80;
 
 /// `None` for formats that are not known, or do more.
 fn parsed(call: Value, argument: u32) -> Option<Parsed> {
+    if call.callee().name().contains("PyArg_Va") {
+        return None;
+    }
     let text = calls::constant_text(call.operand(argument))?;
     let mut items = text.split([':', ';']).next()?.bytes().peekable();
     // Names of arguments come before the places of results; they are only read.

@@ -116,6 +116,50 @@ static void zombie(void)
     printf("%ld writes, %ld reads\n", x.v, committed[1] + committed[2]);
 }
 
+/* --- neighbours: a granule that was marked alone, perhaps by an earlier transaction, stays marked when the other one of
+ * its pair is found locked ------------------------------------------------------------------------ */
+enum { PAIRS = 64 };
+static struct word *pair(long i)
+{
+    return &xs[2 * (i % PAIRS) + ((uintptr_t)xs / sizeof *xs) % 2];
+}
+static void *write_pairs(void *arg)
+{
+    long n = 0;
+    while (!stop) {
+        struct word *two = pair(n * 7 + 3);
+        ame_begin();
+        W(two[1].v, R(two[1].v) + 1);
+        W(two[0].v, R(two[0].v) + 1);
+        ame_commit();
+        n++;
+        if (n % 8 == 0)
+            busy_us(2);
+    }
+    return NULL;
+}
+static void *read_pairs(void *arg)
+{
+    long n = 0;
+    while (!stop) {
+        struct word *two = pair(n);
+        ame_begin();
+        ame_read_range(two, sizeof two->v);
+        ame_commit();
+        ame_begin();
+        long a = R(two[0].v);
+        for (int i = 0; i < n % 200; i++)
+            R(ys[i].v);
+        long b = R(two[1].v);
+        if (a != b)
+            FAIL("one is %ld, its neighbour %ld", a, b);
+        ame_commit();
+        n++;
+    }
+    return NULL;
+}
+static void neighbours(void) { run(2, (void *(*const[])(void *)){write_pairs, read_pairs}); }
+
 /* --- unfenced_reader: long unfenced read transactions against a writer -----------------------------*/
 static void *scan(void *arg)
 {
@@ -516,7 +560,7 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } cases[] = {
-        {"store_buffering", store_buffering}, {"zombie", zombie},
+        {"store_buffering", store_buffering}, {"zombie", zombie}, {"neighbours", neighbours},
         {"unfenced_reader", unfenced_reader}, {"privatisation", privatisation},
         {"publication", publication},         {"write_skew", write_skew},
         {"upgrade", upgrade},                 {"opposite_orders", opposite_orders},

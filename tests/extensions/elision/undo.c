@@ -238,9 +238,11 @@ results(PyObject *self, PyObject *args, PyObject *keywords)
     steps[0]++;
     PyBuffer_Release(&data);
     steps[0]++;
+#if PY_VERSION_HEX >= 0x030d0000 /* Before, nothing says that there is none. */
     if (PyErr_CheckSignals() < 0) {
         return NULL;
     }
+#endif
     return Py_BuildValue("(niin)", sum, parsed.before, parsed.number, parsed.length);
 }
 

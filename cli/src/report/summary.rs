@@ -518,6 +518,9 @@ fn merge_conflicts(
         .collect()
 }
 
+/// What AME CPython calls waits for another thread's turn (cpython-shim/src/host.c).
+const TURNS: &str = "threads that take turns";
+
 /// Adds up by line and type of object, whatever the kind of access; `conflicts` are sorted by cost.
 fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
     let mut answers: Vec<Answer> = Vec::new();
@@ -525,6 +528,7 @@ fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
     fn kind(object: &Option<Object>) -> Option<(&str, &str)> {
         object.as_ref().map(|o| (&*o.kind, &*o.advice))
     }
+    let is_turn = |object: &Option<Object>| object.as_ref().is_some_and(|o| o.kind == TURNS);
     for conflict in conflicts.iter().filter(|conflict| conflict.cost_ns() > 0) {
         // What many wait for is where a transaction became irrevocable, not where they wait.
         let irrevocable = [access::TOKEN, access::EXCLUSIVE]
@@ -539,7 +543,11 @@ fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
             ..site.clone()
         };
         let (site, other) = (line(site), line(other));
-        let same = |a: &Answer| a.site == site && kind(&a.object) == kind(&conflict.object);
+        // Where a thread is that waits for its turn says nothing.
+        let same = |a: &Answer| {
+            kind(&a.object) == kind(&conflict.object)
+                && (a.site == site || is_turn(&conflict.object))
+        };
         let known = answers.iter().position(same);
         let new = objects.insert((known.unwrap_or(answers.len()), &conflict.object));
         if let Some(answer) = known.map(|index| &mut answers[index]) {
@@ -558,8 +566,9 @@ fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
         }
     }
     answers.sort_by_key(|answer| std::cmp::Reverse((answer.lost_ns, answer.count)));
-    // What costs less than a hundredth of all is no answer.
-    let all = answers.iter().map(|answer| answer.lost_ns / 100).sum();
+    // What costs less than a hundredth of all is no answer. Where threads take turns, the others say why: they cost little then.
+    let others = answers.iter().filter(|answer| !is_turn(&answer.object));
+    let all = others.map(|answer| answer.lost_ns / 100).sum();
     answers.retain(|answer| answer.lost_ns > all);
     answers
 }

@@ -227,7 +227,8 @@ impl Lock {
     /// domain.h does the first half inline.
     #[inline]
     pub fn lend(&self, me: u32, slot: u32) {
-        if self.word.load(Ordering::Relaxed) != biased_to(me) {
+        // Also where the bias is being taken away: `lent_by` asks `inside` then.
+        if self.word.load(Ordering::Relaxed) & !ENDING != biased_to(me) {
             return self.lent.store(me << 1, Ordering::Release);
         }
         self.inside[slot as usize].store(LENT, Ordering::Release);
@@ -250,13 +251,15 @@ impl Lock {
         }
     }
 
-    /// Whether the calling thread is the owner and has lent it, as far as it knows.
+    /// Whether the calling thread is the owner and has lent it, as far as it knows: who takes it over writes the word first,
+    /// and then `lent`.
     #[inline]
     pub fn lent_by(&self, me: u32, slot: u32) -> bool {
-        let word = self.word.load(Ordering::Relaxed);
+        // Acquire, both: what who took a bias away has written to `lent`, and the word of who has taken it over.
+        let word = self.word.load(Ordering::Acquire);
         match word & !ENDING == biased_to(me) {
             true => self.inside[slot as usize].load(Ordering::Relaxed) == LENT,
-            false => self.lent.load(Ordering::Relaxed) & !PINNED == me << 1,
+            false => word >> SHIFT == me && self.lent.load(Ordering::Acquire) & !PINNED == me << 1,
         }
     }
 

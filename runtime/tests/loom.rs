@@ -83,7 +83,7 @@ impl Transaction<'_> {
 
     fn write(&mut self, g: u32, value: i32) -> Result<(), Doomed> {
         let i = g as usize;
-        if !self.held[i] && self.keeps && lease::has(self.me, g) {
+        if !self.held[i] && self.keeps && self.me.has_lock(g) {
             self.held[i] = true;
             self.old.push((g, self.memory.get(g)));
         }
@@ -365,23 +365,18 @@ fn marks_beside_kept_ones() {
     });
 }
 
+fn add_one(t: &mut Transaction) -> Result<(), Doomed> {
+    let n = t.read(0)?;
+    t.write(0, n + 1)
+}
+
 /// The lock of the first transaction is that of the second; or somebody else's, and then taken again.
 fn kept_locks(keeper: u64, writer: u64) {
     model(3, move || {
         slots(2);
         let (memory, _) = beside(
-            move |theirs| {
-                atomic(theirs, 1, writer, false, |t| {
-                    let n = t.read(0)?;
-                    t.write(0, n + 1)
-                })
-            },
-            |memory| {
-                atomic_keeping(memory, 0, keeper, 2, |t, _| {
-                    let n = t.read(0)?;
-                    t.write(0, n + 1)
-                })
-            },
+            move |theirs| atomic(theirs, 1, writer, false, add_one),
+            |memory| atomic_keeping(memory, 0, keeper, 2, |t, _| add_one(t)),
         );
         assert_eq!(memory.get(0), 3);
         assert_eq!(tables::lock(0).load(Ordering::Relaxed), 0);
@@ -403,12 +398,8 @@ fn kept_locks_of_the_younger() {
 fn kept_locks_of_two() {
     model(2, || {
         slots(2);
-        let twice = |memory: &Memory, slot, age| {
-            atomic_keeping(memory, slot, age, 2, |t, _| {
-                let n = t.read(0)?;
-                t.write(0, n + 1)
-            })
-        };
+        let twice =
+            |memory: &Memory, slot, age| atomic_keeping(memory, slot, age, 2, |t, _| add_one(t));
         let (memory, _) = beside(
             move |theirs| twice(theirs, 1, 2),
             move |memory| twice(memory, 0, 1),
@@ -428,16 +419,10 @@ fn kept_locks_beside_an_exclusive_transaction() {
                     t.inevitable()?;
                     gate::close(t.me, 0);
                     t.exclusive = true;
-                    let n = t.read(0)?;
-                    t.write(0, n + 1)
+                    add_one(t)
                 })
             },
-            |memory| {
-                atomic_keeping(memory, 0, 1, 2, |t, _| {
-                    let n = t.read(0)?;
-                    t.write(0, n + 1)
-                })
-            },
+            |memory| atomic_keeping(memory, 0, 1, 2, |t, _| add_one(t)),
         );
         assert_eq!(memory.get(0), 3);
     });
@@ -1111,9 +1096,14 @@ fn lend_twice(shared: &(Lock, Arc<Memory>), take: impl Fn()) {
         memory.set(0, memory.get(0) + 1);
         memory.set(1, 1);
         lock.lend(1, 0);
-        let has = lock.claim(1, 0);
+        let lent = lock.lent_by(1, 0);
+        // By both or by none: it must not go on as the owner of what it has lent.
+        assert!(lent || lock.owner() != 1);
+        let has = lent && lock.claim(1, 0);
         memory.set(1, 2);
         if !has {
+            // It is lost once.
+            assert!(!lock.lent_by(1, 0));
             take();
         }
         assert!(lock.owner() == 1 && !lock.lent_by(1, 0));
@@ -1152,6 +1142,8 @@ fn handoff_of_what_is_lent() {
         lock.release(1);
         other.join().unwrap();
         assert_eq!(lock.owner(), 0);
+        // What is free is not lent.
+        assert!(!lock.take_over(3, || true));
         assert_eq!(shared.1.get(0), 4);
     });
 }
@@ -1196,6 +1188,8 @@ fn handoff_of_a_bias_that_is_lent() {
         lock.release_or_keep(1, Some(0));
         other.join().unwrap();
         assert_eq!(lock.owner(), 0);
+        // What is free is not lent.
+        assert!(!lock.take_over(3, || true));
         assert_eq!(shared.1.get(0), 4);
     });
 }

@@ -438,19 +438,20 @@ ame_extension_list_set_item(PyObject *list, Py_ssize_t index, PyObject *item)
 AME_EXTENSION_SLOW struct ame_domain *
 ame_extension_out_for_arguments(PyObject *arguments, PyObject *keywords, uint64_t positions)
 {
-    if (positions != 0 && !PyTuple_Check(arguments)) {
+    if (positions == 0) {
+        return NULL;
+    }
+    if (!PyTuple_Check(arguments)) {
         /* PyArg_Parse() has one, as it is. */
         return ame_extension_is_simple(arguments) ? NULL : ame_extension_out();
     }
-    if (positions != 0) {
-        if (keywords != NULL && PyDict_Size(keywords) != 0) {
+    if (keywords != NULL && PyDict_Size(keywords) != 0) {
+        return ame_extension_out();
+    }
+    Py_ssize_t n = PyTuple_GET_SIZE(arguments);
+    for (Py_ssize_t i = 0; i < n && i < 64; i++) {
+        if (positions >> i & 1 && !ame_extension_is_simple(PyTuple_GET_ITEM(arguments, i))) {
             return ame_extension_out();
-        }
-        Py_ssize_t n = PyTuple_GET_SIZE(arguments);
-        for (Py_ssize_t i = 0; i < n && i < 64; i++) {
-            if (positions >> i & 1 && !ame_extension_is_simple(PyTuple_GET_ITEM(arguments, i))) {
-                return ame_extension_out();
-            }
         }
     }
     return NULL;

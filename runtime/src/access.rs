@@ -3,7 +3,6 @@
 use crate::clock;
 use crate::foreign::stacks_low;
 use crate::heap::granule;
-use crate::lease;
 use crate::peer;
 use crate::protocol::{self, Me, Want};
 use crate::signal;
@@ -27,18 +26,14 @@ fn fresh_stack(thread: &Thread, address: usize) -> bool {
 #[inline(always)]
 pub fn fresh(thread: &mut Thread, address: usize) -> bool {
     is_stamped(thread, address)
-        || thread.allocations.stamp_if_fresh(thread.me, address) && !is_locked_by(thread, address)
+        || thread.allocations.stamp_if_fresh(thread.me, address)
+            && !thread.me.has_lock(granule(address))
 }
 
 /// The same, but for large blocks that have not been touched there.
 #[inline(always)]
 pub fn is_stamped(thread: &mut Thread, address: usize) -> bool {
-    *thread.mark(granule(address)) == thread.me.ver + 1 && !is_locked_by(thread, address)
-}
-
-#[inline(always)]
-fn is_locked_by(thread: &Thread, address: usize) -> bool {
-    tables::lock(granule(address)).load(Ordering::Relaxed) == thread.me.slot as u16 + 1
+    *thread.mark(granule(address)) == thread.me.ver + 1 && !thread.me.has_lock(granule(address))
 }
 
 /// Memory that belongs to a thread as a whole (`ame_own_region`). Its granules are held as if written
@@ -91,7 +86,7 @@ pub fn read(thread: &mut Thread, address: usize, pc: u64) {
         *thread.mark(g) = me.ver + 1;
         return;
     }
-    if me.keeps() && lease::has(me, g) {
+    if me.keeps() && me.has_lock(g) {
         *thread.mark(g) = me.ver;
         return;
     }
@@ -480,7 +475,7 @@ pub unsafe fn write(thread: &mut Thread, address: usize, pc: u64) {
 #[inline(always)]
 unsafe fn write_kept(thread: &mut Thread, address: usize, pc: u64) -> bool {
     let g = granule(address);
-    if !lease::has(thread.me, g) {
+    if !thread.me.has_lock(g) {
         return false;
     }
     // SAFETY: the caller's promise, and the granule is locked.

@@ -488,7 +488,7 @@ pub fn deallocate(dead: Vec<usize>) {
 /// Takes the lock if it is free, or an earlier transaction of the thread has left it.
 #[inline(always)]
 fn lock(thread: &mut Thread, g: u32) -> bool {
-    if thread.me.keeps() && crate::lease::has(thread.me, g) {
+    if thread.me.keeps() && thread.me.has_lock(g) {
         return true;
     }
     let taken = protocol::try_lock(thread.me, g).is_ok();

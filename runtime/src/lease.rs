@@ -16,7 +16,7 @@
 use crate::peer::*;
 use crate::primitive::*;
 use crate::protocol::{unlock, wake_waiters, Me};
-use crate::tables::{lock, peer};
+use crate::tables::peer;
 
 /// Most locks that are kept.
 #[cfg(not(loom))]
@@ -61,15 +61,15 @@ impl Leases {
         true
     }
 
-    /// Gives the locks back that are still those of `slot`.
-    fn unlock(&self, slot: u32) {
+    /// Gives the locks back that are still those of their owner.
+    fn unlock(&self, owner: Me) {
         let n = self.n.load(Ordering::Relaxed) as usize;
         if n == 0 {
             return;
         }
         for place in &self.granules[..n] {
             let g = place.load(Ordering::Relaxed);
-            if lock(g).load(Ordering::Relaxed) == slot as u16 + 1 {
+            if owner.has_lock(g) {
                 unlock(g);
             }
         }
@@ -89,12 +89,6 @@ impl Me {
     pub fn at_rest(self) -> u32 {
         state_of(self.since, if self.keeps() { KEPT } else { IDLE })
     }
-}
-
-/// Whether the thread of a transaction keeps the lock of `g`, or has taken it for this one.
-#[inline(always)]
-pub fn has(me: Me, g: u32) -> bool {
-    lock(g).load(Ordering::Relaxed) == me.slot as u16 + 1
 }
 
 /// Instead of [`crate::protocol::finish`]: what the transaction has acquired is kept. `me.since` stays.
@@ -134,9 +128,10 @@ fn await_end(me: Me) -> bool {
     false
 }
 
-/// Gives back what the thread keeps, by itself: in a transaction that ends, or between two.
+/// Gives back what the thread keeps, by itself: in a transaction that ends, or between two. Or for a thread that
+/// there is no more, in the child of a fork.
 pub fn end(me: Me) {
-    peer(me.slot).leases.unlock(me.slot);
+    peer(me.slot).leases.unlock(me);
 }
 
 /// The same between two transactions of the thread, whose state is `IDLE` with its next version then.
@@ -161,12 +156,13 @@ pub fn revoke(slot: u32, state: u32) {
         .compare_exchange(state, revoked, Ordering::SeqCst, Ordering::Relaxed)
         .is_ok();
     if won {
-        other.leases.unlock(slot);
+        let owner = Me::new(slot, version(state));
+        other.leases.unlock(owner);
         // Release: its owner, who begins the next transaction, may take the locks again.
         other
             .state
             .store(state_of(version(state), IDLE), Ordering::Release);
-        wake_waiters(Me::new(slot, version(state)));
+        wake_waiters(owner);
     }
 }
 
@@ -249,10 +245,4 @@ impl Keeping {
     pub fn lasted(&mut self) {
         self.next_pause /= 2;
     }
-}
-
-/// In the child of a fork, for a thread that there is no more.
-#[cfg(not(loom))]
-pub fn forget(slot: u32) {
-    peer(slot).leases.unlock(slot);
 }

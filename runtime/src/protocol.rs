@@ -53,6 +53,12 @@ impl Me {
         self.slot as u16 + 1
     }
 
+    /// Whether the lock of `g` is the thread's.
+    #[inline(always)]
+    pub fn has_lock(self, g: u32) -> bool {
+        lock(g).load(Ordering::Relaxed) == self.lock_word()
+    }
+
     #[inline(always)]
     pub fn doomed(self) -> bool {
         status(peer(self.slot).state.load(Ordering::Acquire)) == DOOMED

@@ -430,8 +430,8 @@ pub fn forget_others() {
     for slot in 0..tables::peer_count().load(Ordering::Acquire) {
         let peer = tables::peer(slot);
         if peer.os.thread.load(Ordering::Acquire) != mine {
-            lease::forget(slot);
             let state = peer.state.load(Ordering::Relaxed);
+            lease::end(Me::new(slot, peer::version(state)));
             peer.state.store(
                 peer::state_of(peer::version(state), peer::IDLE),
                 Ordering::Release,

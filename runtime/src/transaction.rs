@@ -200,37 +200,27 @@ fn release(thread: &mut Thread) {
     if trace::enabled() {
         trace::committed(thread);
     }
-    if keeps {
-        finish_keeping(thread);
-    } else {
-        finish(thread);
-    }
+    finish(thread, keeps);
 }
 
-/// Publishes the end of the transaction, with which its marks die.
+/// Publishes the end of the transaction. Its marks die with it, unless the next one gets all that this one has.
 #[inline(always)]
-fn finish(thread: &mut Thread) {
+fn finish(thread: &mut Thread, keeps: bool) {
+    let next = thread.next_version();
+    let wrapped = next < thread.me.ver;
+    if keeps && !wrapped {
+        lease::finish(thread.me);
+        thread.me.ver = next;
+        return;
+    }
     if thread.keeping.on {
         lease::end(thread.me);
     }
-    let next = thread.next_version();
+    if keeps {
+        thread.keeping.lasted();
+    }
     protocol::finish(thread.me, next);
     thread.me = Me::new(thread.me.slot, next);
-}
-
-/// The same of a thread whose next transaction gets all that this one has.
-#[inline(always)]
-fn finish_keeping(thread: &mut Thread) {
-    let next = thread.next_version();
-    if next < thread.me.ver {
-        thread.keeping.lasted();
-        lease::end(thread.me);
-        protocol::finish(thread.me, next);
-        thread.me = Me::new(thread.me.slot, next);
-    } else {
-        lease::finish(thread.me);
-        thread.me.ver = next;
-    }
 }
 
 /// Commit of a transaction with actions, frees, deltas, or that cannot be rolled back.
@@ -308,7 +298,7 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     if trace::enabled() || host::known() {
         trace::aborted(thread, why, lost);
     }
-    finish(thread);
+    finish(thread, false);
     thread.depth = 0;
     thread.eventful = false;
     let actions = thread.actions.take_aborted();
@@ -583,7 +573,7 @@ pub fn inevitable_from_begin(thread: &mut Thread) {
     while thread.alone || protocol::become_inevitable(thread.me, token(0)).is_err() {
         signal::hold_for_rollback();
         thread.disarm(tls());
-        finish(thread);
+        finish(thread, false);
         if thread.alone {
             crate::turns::forsake(thread);
         }

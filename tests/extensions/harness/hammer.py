@@ -19,12 +19,11 @@ def scenarios(package):
             if line.startswith("class ") and "Scenario)" in line]
 
 
-def play(package, python, scenario, threads, seconds, gil=None, beside=False):
+def play(package, python, scenario, threads, seconds, beside=False, **settings):
     """One run: {"end": "passed" or what happened, "steps": [for each thread], "seconds": s, "took": s of the whole
-    process, ...}. `gil`: "0" forces the GIL of a free-threaded build off. `beside`: one more thread that runs only Python."""
-    env = environment()
-    if gil is not None:
-        env["PYTHON_GIL"] = gil
+    process, ...}. `beside`: one more thread that runs only Python. `settings`: of the environment; PYTHON_GIL="0" forces
+    the GIL of a free-threaded build off."""
+    env = environment() | settings
     command = [python, "-X", "faulthandler", HAMMERS / "play.py", package.name, scenario,
                "--threads", threads, "--seconds", seconds, "--module", package.module]
     if beside:

@@ -92,6 +92,10 @@ AME_EXTENSION_SLOW int
 ame_extension_may(void *lender, void *place, uint64_t waited, uint64_t lent)
 {
     PyThreadState *thread = (PyThreadState *)lender;
+    if (Py_IsFinalizing()) {
+        /* Others never run Python code again, and what is known of them may have been freed. */
+        return 1;
+    }
     if (waited >= AME_EXTENSION_SWITCH &&
         __atomic_load_n(&thread->current_frame, __ATOMIC_RELAXED) != place) {
         return 1;
@@ -325,6 +329,8 @@ ame_extension_come_in(struct ame_extension_frame *frame)
     struct ame_domain_thread *thread = &ame_domain_thread;
     if (frame->outer == AME_EXTENSION_STOPPED ||
         (frame->outer == NULL && ame_extension_attached_state() == NULL)) {
+        frame->taken = AME_DOMAIN_NO;
+        frame->kept = thread->n_kept;
         return;
     }
     ame_extension_begin_sparing(frame, AME_EXTENSION_HAS);
@@ -339,8 +345,18 @@ AME_EXTENSION_SLOW void
 ame_extension_go_out(struct ame_extension_frame *frame)
 {
     struct ame_domain_thread *thread = &ame_domain_thread;
+    if (frame->taken == AME_DOMAIN_NO) {
+        /* It was not attached when it came in, has attached, and stays so outside. */
+        ame_domain_release_all();
+        thread->inside = NULL;
+        return;
+    }
     ame_extension_end_sparing(frame);
     thread->entries--;
+    if (thread->inside == NULL) {
+        /* It has detached, and stays so. */
+        return;
+    }
     if (frame->taken == AME_DOMAIN_FREE) {
         ame_domain_release(ame_extension_domain);
     }
@@ -415,17 +431,23 @@ ame_extension_leave_biased(struct ame_extension_frame *frame)
     return 1;
 }
 
+/* Code without barriers comes next. */
 AME_EXTENSION_FAST void
-ame_extension_enter(struct ame_extension_frame *frame)
+ame_extension_end_transaction(void)
 {
-    frame->outer = ame_domain_thread.inside;
 #ifndef Py_GIL_DISABLED
     ame_extension_need_gil();
 #endif
     if (ame_tls.inside != 0) {
-        /* Code without barriers comes next. */
         ame_elision_irrevocable("an entry that is no transaction");
     }
+}
+
+AME_EXTENSION_FAST void
+ame_extension_enter(struct ame_extension_frame *frame)
+{
+    frame->outer = ame_domain_thread.inside;
+    ame_extension_end_transaction();
     if (frame->outer != ame_extension_domain && (frame->outer != NULL || !ame_extension_enter_biased(frame))) {
         ame_extension_come_in(frame);
     }
@@ -451,6 +473,8 @@ ame_extension_enter_dealloc(struct ame_extension_dealloc_frame *frame, PyObject 
     frame->dying.object = object;
     frame->dying.outer = (struct ame_extension_dying *)ame_domain_thread.dying;
     frame->dying.enters = 1;
+    /* First: a rollback would leave the list behind. */
+    ame_extension_end_transaction();
     ame_domain_thread.dying = &frame->dying;
     ame_extension_enter(&frame->frame);
     frame->dying.enters = 0;
@@ -784,18 +808,44 @@ ame_extension_out_to_slot(const void *target, void *one, void *other)
 /* --- reference counts: most changes free nothing ------------------------------------------------- */
 
 #ifdef Py_GIL_DISABLED
-AME_EXTENSION_SLOW void
-ame_extension_decref_shared(PyObject *object)
+/* Gives a shared reference up, where neither the object is freed nor the thread that owns it has to be told. */
+AME_EXTENSION_FAST int
+ame_extension_decref_one_of_many(PyObject *object, int *merged)
 {
     Py_ssize_t shared = _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared);
     const Py_ssize_t one = (Py_ssize_t)1 << _Py_REF_SHARED_SHIFT;
-    int merged = (shared & _Py_REF_SHARED_FLAG_MASK) == _Py_REF_MERGED;
-    while (shared >= 2 * one || (shared >= one && !merged)) {
-        /* It is not freed, nor has the thread that owns the object to be told. */
+    *merged = (shared & _Py_REF_SHARED_FLAG_MASK) == _Py_REF_MERGED;
+    while (shared >= 2 * one || (shared >= one && !*merged)) {
         if (_Py_atomic_compare_exchange_ssize(&object->ob_ref_shared, &shared, shared - one)) {
-            return;
+            return 1;
         }
-        merged = (shared & _Py_REF_SHARED_FLAG_MASK) == _Py_REF_MERGED;
+        *merged = (shared & _Py_REF_SHARED_FLAG_MASK) == _Py_REF_MERGED;
+    }
+    return 0;
+}
+
+/* In a transaction: not where it is the last one. */
+AME_EXTENSION_FAST int
+ame_extension_decref_not_last(PyObject *object)
+{
+    int merged;
+    if (!_Py_IsOwnedByCurrentThread(object)) {
+        return ame_extension_decref_one_of_many(object, &merged);
+    }
+    uint32_t local = _Py_atomic_load_uint32_relaxed(&object->ob_ref_local);
+    if (local < 2) {
+        return 0;
+    }
+    _Py_atomic_store_uint32_relaxed(&object->ob_ref_local, local - 1);
+    return 1;
+}
+
+AME_EXTENSION_SLOW void
+ame_extension_decref_shared(PyObject *object)
+{
+    int merged;
+    if (ame_extension_decref_one_of_many(object, &merged)) {
+        return;
     }
     /* Lent only where it is freed: to tell the owner needs a lock of the interpreter, which detaches threads that
      * wait, in the middle of what is a step with a GIL. */
@@ -831,6 +881,17 @@ ame_extension_decref_held(PyObject *object)
     }
 }
 #else
+/* In a transaction: not where it is the last one. */
+AME_EXTENSION_FAST int
+ame_extension_decref_not_last(PyObject *object)
+{
+    if (Py_REFCNT(object) < 2) {
+        return 0;
+    }
+    Py_DECREF(object);
+    return 1;
+}
+
 /* With the domain held. */
 AME_EXTENSION_FAST void
 ame_extension_decref_held(PyObject *object)

@@ -164,10 +164,14 @@ ame_extension_decref(PyObject *object)
     if (!ame_extension_elided()) {
         ame_extension_decref_held(object);
     }
-    else if (Py_REFCNT(object) > 1 && ame_elision_forget(ame_extension_give_back, object)) {
-        ame_extension_decref_held(object);
-    }
     else {
+        int noted = Py_REFCNT(object) > 1 && ame_elision_forget(ame_extension_give_back, object);
+        if (noted && ame_extension_decref_not_last(object)) {
+            return;
+        }
+        if (noted) {
+            ame_elision_on_abort(ame_extension_give_back, object);
+        }
         ame_elision_on_commit(ame_extension_give_back, object);
     }
 }

@@ -796,7 +796,7 @@ pub extern "C" fn ame_domain_lend_all(lender: *mut c_void, place: *mut c_void) {
         // SAFETY: domains live forever.
         let domain = unsafe { &*domain };
         // What was lent further out has been left for longer.
-        if domain.lock.owner() == me && !domain.lock.lent_by(me, this_thread().slot()) {
+        if domain.lock.has(me, this_thread().slot()) {
             domain.lend(lender, place);
         }
     }

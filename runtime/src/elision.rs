@@ -420,7 +420,10 @@ pub fn irrevocable(thread: &mut Thread, pc: u64, why: *const c_char) {
     let mut steps = 0u32;
     while !sharing::is_empty(others(thread.me.slot), domain.number) {
         protocol::answer_fence(thread.me);
-        if thread.me.doomed() || given == Given::Kept {
+        // Without a GIL this thread is attached: one inside may wait, detached, for an object's lock, and be stopped by a
+        // collector that waits for this one.
+        let too_long = gil.is_none() && steps == MOST_STEPS;
+        if thread.me.doomed() || given == Given::Kept || too_long {
             domain.lock.release(me);
             thread.elision.must_hold = true;
             transaction::abort(thread, cause::WOUNDED, pc);
@@ -448,6 +451,9 @@ pub fn irrevocable(thread: &mut Thread, pc: u64, why: *const c_char) {
         gil.take();
     }
 }
+
+/// Looks at transactions inside, some tenths of a millisecond.
+const MOST_STEPS: u32 = 20_000;
 
 /// Between two looks at transactions that may take long, because they run without the GIL.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_micros(50);

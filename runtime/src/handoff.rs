@@ -208,7 +208,8 @@ impl Lock {
         heavy_fence();
         let inside = self.owner_inside().load(Ordering::Acquire);
         if inside == LENT {
-            self.lent.store(word >> SHIFT << 1, Ordering::Relaxed);
+            // Release: who takes it over has seen all that the owner wrote before.
+            self.lent.store(word >> SHIFT << 1, Ordering::Release);
         }
         // Nobody sleeps: who would, takes the bias away first.
         let left = if inside == OUTSIDE { 0 } else { word & !BIASED };
@@ -261,6 +262,13 @@ impl Lock {
             true => self.inside[slot as usize].load(Ordering::Relaxed) == LENT,
             false => word >> SHIFT == me && self.lent.load(Ordering::Acquire) & !PINNED == me << 1,
         }
+    }
+
+    /// Whether the calling thread is the owner and has not lent it.
+    #[inline]
+    pub fn has(&self, me: u32, slot: u32) -> bool {
+        // In this order: what is lent may be taken over in between.
+        !self.lent_by(me, slot) && self.owner() == me
     }
 
     /// By who has lent it: it is no longer lent, or it is another's. `ame_extension_claim_biased` of domain.h does the first

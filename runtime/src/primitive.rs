@@ -22,9 +22,8 @@ pub fn heavy_fence() {
     #[cfg(not(loom))]
     {
         fence(Ordering::SeqCst);
-        // SAFETY: no memory is passed. The process registered for the command at start-up
-        // (`tables::init`), so that the call cannot fail.
-        unsafe {
+        // SAFETY: no memory is passed. The process registered for the command at start-up (`tables::init`).
+        let failed = unsafe {
             libc::syscall(
                 libc::SYS_membarrier,
                 libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED,
@@ -32,6 +31,12 @@ pub fn heavy_fence() {
                 0,
             )
         };
+        if failed != 0 {
+            crate::fatal!(
+                "membarrier(2) failed: {}; it must stay allowed to processes that use Ame",
+                std::io::Error::last_os_error()
+            );
+        }
     }
     #[cfg(loom)]
     fence(Ordering::SeqCst);

@@ -92,7 +92,8 @@ pub fn close() {
         return;
     }
     crate::thread::for_each(thread_end);
-    for domain in domain::all().iter() {
+    let domains = domain::all().clone();
+    for domain in domains {
         domain_end(domain);
     }
     ENABLED.store(false, Ordering::Release);

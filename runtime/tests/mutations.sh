@@ -77,6 +77,7 @@ mutations=(
   'lends_what_is_lost'      's/&& self\.word\.load\(Ordering::Relaxed\) >> SHIFT == me\n//'
   'claims_what_is_lost'     's/Err\(_\) => return self\.word.*? == me,/Err(_) => return true,/'
   'lends_at_the_end'        's/(`lent_by` asks `inside` then\.\n\s*if self\.word\.load\(Ordering::Relaxed\)) & !ENDING/$1/'
+  'asks_the_owner_first'    's/!self\.lent_by\(me, slot\) && self\.owner\(\) == me/self.owner() == me \&\& !self.lent_by(me, slot)/'
   'lost_twice'              's/false => word >> SHIFT == me && self\.lent/false => self.lent/'
   'loan_read_before_word'   's/(and the word of who has taken it over\.\n\s*let word = self\.word\.load\(Ordering::)Acquire/$1Relaxed/'
   'loan_read_without_word'  's/(== me && self\.lent\.load\(Ordering::)Acquire/$1Relaxed/'

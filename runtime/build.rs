@@ -1,4 +1,4 @@
-//! Compiles `stdio.c`: stable Rust cannot define variadic functions. And chooses the linker.
+//! Compiles `stdio.c`: stable Rust cannot define variadic functions. And chooses the linker, also of the tests.
 
 fn main() {
     println!("cargo:rerun-if-changed=src/libc/stdio.c");
@@ -16,6 +16,6 @@ fn main() {
     // reference"). Some toolchains use LLVM's by default, Debian's does not.
     let prefix = std::env::var("LLVM_SYS_191_PREFIX").unwrap_or("/usr/lib/llvm-19".into());
     println!("cargo:rerun-if-env-changed=LLVM_SYS_191_PREFIX");
-    println!("cargo:rustc-cdylib-link-arg=-fuse-ld=lld");
-    println!("cargo:rustc-cdylib-link-arg=-B{prefix}/bin");
+    println!("cargo:rustc-link-arg=-fuse-ld=lld");
+    println!("cargo:rustc-link-arg=-B{prefix}/bin");
 }

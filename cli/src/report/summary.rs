@@ -520,6 +520,11 @@ fn merge_conflicts(
 
 /// What AME CPython calls waits for another thread's turn (cpython-shim/src/host.c).
 const TURNS: &str = "threads that take turns";
+/// What else it names that is no object of the program, but how its threads run.
+const MANNERS: [&str; 2] = [
+    "thread that ran alone",
+    "code that ran before there were threads",
+];
 
 /// Adds up by line and type of object, whatever the kind of access; `conflicts` are sorted by cost.
 fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
@@ -565,9 +570,20 @@ fn answers(conflicts: &[ConflictSite]) -> Vec<Answer> {
             });
         }
     }
-    answers.sort_by_key(|answer| std::cmp::Reverse((answer.lost_ns, answer.count)));
-    // What costs less than a hundredth of all is no answer. Where threads take turns, the others say why: they cost little then.
-    let others = answers.iter().filter(|answer| !is_turn(&answer.object));
+    // Where threads take turns, what they take turns for costs little; so how they run otherwise comes after it.
+    let turns = answers.iter().any(|answer| is_turn(&answer.object));
+    let is_manner = |answer: &Answer| {
+        let kind = answer.object.as_ref().map(|o| &*o.kind);
+        turns && kind.is_some_and(|kind| MANNERS.contains(&kind))
+    };
+    answers.sort_by_key(|answer| {
+        let cost = std::cmp::Reverse((answer.lost_ns, answer.count));
+        (is_manner(answer), cost)
+    });
+    // What costs less than a hundredth of all is no answer.
+    let others = answers
+        .iter()
+        .filter(|answer| !is_turn(&answer.object) && !is_manner(answer));
     let all = others.map(|answer| answer.lost_ns / 100).sum();
     answers.retain(|answer| answer.lost_ns > all);
     answers

@@ -330,7 +330,6 @@ ame_extension_come_in(struct ame_extension_frame *frame)
     if (frame->outer == AME_EXTENSION_STOPPED ||
         (frame->outer == NULL && ame_extension_attached_state() == NULL)) {
         frame->taken = AME_DOMAIN_NO;
-        frame->kept = thread->n_kept;
         return;
     }
     ame_extension_begin_sparing(frame, AME_EXTENSION_HAS);
@@ -444,13 +443,19 @@ ame_extension_end_transaction(void)
 }
 
 AME_EXTENSION_FAST void
-ame_extension_enter(struct ame_extension_frame *frame)
+ame_extension_enter_domain(struct ame_extension_frame *frame)
 {
     frame->outer = ame_domain_thread.inside;
-    ame_extension_end_transaction();
     if (frame->outer != ame_extension_domain && (frame->outer != NULL || !ame_extension_enter_biased(frame))) {
         ame_extension_come_in(frame);
     }
+}
+
+AME_EXTENSION_FAST void
+ame_extension_enter(struct ame_extension_frame *frame)
+{
+    ame_extension_end_transaction();
+    ame_extension_enter_domain(frame);
 }
 
 AME_EXTENSION_FAST void
@@ -470,13 +475,13 @@ struct ame_extension_dealloc_frame {
 AME_EXTENSION_FAST void
 ame_extension_enter_dealloc(struct ame_extension_dealloc_frame *frame, PyObject *object)
 {
+    /* First: a rollback would leave the list behind. */
+    ame_extension_end_transaction();
     frame->dying.object = object;
     frame->dying.outer = (struct ame_extension_dying *)ame_domain_thread.dying;
     frame->dying.enters = 1;
-    /* First: a rollback would leave the list behind. */
-    ame_extension_end_transaction();
     ame_domain_thread.dying = &frame->dying;
-    ame_extension_enter(&frame->frame);
+    ame_extension_enter_domain(&frame->frame);
     frame->dying.enters = 0;
 }
 

@@ -701,8 +701,8 @@ fn stamp(thread: &mut Thread, start: usize, size: usize) {
     let held = thread.me.ver + 1;
     for g in first..first + n as u32 {
         // Another thread may keep the lock, from when the memory was something else: it is taken away when this is written.
-        let free = tables::lock(g).load(Ordering::Relaxed) == 0;
-        if free || thread.me.has_lock(g) {
+        let holder = tables::lock(g).load(Ordering::Relaxed);
+        if holder == 0 || holder == thread.me.lock_word() {
             *thread.mark(g) = held;
         }
     }

@@ -49,7 +49,7 @@ impl Me {
     }
 
     #[inline(always)]
-    fn lock_word(self) -> u16 {
+    pub fn lock_word(self) -> u16 {
         self.slot as u16 + 1
     }
 

@@ -2,8 +2,9 @@
 //! uses it alone.
 //!
 //! Free, it is anybody's: who comes by takes it, awake waiters or not, since handing it over costs two
-//! switches of threads each time. A waiter that has lost patience registers as the *heir*, and the next
-//! release makes it the owner. Only one thread is the heir at a time; the next waiter gets its turn after.
+//! switches of threads each time. Waking a waiter costs the owner a system call, so each release does that for who has
+//! not been woken yet; who came too late sleeps for a while. A waiter that has lost patience registers as the *heir*,
+//! and the next release makes it the owner. Only one thread is the heir at a time; the next waiter gets its turn after.
 //!
 //! *Lent*, it is still the owner's, until somebody else takes it over: that one decides, by what it sees of the
 //! owner, whether it may. The owner claims it back before it goes on, and learns whether it has lost it. The
@@ -28,7 +29,7 @@ use crate::primitive::{
 /// | word | |
 /// | --- | --- |
 /// | 0 | free |
-/// | owner, perhaps `WAITERS` | held; somebody may be asleep |
+/// | owner, perhaps `WAITERS` | held; somebody may be asleep who wants to be woken |
 /// | owner, `BIASED` | held, perhaps lent, if the owner says so in `inside`; it alone takes the lock and gives it back |
 /// | owner, `BIASED`, `ENDING` | somebody takes the bias away: nobody else changes the word |
 const WAITERS: u32 = 1;
@@ -211,7 +212,7 @@ impl Lock {
             // Release: who takes it over has seen all that the owner wrote before.
             self.lent.store(word >> SHIFT << 1, Ordering::Release);
         }
-        // Nobody sleeps: who would, takes the bias away first.
+        // Nobody need be woken: who sleeps without the flag looks again by itself.
         let left = if inside == OUTSIDE { 0 } else { word & !BIASED };
         self.word.store(left, Ordering::Release);
         true
@@ -341,7 +342,7 @@ impl Lock {
         mut impatient: impl FnMut() -> bool,
         mut may: impl FnMut() -> bool,
     ) {
-        let mut registered = false;
+        let (mut registered, mut slept) = (false, false);
         let mut sleep = SLEEP_NS.0;
         loop {
             let word = self.word.load(Ordering::Acquire);
@@ -375,15 +376,20 @@ impl Lock {
                     .compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok();
             }
-            if word & WAITERS == 0
+            let awaited = match registered || !slept {
+                true => word | WAITERS,
+                false => word,
+            };
+            if awaited != word
                 && self
                     .word
-                    .compare_exchange(word, word | WAITERS, Ordering::Relaxed, Ordering::Relaxed)
+                    .compare_exchange(word, awaited, Ordering::Relaxed, Ordering::Relaxed)
                     .is_err()
             {
                 continue;
             }
-            futex_wait(&self.word, word | WAITERS, sleep);
+            futex_wait(&self.word, awaited, sleep);
+            slept = true;
             sleep = (2 * sleep).min(SLEEP_NS.1);
         }
     }

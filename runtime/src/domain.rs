@@ -101,16 +101,19 @@ impl Gil {
 /// taken away too soon makes the next one come later.
 struct Usage {
     user: AtomicU32,
+    /// Entries of one thread in a row, and calls out that it has come back from.
     streak: AtomicU32,
-    /// Entries in a row that a bias comes after.
+    /// What a bias comes after.
     needed: AtomicU32,
-    /// Entries of all when it came; 0 when there has been none since this was last looked at.
+    /// Cycles when it came; 0 when there has been none since this was last looked at.
     since: AtomicU64,
 }
 
 impl Usage {
     const LEAST: u32 = 1000;
     const MOST: u32 = 1 << 22;
+    /// Cycles: some tenths of a millisecond, less than a waiter's patience.
+    const LONG: u64 = 1_000_000;
 
     const fn new() -> Usage {
         Usage {
@@ -121,11 +124,10 @@ impl Usage {
         }
     }
 
-    fn taken(&self, by: u32, entries: u64) {
+    /// `now` is in cycles.
+    fn taken(&self, by: u32, now: impl FnOnce() -> u64) {
         if self.user.load(Ordering::Relaxed) == by {
-            let streak = self.streak.load(Ordering::Relaxed);
-            self.streak
-                .store(streak.saturating_add(1), Ordering::Relaxed);
+            self.goes_on();
             return;
         }
         self.user.store(by, Ordering::Relaxed);
@@ -134,7 +136,7 @@ impl Usage {
         if since != 0 {
             self.since.store(0, Ordering::Relaxed);
             let needed = self.needed.load(Ordering::Relaxed);
-            let needed = match entries - since > 16 * u64::from(needed) {
+            let needed = match now() - since > Usage::LONG {
                 true => needed / 4,
                 false => needed.saturating_mul(8),
             };
@@ -143,14 +145,21 @@ impl Usage {
         }
     }
 
+    /// By the owner.
+    fn goes_on(&self) {
+        let streak = self.streak.load(Ordering::Relaxed);
+        self.streak
+            .store(streak.saturating_add(1), Ordering::Relaxed);
+    }
+
     #[inline(always)]
     fn is_one_thread_s(&self) -> bool {
         self.streak.load(Ordering::Relaxed) >= self.needed.load(Ordering::Relaxed)
     }
 
-    fn biased(&self, entries: u64) {
+    fn biased(&self, now: u64) {
         self.streak.store(0, Ordering::Relaxed);
-        self.since.store(entries, Ordering::Relaxed);
+        self.since.store(now, Ordering::Relaxed);
     }
 }
 
@@ -406,8 +415,9 @@ impl Domain {
     /// What the thread has lent, it has again, or has lost.
     fn claim(&self, me: u32, slot: u32) -> bool {
         let has = self.lock.claim(me, slot);
-        if !has {
-            self.lost();
+        match has {
+            true => self.usage.goes_on(),
+            false => self.lost(),
         }
         has
     }
@@ -420,7 +430,7 @@ impl Domain {
 
     /// The calling thread has just become the owner.
     pub fn taken(&self) {
-        self.usage.taken(number(), self.entries());
+        self.usage.taken(number(), clock::cycles);
         add(&self.counts.entries, 1);
         let thread = this_thread();
         let me: *const Domain = self;
@@ -439,7 +449,7 @@ impl Domain {
             && thread.biased.load(Ordering::Relaxed) != NO_WORD
             && elision::may_hold_back(self)
         {
-            self.usage.biased(self.entries());
+            self.usage.biased(clock::cycles());
             slot = Some(thread.slot());
         }
         self.lock.release_or_keep(number(), slot);
@@ -944,29 +954,35 @@ mod tests {
     #[test]
     fn a_bias_that_was_taken_away_too_soon_comes_later() {
         let usage = Usage::new();
-        let mut entries = 0;
-        let mut alone_for = |n: u64| {
-            for _ in 0..n {
-                usage.taken(1, entries);
-                entries += 1;
-                if usage.is_one_thread_s() {
-                    usage.biased(entries);
-                    return (true, entries);
+        let now = 1;
+        let alone_for = |n: u64| {
+            (0..n).any(|_| {
+                usage.taken(1, || now);
+                let biased = usage.is_one_thread_s();
+                if biased {
+                    usage.biased(now);
                 }
-            }
-            (false, entries)
+                biased
+            })
         };
         // Who comes first has none.
-        let (biased, entries) = alone_for(1002);
-        assert!(biased);
-        usage.taken(2, entries);
-        let (biased, entries) = alone_for(7000);
-        assert!(!biased);
-        usage.taken(2, entries);
-        let (biased, entries) = alone_for(8002);
-        assert!(biased);
-        usage.taken(2, entries + 1_000_000);
-        assert!(alone_for(2002).0, "one that lasted");
+        assert!(alone_for(1002));
+        usage.taken(2, || now + 1000);
+        assert!(!alone_for(7000));
+        usage.taken(2, || now);
+        assert!(alone_for(8002));
+        usage.taken(2, || now + 2 * Usage::LONG);
+        assert!(alone_for(2002), "one that lasted");
+    }
+
+    #[test]
+    fn calls_that_leave_count_as_use() {
+        let usage = Usage::new();
+        usage.taken(1, || 1);
+        (0..Usage::LEAST).for_each(|_| usage.goes_on());
+        assert!(usage.is_one_thread_s());
+        usage.taken(2, || 1);
+        assert!(!usage.is_one_thread_s());
     }
 
     #[test]

@@ -347,7 +347,11 @@ impl Lock {
         loop {
             let word = self.word.load(Ordering::Acquire);
             if word & BIASED != 0 {
-                self.unbias();
+                // Its owner has come in often while this thread slept.
+                match slept && !impatient() {
+                    true => self.sleep(word, &mut sleep),
+                    false => _ = self.unbias(),
+                }
                 continue;
             }
             if word >> SHIFT == me {
@@ -388,10 +392,15 @@ impl Lock {
             {
                 continue;
             }
-            futex_wait(&self.word, awaited, sleep);
+            self.sleep(awaited, &mut sleep);
             slept = true;
-            sleep = (2 * sleep).min(SLEEP_NS.1);
         }
+    }
+
+    /// While the word is this one; twice as long the next time.
+    fn sleep(&self, word: u32, ns: &mut i64) {
+        futex_wait(&self.word, word, *ns);
+        *ns = (2 * *ns).min(SLEEP_NS.1);
     }
 
     /// By the owner, who may still be registered as the heir: nobody else has read it since.

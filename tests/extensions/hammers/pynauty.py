@@ -30,12 +30,12 @@ class Separate(Scenario):
 
     def prepare(self):
         self.graphs = [[circulant(*kind) for kind in self.KINDS] for _ in range(self.threads)]
-        self.expected = [(pynauty.certificate(graph), pynauty.autgrp(graph)) for graph in self.graphs[0]]
+        self.expected = [[(pynauty.certificate(graph), pynauty.autgrp(graph)) for graph in own] for own in self.graphs]
 
     def step(self, me, random):
         i = random.randrange(len(self.KINDS))
         graph = self.graphs[me][i]
-        certificate, group = self.expected[i]
+        certificate, group = self.expected[me][i]
         assert pynauty.certificate(graph) == certificate
         assert pynauty.autgrp(graph) == group
 

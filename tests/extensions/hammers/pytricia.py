@@ -74,17 +74,17 @@ class Overlapping(Scenario):
 
 
 class Separate(Scenario):
-    """A trie for each thread."""
+    """A trie for each thread, and strings of its own: two threads that count references to the same ones wait for that."""
 
     def prepare(self):
         self.tries = [PyTricia() for _ in range(self.threads)]
-        self.keys = [(prefix(number), f"10.0.{number}.7") for number in range(64)]
+        self.keys = [[(prefix(number), f"10.0.{number}.7") for number in range(64)] for _ in range(self.threads)]
 
     def step(self, me, random):
-        trie = self.tries[me]
-        for key, _ in self.keys:
+        trie, keys = self.tries[me], self.keys[me]
+        for key, _ in keys:
             trie.insert(key, key)
-        for key, address in self.keys:
+        for key, address in keys:
             assert trie.get(address) == key
-        for key, _ in self.keys:
+        for key, _ in keys:
             trie.delete(key)

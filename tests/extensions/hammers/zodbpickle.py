@@ -96,7 +96,9 @@ class Separate(Scenario):
     """Values of each thread, there and back."""
 
     def prepare(self):
-        self.value = {f"key {i}": [i, (i, float(i)), str(i).encode()] for i in range(40)}
+        self.values = [{f"key {i}": [i, (i, float(i)), str(i).encode()] for i in range(40)}
+                       for _ in range(self.threads)]
 
     def step(self, me, random):
-        assert pickle.loads(pickle.dumps(self.value, 3)) == self.value
+        value = self.values[me]
+        assert pickle.loads(pickle.dumps(value, 3)) == value

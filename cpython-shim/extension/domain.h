@@ -722,20 +722,29 @@ ame_extension_is_own(const void *function)
     return (const char *)function >= __ehdr_start && (const char *)function < _end;
 }
 
+/* Functions of other objects that stay in, each at a place that its address gives. Never emptied: extensions are not
+ * unloaded. */
+#define AME_EXTENSION_STAYING 64
+AME_EXTENSION_ONE const void *ame_extension_staying[AME_EXTENSION_STAYING];
+
+AME_EXTENSION_FAST const void **
+ame_extension_staying_place(const void *target)
+{
+    return &ame_extension_staying[((uintptr_t)target >> 4) % AME_EXTENSION_STAYING];
+}
+
 AME_EXTENSION_SLOW struct ame_domain *
 ame_extension_out_to_foreign(const void *target)
 {
-    /* In type slots; they allocate and free memory, and run nothing. */
-    if (target == (const void *)PyType_GenericAlloc || target == (const void *)PyObject_Free ||
-        target == (const void *)PyObject_GC_Del || ame_domain_stays_in(ame_extension_domain, target)) {
-#ifndef Py_GIL_DISABLED
-        ame_extension_need_gil();
-#endif
-        return NULL;
-    }
 #ifndef Py_GIL_DISABLED
     ame_extension_need_gil();
 #endif
+    /* In type slots; they allocate and free memory, and run nothing. */
+    if (target == (const void *)PyType_GenericAlloc || target == (const void *)PyObject_Free ||
+        target == (const void *)PyObject_GC_Del || ame_domain_stays_in(ame_extension_domain, target)) {
+        __atomic_store_n(ame_extension_staying_place(target), target, __ATOMIC_RELAXED);
+        return NULL;
+    }
     return ame_extension_out();
 }
 
@@ -743,7 +752,15 @@ ame_extension_out_to_foreign(const void *target)
 AME_EXTENSION_FAST struct ame_domain *
 ame_extension_out_to(const void *target)
 {
-    return ame_extension_is_own(target) ? NULL : ame_extension_out_to_foreign(target);
+    if (ame_extension_is_own(target)) {
+        return NULL;
+    }
+#ifdef Py_GIL_DISABLED
+    if (__atomic_load_n(ame_extension_staying_place(target), __ATOMIC_RELAXED) == target) {
+        return NULL;
+    }
+#endif
+    return ame_extension_out_to_foreign(target);
 }
 
 /* Whether the object is hashed, compared, converted and freed by code of CPython's alone. */
@@ -907,11 +924,22 @@ ame_extension_decref_held(PyObject *object)
 }
 #endif
 
+/* PyErr_Occurred(), in a thread that is attached. */
+AME_EXTENSION_FAST int
+ame_extension_has_error(void)
+{
+#ifdef Py_GIL_DISABLED
+    return PyThreadState_GetUnchecked()->current_exception != NULL;
+#else
+    return PyErr_Occurred() != NULL;
+#endif
+}
+
 /* Often nothing is there to clear. */
 AME_EXTENSION_SLOW void
 ame_extension_clear_error(void)
 {
-    if (PyErr_Occurred() == NULL) {
+    if (!ame_extension_has_error()) {
         return;
     }
     if (ame_tls.inside != 0) {
@@ -1023,13 +1051,13 @@ ame_extension_release(PyGILState_STATE state)
 static inline PyObject *
 ame_extension_put_aside(void)
 {
-    return PyErr_Occurred() != NULL ? PyErr_GetRaisedException() : NULL;
+    return ame_extension_has_error() ? PyErr_GetRaisedException() : NULL;
 }
 
 static inline void
 ame_extension_hide(PyObject *result, PyObject *aside)
 {
-    if (result == NULL) {
+    if (result == NULL && ame_extension_has_error()) {
         PyErr_Clear();
     }
     if (aside != NULL) {
@@ -1091,8 +1119,8 @@ ame_extension_list_item(PyObject *list, Py_ssize_t index)
     return item != NULL ? ame_extension_keep(item) : Py_None;
 }
 
-AME_EXTENSION_SLOW PyObject *
-ame_extension_dict_get_item_with_error(PyObject *dict, PyObject *key)
+AME_EXTENSION_FAST PyObject *
+ame_extension_dict_find(PyObject *dict, PyObject *key)
 {
     PyObject *value = NULL;
     if (!PyDict_Check(dict)) {
@@ -1106,13 +1134,19 @@ ame_extension_dict_get_item_with_error(PyObject *dict, PyObject *key)
 }
 
 AME_EXTENSION_SLOW PyObject *
+ame_extension_dict_get_item_with_error(PyObject *dict, PyObject *key)
+{
+    return ame_extension_dict_find(dict, key);
+}
+
+AME_EXTENSION_SLOW PyObject *
 ame_extension_dict_get_item(PyObject *dict, PyObject *key)
 {
     if (dict == NULL || !PyDict_Check(dict)) {
         return NULL;
     }
     PyObject *aside = ame_extension_put_aside();
-    PyObject *value = ame_extension_dict_get_item_with_error(dict, key);
+    PyObject *value = ame_extension_dict_find(dict, key);
     ame_extension_hide(value, aside);
     return value;
 }
@@ -1152,18 +1186,59 @@ ame_extension_dict_set_default(PyObject *dict, PyObject *key, PyObject *value)
     return ame_extension_keep(result);
 }
 
+/* The object's lock, if it is free, for what waits for nobody: a critical section, which gives its locks up where the thread
+ * waits, costs three times as much. The first bit is _Py_LOCKED of CPython's pyatomic and pylock.h. */
+AME_EXTENSION_FAST int
+ame_extension_try_lock(PyObject *object)
+{
+#ifdef Py_GIL_DISABLED
+    uint8_t unlocked = 0;
+    return __atomic_compare_exchange_n(&object->ob_mutex._bits, &unlocked, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+#else
+    (void)object;
+    return 0;
+#endif
+}
+
+AME_EXTENSION_FAST void
+ame_extension_unlock(PyObject *object)
+{
+#ifdef Py_GIL_DISABLED
+    uint8_t locked = 1;
+    if (!__atomic_compare_exchange_n(&object->ob_mutex._bits, &locked, 0, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+        /* Somebody waits by now. */
+        PyMutex_Unlock(&object->ob_mutex);
+    }
+#else
+    (void)object;
+#endif
+}
+
+AME_EXTENSION_FAST int
+ame_extension_dict_next_locked(PyObject *dict, Py_ssize_t *place, PyObject **key, PyObject **value)
+{
+    int more = PyDict_Next(dict, place, key, value);
+    if (more) {
+        Py_INCREF(*key);
+        Py_INCREF(*value);
+    }
+    return more;
+}
+
 AME_EXTENSION_SLOW int
 ame_extension_dict_next(PyObject *dict, Py_ssize_t *place, PyObject **key, PyObject **value)
 {
     PyObject *k = NULL, *v = NULL;
     int more;
-    Py_BEGIN_CRITICAL_SECTION(dict);
-    more = PyDict_Next(dict, place, &k, &v);
-    if (more) {
-        Py_INCREF(k);
-        Py_INCREF(v);
+    if (ame_extension_try_lock(dict)) {
+        more = ame_extension_dict_next_locked(dict, place, &k, &v);
+        ame_extension_unlock(dict);
     }
-    Py_END_CRITICAL_SECTION();
+    else {
+        Py_BEGIN_CRITICAL_SECTION(dict);
+        more = ame_extension_dict_next_locked(dict, place, &k, &v);
+        Py_END_CRITICAL_SECTION();
+    }
     if (more) {
         ame_extension_keep(k);
         ame_extension_keep(v);

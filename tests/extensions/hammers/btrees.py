@@ -136,7 +136,10 @@ class Separate(Scenario):
     """A tree for each thread."""
 
     def prepare(self):
-        self.trees = [IOBTree() for _ in range(self.threads)]
+        self.trees = [None] * self.threads
+
+    def begin(self, me):
+        self.trees[me] = IOBTree()
 
     def step(self, me, random):
         tree = self.trees[me]

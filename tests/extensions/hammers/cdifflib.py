@@ -40,8 +40,12 @@ class Separate(Scenario):
     """Lists and matchers of each thread."""
 
     def prepare(self):
-        self.lists = [sequences(60) for _ in range(self.threads)]
-        self.blocks = difflib.SequenceMatcher(None, *self.lists[0]).get_matching_blocks()
+        self.own = [None] * self.threads
+
+    def begin(self, me):
+        lists = sequences(60)
+        self.own[me] = lists, difflib.SequenceMatcher(None, *lists).get_matching_blocks()
 
     def step(self, me, random):
-        assert list(CSequenceMatcher(None, *self.lists[me]).get_matching_blocks()) == self.blocks
+        lists, blocks = self.own[me]
+        assert list(CSequenceMatcher(None, *lists).get_matching_blocks()) == blocks

@@ -52,12 +52,14 @@ class Separate(Scenario):
     """A Reader for each thread."""
 
     def prepare(self):
-        self.readers = [hiredis.Reader() for _ in range(self.threads)]
-        self.data = b"".join(b"*2\r\n:%d\r\n$5\r\nhello\r\n" % i for i in range(60))
+        self.own = [None] * self.threads
+
+    def begin(self, me):
+        self.own[me] = hiredis.Reader(), b"".join(b"*2\r\n:%d\r\n$5\r\nhello\r\n" % i for i in range(60))
 
     def step(self, me, random):
-        reader = self.readers[me]
-        reader.feed(self.data)
+        reader, data = self.own[me]
+        reader.feed(data)
         for i in range(60):
             assert reader.gets() == [i, b"hello"]
         assert reader.gets() is False

@@ -76,7 +76,10 @@ class Separate(Scenario):
     """An LRU for each thread."""
 
     def prepare(self):
-        self.all = [LRU(256) for _ in range(self.threads)]
+        self.all = [None] * self.threads
+
+    def begin(self, me):
+        self.all[me] = LRU(256)
 
     def step(self, me, random):
         lru = self.all[me]

@@ -31,8 +31,12 @@ class Separate(Scenario):
     """A tokenizer for each thread."""
 
     def prepare(self):
-        self.tokenizers = [_tokenizer.CTokenizer() for _ in range(self.threads)]
-        self.count = len(self.tokenizers[0].tokenize(TEXT))
+        self.own = [None] * self.threads
+
+    def begin(self, me):
+        tokenizer = _tokenizer.CTokenizer()
+        self.own[me] = tokenizer, len(tokenizer.tokenize(TEXT))
 
     def step(self, me, random):
-        assert len(self.tokenizers[me].tokenize(TEXT)) == self.count
+        tokenizer, count = self.own[me]
+        assert len(tokenizer.tokenize(TEXT)) == count

@@ -113,7 +113,10 @@ class Separate(Scenario):
     """An object for each thread."""
 
     def prepare(self):
-        self.things = [Thing() for _ in range(self.threads)]
+        self.things = [None] * self.threads
+
+    def begin(self, me):
+        self.things[me] = Thing()
 
     def step(self, me, random):
         thing = self.things[me]

@@ -49,14 +49,17 @@ def main():
 
     def work(me):
         own, n = random.Random(me), 0
-        start.wait()
         try:
+            scenario.begin(me)
+            start.wait()
             while not stop.is_set():
                 for _ in range(BATCH):
                     scenario.step(me, own)
                 n += BATCH
         except BaseException as error:
             failures.append(error)
+            # Who still waits to start must not wait for this thread.
+            start.abort()
             raise
         finally:
             steps[me] = n
@@ -76,7 +79,10 @@ def main():
         threads.append(threading.Thread(target=compute))
     for thread in threads:
         thread.start()
-    start.wait()
+    try:
+        start.wait()
+    except threading.BrokenBarrierError:
+        stop.set()
     began = time.perf_counter()
     stop.wait(args.seconds)
     stop.set()

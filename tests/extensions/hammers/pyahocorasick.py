@@ -76,15 +76,16 @@ class Separate(Scenario):
     """Searches of each thread in an automaton of its own."""
 
     def prepare(self):
-        self.all = []
-        for _ in range(self.threads):
-            automaton = ahocorasick.Automaton()
-            for i in range(0, 4096, 7):
-                automaton.add_word(word(i), i)
-            automaton.make_automaton()
-            self.all.append(automaton)
+        self.all = [None] * self.threads
         self.text = "".join(word(i) for i in range(150))
-        self.count = sum(1 for _ in self.all[0].iter(self.text))
+
+    def begin(self, me):
+        automaton = ahocorasick.Automaton()
+        for i in range(0, 4096, 7):
+            automaton.add_word(word(i), i)
+        automaton.make_automaton()
+        self.all[me] = automaton, sum(1 for _ in automaton.iter(self.text))
 
     def step(self, me, random):
-        assert sum(1 for _ in self.all[me].iter(self.text)) == self.count
+        automaton, count = self.all[me]
+        assert sum(1 for _ in automaton.iter(self.text)) == count

@@ -29,8 +29,11 @@ class Separate(Scenario):
     KINDS = ((8, 1), (12, 1, 2), (15, 1, 4), (20, 1, 5), (24, 1, 3, 7))
 
     def prepare(self):
-        self.graphs = [[circulant(*kind) for kind in self.KINDS] for _ in range(self.threads)]
-        self.expected = [[(pynauty.certificate(graph), pynauty.autgrp(graph)) for graph in own] for own in self.graphs]
+        self.graphs, self.expected = [None] * self.threads, [None] * self.threads
+
+    def begin(self, me):
+        self.graphs[me] = [circulant(*kind) for kind in self.KINDS]
+        self.expected[me] = [(pynauty.certificate(graph), pynauty.autgrp(graph)) for graph in self.graphs[me]]
 
     def step(self, me, random):
         i = random.randrange(len(self.KINDS))
@@ -42,6 +45,13 @@ class Separate(Scenario):
 
 class Shared(Separate, Scenario):
     """The same graphs for all threads."""
+
+    def prepare(self):
+        super().prepare()
+        super().begin(0)
+
+    def begin(self, me):
+        pass
 
     def step(self, me, random):
         super().step(0, random)

@@ -74,14 +74,16 @@ class Overlapping(Scenario):
 
 
 class Separate(Scenario):
-    """A trie for each thread, and strings of its own: two threads that count references to the same ones wait for that."""
+    """A trie for each thread, and strings of its own."""
 
     def prepare(self):
-        self.tries = [PyTricia() for _ in range(self.threads)]
-        self.keys = [[(prefix(number), f"10.0.{number}.7") for number in range(64)] for _ in range(self.threads)]
+        self.own = [None] * self.threads
+
+    def begin(self, me):
+        self.own[me] = PyTricia(), [(prefix(number), f"10.0.{number}.7") for number in range(64)]
 
     def step(self, me, random):
-        trie, keys = self.tries[me], self.keys[me]
+        trie, keys = self.own[me]
         for key, _ in keys:
             trie.insert(key, key)
         for key, address in keys:

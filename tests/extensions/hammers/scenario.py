@@ -17,6 +17,10 @@ class Scenario:
     def prepare(self):
         """Makes the objects that the threads work on."""
 
+    def begin(self, me):
+        """In thread `me`, before its first step: makes the objects that only that thread works on. What another thread
+        has made is counted with atomic instructions, which no program does with its own objects."""
+
     def step(self, me, random):
         raise NotImplementedError
 

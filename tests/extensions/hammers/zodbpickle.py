@@ -96,8 +96,10 @@ class Separate(Scenario):
     """Values of each thread, there and back."""
 
     def prepare(self):
-        self.values = [{f"key {i}": [i, (i, float(i)), str(i).encode()] for i in range(40)}
-                       for _ in range(self.threads)]
+        self.values = [None] * self.threads
+
+    def begin(self, me):
+        self.values[me] = {f"key {i}": [i, (i, float(i)), str(i).encode()] for i in range(40)}
 
     def step(self, me, random):
         value = self.values[me]

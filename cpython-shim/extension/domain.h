@@ -380,16 +380,17 @@ ame_extension_go_out(struct ame_extension_frame *frame)
 /* By a thread that is in no domain. Costs two loads where there is no bias, and no atomic instruction where there is. On
  * Pythons with a GIL there is none. */
 AME_EXTENSION_FAST int
-ame_extension_enter_biased(struct ame_extension_frame *frame)
+ame_extension_enter_biased(struct ame_extension_frame *frame, int is_attached)
 {
 #ifndef Py_GIL_DISABLED
+    (void)is_attached;
     return 0;
 #else
     struct ame_domain_thread *thread = &ame_domain_thread;
     struct ame_domain *domain = ame_extension_domain;
     uint32_t *inside = &domain->inside[thread->slot];
     if (__atomic_load_n(&domain->word, __ATOMIC_RELAXED) != thread->biased || *inside != 0 ||
-        PyThreadState_GetUnchecked() == NULL) {
+        (!is_attached && PyThreadState_GetUnchecked() == NULL)) {
         return 0;
     }
     __atomic_store_n(inside, 1, __ATOMIC_RELAXED);
@@ -443,10 +444,11 @@ ame_extension_end_transaction(void)
 }
 
 AME_EXTENSION_FAST void
-ame_extension_enter_domain(struct ame_extension_frame *frame)
+ame_extension_enter_domain(struct ame_extension_frame *frame, int is_attached)
 {
     frame->outer = ame_domain_thread.inside;
-    if (frame->outer != ame_extension_domain && (frame->outer != NULL || !ame_extension_enter_biased(frame))) {
+    if (frame->outer != ame_extension_domain &&
+        (frame->outer != NULL || !ame_extension_enter_biased(frame, is_attached))) {
         ame_extension_come_in(frame);
     }
 }
@@ -455,7 +457,15 @@ AME_EXTENSION_FAST void
 ame_extension_enter(struct ame_extension_frame *frame)
 {
     ame_extension_end_transaction();
-    ame_extension_enter_domain(frame);
+    ame_extension_enter_domain(frame, 0);
+}
+
+/* For what only the interpreter calls. */
+AME_EXTENSION_FAST void
+ame_extension_enter_attached(struct ame_extension_frame *frame)
+{
+    ame_extension_end_transaction();
+    ame_extension_enter_domain(frame, 1);
 }
 
 AME_EXTENSION_FAST void
@@ -481,7 +491,7 @@ ame_extension_enter_dealloc(struct ame_extension_dealloc_frame *frame, PyObject 
     frame->dying.outer = (struct ame_extension_dying *)ame_domain_thread.dying;
     frame->dying.enters = 1;
     ame_domain_thread.dying = &frame->dying;
-    ame_extension_enter_domain(&frame->frame);
+    ame_extension_enter_domain(&frame->frame, 1);
     frame->dying.enters = 0;
 }
 
@@ -817,6 +827,29 @@ ame_extension_out_for_item(PyObject *container, PyObject *key)
     return ame_extension_out();
 }
 
+/* Nobody else has a reference, to an object of this thread. */
+AME_EXTENSION_FAST int
+ame_extension_is_only_reference(PyObject *object)
+{
+#ifdef Py_GIL_DISABLED
+    return _Py_IsOwnedByCurrentThread(object) && _Py_atomic_load_uint32_relaxed(&object->ob_ref_local) == 1 &&
+           _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared) == 0;
+#else
+    return Py_REFCNT(object) == 1;
+#endif
+}
+
+/* For list[index] = item, which frees what was there, unless the thread makes a list that nobody else knows. */
+AME_EXTENSION_FAST struct ame_domain *
+ame_extension_out_to_fill(PyObject *list, Py_ssize_t index)
+{
+    if (list != NULL && PyList_CheckExact(list) && ame_extension_is_only_reference(list) && index >= 0 &&
+        index < Py_SIZE(list) && ((PyListObject *)list)->ob_item[index] == NULL) {
+        return NULL;
+    }
+    return ame_extension_out();
+}
+
 /* By pointer, with two arguments that are pointers. */
 AME_EXTENSION_FAST struct ame_domain *
 ame_extension_out_to_slot(const void *target, void *one, void *other)
@@ -929,7 +962,7 @@ AME_EXTENSION_FAST int
 ame_extension_has_error(void)
 {
 #ifdef Py_GIL_DISABLED
-    return PyThreadState_GetUnchecked()->current_exception != NULL;
+    return AME_EXTENSION_RAISED(PyThreadState_GetUnchecked()) != NULL;
 #else
     return PyErr_Occurred() != NULL;
 #endif
@@ -1072,9 +1105,10 @@ ame_extension_list_get_item(PyObject *list, Py_ssize_t index)
 }
 
 #ifdef Py_GIL_DISABLED
-/* An item that is never freed, or NULL: as list_get_item_ref() of CPython's Objects/listobject.c looks, without a reference. */
+/* With a reference, as list_get_item_ref() of CPython's Objects/listobject.c: an item that is never freed, or is counted
+ * without atomic instructions; else NULL. */
 AME_EXTENSION_FAST PyObject *
-ame_extension_list_immortal_item(PyObject *list, Py_ssize_t index)
+ame_extension_list_get_own(PyObject *list, Py_ssize_t index)
 {
     /* _PyGC_BITS_SHARED of pycore_gc.h. */
     enum { SHARED = 16 };
@@ -1091,8 +1125,17 @@ ame_extension_list_immortal_item(PyObject *list, Py_ssize_t index)
         return NULL;
     }
     PyObject *item = (PyObject *)_Py_atomic_load_ptr(&items[at]);
-    if (item == NULL || !AME_EXTENSION_IS_IMMORTAL(item)) {
+    if (item == NULL) {
         return NULL;
+    }
+    if (!AME_EXTENSION_IS_IMMORTAL(item)) {
+        if (!_Py_IsOwnedByCurrentThread(item)) {
+            return NULL;
+        }
+        /* Only this thread frees it, and is here. */
+        uint32_t local = _Py_atomic_load_uint32_relaxed(&item->ob_ref_local);
+        _Py_atomic_store_uint32_relaxed(&item->ob_ref_local, local + 1);
+        return item;
     }
     /* Else it may have been another object when it was in the list. */
     return (PyObject *)_Py_atomic_load_ptr(&items[at]) == item ? item : NULL;
@@ -1108,9 +1151,9 @@ ame_extension_list_item(PyObject *list, Py_ssize_t index)
         return ((PyListObject *)list)->ob_item[index];
     }
 #else
-    PyObject *immortal = ame_extension_list_immortal_item(list, index);
-    if (immortal != NULL) {
-        return immortal;
+    PyObject *own = ame_extension_list_get_own(list, index);
+    if (own != NULL) {
+        return ame_extension_keep(own);
     }
 #endif
     PyObject *aside = ame_extension_put_aside();

@@ -68,7 +68,7 @@ ame_extension_way(struct ame_extension_frame *frame, struct ame_elided_entry *en
     if (frame->outer == ame_extension_domain) {
         return ame_extension_elided() ? AME_EXTENSION_NESTED : AME_EXTENSION_HOLDS;
     }
-    if (frame->outer == NULL && ame_extension_enter_biased(frame)) {
+    if (frame->outer == NULL && ame_extension_enter_biased(frame, 0)) {
         return AME_EXTENSION_HOLDS;
     }
     return ame_extension_choose(frame, entry, end_of_frames);

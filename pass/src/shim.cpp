@@ -287,6 +287,17 @@ bool ame_shim_address_taken(LLVMValueRef function) {
   return any_of(F->uses(), givesAddress);
 }
 
+// Whether its address stands in initial values of structs with these names, and nowhere else.
+bool ame_shim_only_in_structs(LLVMValueRef function, const char *const *names, size_t n) {
+  return all_of(unwrap<Function>(function)->uses(), [&](Use &U) {
+    if (!givesAddress(U))
+      return true;
+    auto *S = dyn_cast<ConstantStruct>(U.getUser());
+    return S && !S->getType()->isLiteral() &&
+           any_of(ArrayRef(names, n), [&](StringRef Name) { return S->getType()->getName() == Name; });
+  });
+}
+
 void ame_shim_replace_addresses(LLVMValueRef function, LLVMValueRef by) {
   unwrap<Function>(function)->replaceUsesWithIf(unwrap(by), givesAddress);
 }

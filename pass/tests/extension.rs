@@ -8,6 +8,7 @@ use common::{functions, module, opt};
 const HEADER: &str = "
 @ame_extension_domain = weak hidden global ptr null
 declare void @ame_extension_enter(ptr)
+declare void @ame_extension_enter_attached(ptr)
 declare void @ame_extension_leave(ptr)
 declare void @ame_extension_enter_dealloc(ptr, ptr)
 declare void @ame_extension_leave_dealloc(ptr)
@@ -20,6 +21,7 @@ declare ptr @ame_extension_out_to_slot(ptr, ptr, ptr)
 declare ptr @ame_extension_out_for(ptr, ptr)
 declare ptr @ame_extension_out_for_items(ptr)
 declare ptr @ame_extension_out_for_item(ptr, ptr)
+declare ptr @ame_extension_out_to_fill(ptr, i64)
 declare void @ame_extension_back(ptr)
 declare ptr @ame_extension_list_get_item(ptr, i64)
 ";
@@ -46,6 +48,8 @@ macro_rules! snapshot {
 
 snapshot! {
     table_of_methods: "@table = internal global [1 x { ptr, ptr }] [{ ptr, ptr } { ptr null, ptr @f }]\ndefine internal ptr @f(ptr %self, ptr %argument) { ret ptr %argument }\ndefine ptr @direct(ptr %x) { %r = call ptr @f(ptr %x, ptr %x)\n ret ptr %r }";
+    entries_that_only_the_interpreter_knows: "%struct.PyMethodDef = type { ptr, ptr, i32, ptr }\n@table = internal global [1 x %struct.PyMethodDef] [%struct.PyMethodDef { ptr null, ptr @f, i32 1, ptr null }]\ndefine internal ptr @f(ptr %self, ptr %argument) { ret ptr %argument }";
+    entries_that_a_library_knows_too: "%struct.PyMethodDef = type { ptr, ptr, i32, ptr }\n@table = internal global [1 x %struct.PyMethodDef] [%struct.PyMethodDef { ptr null, ptr @f, i32 1, ptr null }]\ndeclare void @give(ptr)\ndefine void @g() { call void @give(ptr @f)\n ret void }\ndefine internal ptr @f(ptr %self, ptr %argument) { ret ptr %argument }";
     entries_known_to_other_files: "declare i32 @elsewhere(ptr)\ndefine i32 @here(ptr %p) { ret i32 0 }\ndefine ptr @g(i1 %c) { %p = select i1 %c, ptr @elsewhere, ptr @here\n ret ptr %p }";
     functions_of_python_and_the_c_library_have_no_thunk: "declare void @free(ptr)\ndeclare void @PyObject_Free(ptr)\n@t = global [2 x ptr] [ptr @free, ptr @PyObject_Free]";
     arguments_are_passed_as_they_came: "%s = type { i64, i64, i64 }\n@t = global ptr @f\ndefine internal void @f(ptr sret(%s) %out, i8 signext %c, ptr byval(%s) %in) { ret void }";
@@ -55,6 +59,8 @@ snapshot! {
     calls: "declare ptr @PyObject_CallNoArgs(ptr)\ndeclare ptr @PyTuple_New(i64)\ndeclare i64 @PyLong_AsLong(ptr)\ndeclare i64 @strlen(ptr)\ndeclare ptr @PyList_GetItem(ptr, i64)\ndefine void @f(ptr %o) { call ptr @PyObject_CallNoArgs(ptr %o)\n call ptr @PyTuple_New(i64 2)\n call i64 @PyLong_AsLong(ptr %o)\n call i64 @strlen(ptr %o)\n call ptr @PyList_GetItem(ptr %o, i64 0)\n call void %o()\n ret void }";
     formats: "declare i32 @PyArg_ParseTuple(ptr, ptr, ...)\n@simple = private constant [5 x i8] c\"OU:f\\00\"\n@runs = private constant [3 x i8] c\"Oi\\00\"\ndefine void @f(ptr %a, ptr %p) { call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @simple, ptr %p, ptr %p)\n call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @runs, ptr %p, ptr %p)\n ret void }";
     items_and_slots: "declare ptr @PyObject_GetItem(ptr, ptr)\ndefine void @f(ptr %o, ptr %slot) { call ptr @PyObject_GetItem(ptr %o, ptr %o)\n call ptr %slot(ptr %o, ptr %o)\n call ptr %slot(ptr %o, i64 1)\n ret void }";
+    encodings: "declare ptr @PyUnicode_AsEncodedString(ptr, ptr, ptr)\n@ascii = private constant [6 x i8] c\"ascii\\00\"\n@pass = private constant [14 x i8] c\"surrogatepass\\00\"\ndefine void @f(ptr %s, ptr %name) { call ptr @PyUnicode_AsEncodedString(ptr %s, ptr null, ptr null)\n call ptr @PyUnicode_AsEncodedString(ptr %s, ptr @ascii, ptr null)\n call ptr @PyUnicode_AsEncodedString(ptr %s, ptr @ascii, ptr @pass)\n call ptr @PyUnicode_AsEncodedString(ptr %s, ptr %name, ptr null)\n ret void }";
+    lists_that_are_filled: "declare i32 @PyList_SetItem(ptr, i64, ptr)\ndefine void @f(ptr %list, ptr %item) { call i32 @PyList_SetItem(ptr %list, i64 0, ptr %item)\n ret void }";
     invoke: "declare void @PyErr_Print()\ndeclare i32 @personality(...)\ndefine i32 @f() personality ptr @personality { invoke void @PyErr_Print() to label %ok unwind label %bad\nok: ret i32 0\nbad: %x = landingpad { ptr, i32 } cleanup\n ret i32 1 }";
     functions_with_variable_arguments: "@t = global ptr @f\ndefine internal i32 @f(i32 %n, ...) { ret i32 %n }";
 }

@@ -374,7 +374,11 @@ impl Rewriter<'_> {
             }
         }
         match calls::leaves(extension, call) {
-            Leaves::Yes | Leaves::Perhaps | Leaves::UnlessItems(_) | Leaves::UnlessItem => {
+            Leaves::Yes
+            | Leaves::Perhaps
+            | Leaves::UnlessItems(_)
+            | Leaves::UnlessItem
+            | Leaves::UnlessNew => {
                 self.irrevocable(call, name, report);
                 return calls::around(extension, call, "ame_extension_out", &[]);
             }
@@ -387,6 +391,7 @@ impl Rewriter<'_> {
                 let text = calls::constant_text(call.operand(argument)).unwrap_or("N".into());
                 (!text.contains('N')).then_some(FunctionKind::Safe)
             }
+            None if calls::encodes_alone(call, name) => Some(FunctionKind::Safe),
             None => rule.map(|rule| rule.kind),
         };
         match kind {

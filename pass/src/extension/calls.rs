@@ -19,6 +19,8 @@ pub enum Leaves {
     UnlessItems(u32),
     /// Unless the first argument is one of CPython's containers, and the second a key or index as above.
     UnlessItem,
+    /// Unless the first argument is a list that nobody else knows, with nothing at that index yet.
+    UnlessNew,
 }
 
 /// Functions that run code of the types of these arguments, and of no others.
@@ -134,6 +136,11 @@ pub fn give_up(extension: &Extension, report: &mut Report) -> Result<(), String>
                     let arguments = [call.operand(0), call.operand(1)];
                     around(extension, call, "ame_extension_out_for_item", &arguments)?;
                 }
+                Leaves::UnlessNew => {
+                    report.count("calls_by_type");
+                    let arguments = [call.operand(0), call.operand(1)];
+                    around(extension, call, "ame_extension_out_to_fill", &arguments)?;
+                }
                 Leaves::Unless(arguments) => {
                     report.count("calls_by_type");
                     around_unless(extension, call, arguments)?;
@@ -181,13 +188,14 @@ pub fn leaves(extension: &Extension, call: Value) -> Leaves {
             .sets
             .function(name)
             .is_some_and(|rule| rule.kind == FunctionKind::Pure),
-    };
+    } || encodes_alone(call, name);
     if harmless {
         return Leaves::No;
     }
     match name.trim_end_matches("_SizeT").trim_start_matches('_') {
         "PyArg_ParseTuple" => return Leaves::UnlessItems(0),
         "PyObject_GetItem" => return Leaves::UnlessItem,
+        "PyList_SetItem" => return Leaves::UnlessNew,
         _ => {}
     }
     let by_type = BY_TYPE.iter().find(|(_, names)| names.contains(&name));
@@ -219,6 +227,21 @@ fn is_simple_format(call: Value, argument: u32, parses: bool) -> bool {
         true => items.bytes().all(|c| b"OUSYzs|$!() ".contains(&c)),
         false => !items.contains('{') && !items.contains('&'),
     }
+}
+
+/// `PyUnicode_AsEncodedString` in an encoding that CPython knows by itself, with errors that no handler of a program sees: it
+/// makes bytes or fails (`PyUnicode_AsEncodedString` of CPython's Objects/unicodeobject.c).
+pub fn encodes_alone(call: Value, name: &str) -> bool {
+    if name != "PyUnicode_AsEncodedString" || call.arguments() != 3 {
+        return false;
+    }
+    let is = |argument, known: &[&str]| {
+        let text = call.operand(argument);
+        text.is_null() || constant_text(text).is_some_and(|text| known.contains(&text.as_str()))
+    };
+    let utf_8 = ["utf-8", "utf8", "UTF-8"];
+    let others = ["ascii", "us-ascii", "latin1", "latin-1", "iso-8859-1"];
+    is(1, &utf_8) && is(2, &["strict", "surrogatepass"]) || is(1, &others) && is(2, &["strict"])
 }
 
 /// The string that a pointer leads to, if it is known.

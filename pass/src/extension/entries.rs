@@ -7,6 +7,7 @@ use crate::ffi::{attribute_kind, IntPredicate, Module, Opcode, Value};
 use crate::instrument::runtime::Runtime;
 use crate::report::Report;
 use ame_annotations::Sets;
+use std::ffi::CStr;
 
 /// A way to enter: suffix of the thunk's name, what it calls before and after, and where its functions stand if
 /// they are special.
@@ -52,6 +53,20 @@ const WAYS: [Way; 3] = [
         places: &[],
         count: "entries",
     },
+];
+
+/// CPython calls what stands in these, with a thread that is attached.
+const TABLES: [&CStr; 10] = [
+    c"struct.PyMethodDef",
+    c"struct.PyGetSetDef",
+    c"struct._typeobject",
+    c"struct.PyType_Slot",
+    c"struct.PyModuleDef_Slot",
+    c"struct.PyNumberMethods",
+    c"struct.PySequenceMethods",
+    c"struct.PyMappingMethods",
+    c"struct.PyAsyncMethods",
+    c"struct.PyBufferProcs",
 ];
 
 /// Attributes that are about the body of a function, or about memory.
@@ -110,6 +125,10 @@ pub fn make(
                 break;
             }
             let thunk = thunk(extension, function, way.suffix)?;
+            // What other files know, they may give to somebody else.
+            let attached = way.places.is_empty()
+                && function.is_internal()
+                && function.is_only_in_structs(&TABLES);
             replace_in(extension, function, thunk, way.places);
             if thunk.has_uses() || way.places.is_empty() {
                 // One thunk for all, so that its address can be compared.
@@ -124,7 +143,12 @@ pub fn make(
                         Some(_) if traverses => skip_traversal(extension, thunk),
                         _ => Ok(()),
                     };
-                    fill(extension, function, thunk, way, first, Ok)?;
+                    let before = match attached {
+                        true => "ame_extension_enter_attached",
+                        false => way.before,
+                    };
+                    let around = (before, way.after);
+                    fill(extension, function, thunk, around, first, Ok)?;
                 }
                 report.count(way.count);
             } else {
@@ -190,7 +214,14 @@ fn fill_unmarked(
     }
     let nested = || call_body(extension, function, body, thunk);
     let first = || return_early(extension, thunk, "ame_extension_is_nested", nested);
-    fill(extension, function, thunk, way, first, Ok)
+    fill(
+        extension,
+        function,
+        thunk,
+        (way.before, way.after),
+        first,
+        Ok,
+    )
 }
 
 /// In a thunk. Of another file's function nobody knows here whether it has a body.
@@ -238,13 +269,13 @@ fn fill(
     extension: &Extension,
     function: Value,
     thunk: Value,
-    way: &Way,
+    (before, after): (&str, &str),
     first: impl Fn() -> Result<(), String>,
     change: impl Fn(Value) -> Result<Value, String>,
 ) -> Result<(), String> {
     let (module, builder) = (extension.module, &extension.builder);
-    let before = extension.function(way.before)?;
-    let after = extension.function(way.after)?;
+    let before = extension.function(before)?;
+    let after = extension.function(after)?;
     builder.at_end(module.append_block(thunk, ""));
     builder.forget_location();
     let frame = builder.alloca(module.int(64).array(frame_words(extension)));
@@ -396,7 +427,8 @@ fn initialise(extension: &Extension, function: Value) -> Result<(), String> {
         let glue = extension.function("ame_extension_module")?;
         Ok(extension.builder.call(glue.value_type(), glue, &[result]))
     };
-    fill(extension, function, thunk, way, || Ok(()), tell)
+    let around = (way.before, way.after);
+    fill(extension, function, thunk, around, || Ok(()), tell)
 }
 
 /// Puts the thunk where these fields have the function: in initial values, and where it is stored.

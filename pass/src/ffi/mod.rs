@@ -56,6 +56,11 @@ extern "C" {
     fn ame_shim_tail_call(builder: LLVMBuilderRef, callee: LLVMValueRef);
     fn ame_shim_forward_call(builder: LLVMBuilderRef, callee: LLVMValueRef) -> LLVMValueRef;
     fn ame_shim_address_taken(function: LLVMValueRef) -> bool;
+    fn ame_shim_only_in_structs(
+        function: LLVMValueRef,
+        names: *const *const c_char,
+        n: usize,
+    ) -> bool;
     fn ame_shim_replace_addresses(function: LLVMValueRef, by: LLVMValueRef);
     fn ame_shim_replace_outside(function: LLVMValueRef, by: LLVMValueRef, prefix: *const c_char);
     fn ame_shim_replace_field(

@@ -453,6 +453,11 @@ impl Value {
     pub fn is_address_taken(self) -> bool {
         unsafe { super::ame_shim_address_taken(self.0) }
     }
+    /// Whether its address is given away by initial values of structs with these names only.
+    pub fn is_only_in_structs(self, names: &[&CStr]) -> bool {
+        let names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+        unsafe { super::ame_shim_only_in_structs(self.0, names.as_ptr(), names.len()) }
+    }
     /// Puts another function where this one's address is given away; direct calls stay.
     pub fn replace_addresses(self, by: Value) {
         unsafe { super::ame_shim_replace_addresses(self.0, by.0) }

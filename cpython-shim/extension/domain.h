@@ -1229,59 +1229,18 @@ ame_extension_dict_set_default(PyObject *dict, PyObject *key, PyObject *value)
     return ame_extension_keep(result);
 }
 
-/* The object's lock, if it is free, for what waits for nobody: a critical section, which gives its locks up where the thread
- * waits, costs three times as much. The first bit is _Py_LOCKED of CPython's pyatomic and pylock.h. */
-AME_EXTENSION_FAST int
-ame_extension_try_lock(PyObject *object)
-{
-#ifdef Py_GIL_DISABLED
-    uint8_t unlocked = 0;
-    return __atomic_compare_exchange_n(&object->ob_mutex._bits, &unlocked, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
-#else
-    (void)object;
-    return 0;
-#endif
-}
-
-AME_EXTENSION_FAST void
-ame_extension_unlock(PyObject *object)
-{
-#ifdef Py_GIL_DISABLED
-    uint8_t locked = 1;
-    if (!__atomic_compare_exchange_n(&object->ob_mutex._bits, &locked, 0, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
-        /* Somebody waits by now. */
-        PyMutex_Unlock(&object->ob_mutex);
-    }
-#else
-    (void)object;
-#endif
-}
-
-AME_EXTENSION_FAST int
-ame_extension_dict_next_locked(PyObject *dict, Py_ssize_t *place, PyObject **key, PyObject **value)
-{
-    int more = PyDict_Next(dict, place, key, value);
-    if (more) {
-        Py_INCREF(*key);
-        Py_INCREF(*value);
-    }
-    return more;
-}
-
 AME_EXTENSION_SLOW int
 ame_extension_dict_next(PyObject *dict, Py_ssize_t *place, PyObject **key, PyObject **value)
 {
     PyObject *k = NULL, *v = NULL;
     int more;
-    if (ame_extension_try_lock(dict)) {
-        more = ame_extension_dict_next_locked(dict, place, &k, &v);
-        ame_extension_unlock(dict);
+    Py_BEGIN_CRITICAL_SECTION(dict);
+    more = PyDict_Next(dict, place, &k, &v);
+    if (more) {
+        Py_INCREF(k);
+        Py_INCREF(v);
     }
-    else {
-        Py_BEGIN_CRITICAL_SECTION(dict);
-        more = ame_extension_dict_next_locked(dict, place, &k, &v);
-        Py_END_CRITICAL_SECTION();
-    }
+    Py_END_CRITICAL_SECTION();
     if (more) {
         ame_extension_keep(k);
         ame_extension_keep(v);

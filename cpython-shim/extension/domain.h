@@ -746,9 +746,6 @@ ame_extension_staying_place(const void *target)
 AME_EXTENSION_SLOW struct ame_domain *
 ame_extension_out_to_foreign(const void *target)
 {
-#ifndef Py_GIL_DISABLED
-    ame_extension_need_gil();
-#endif
     /* In type slots; they allocate and free memory, and run nothing. */
     if (target == (const void *)PyType_GenericAlloc || target == (const void *)PyObject_Free ||
         target == (const void *)PyObject_GC_Del || ame_domain_stays_in(ame_extension_domain, target)) {
@@ -765,11 +762,12 @@ ame_extension_out_to(const void *target)
     if (ame_extension_is_own(target)) {
         return NULL;
     }
-#ifdef Py_GIL_DISABLED
+#ifndef Py_GIL_DISABLED
+    ame_extension_need_gil();
+#endif
     if (__atomic_load_n(ame_extension_staying_place(target), __ATOMIC_RELAXED) == target) {
         return NULL;
     }
-#endif
     return ame_extension_out_to_foreign(target);
 }
 
@@ -822,29 +820,6 @@ ame_extension_out_for_item(PyObject *container, PyObject *key)
 {
     if (container != NULL && key != NULL && ame_extension_is_simple(key) &&
         (PyDict_CheckExact(container) || PyList_CheckExact(container) || PyTuple_CheckExact(container))) {
-        return NULL;
-    }
-    return ame_extension_out();
-}
-
-/* Nobody else has a reference, to an object of this thread. */
-AME_EXTENSION_FAST int
-ame_extension_is_only_reference(PyObject *object)
-{
-#ifdef Py_GIL_DISABLED
-    return _Py_IsOwnedByCurrentThread(object) && _Py_atomic_load_uint32_relaxed(&object->ob_ref_local) == 1 &&
-           _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared) == 0;
-#else
-    return Py_REFCNT(object) == 1;
-#endif
-}
-
-/* For list[index] = item, which frees what was there, unless the thread makes a list that nobody else knows. */
-AME_EXTENSION_FAST struct ame_domain *
-ame_extension_out_to_fill(PyObject *list, Py_ssize_t index)
-{
-    if (list != NULL && PyList_CheckExact(list) && ame_extension_is_only_reference(list) && index >= 0 &&
-        index < Py_SIZE(list) && ((PyListObject *)list)->ob_item[index] == NULL) {
         return NULL;
     }
     return ame_extension_out();
@@ -1133,8 +1108,7 @@ ame_extension_list_get_own(PyObject *list, Py_ssize_t index)
             return NULL;
         }
         /* Only this thread frees it, and is here. */
-        uint32_t local = _Py_atomic_load_uint32_relaxed(&item->ob_ref_local);
-        _Py_atomic_store_uint32_relaxed(&item->ob_ref_local, local + 1);
+        Py_INCREF(item);
         return item;
     }
     /* Else it may have been another object when it was in the list. */

@@ -21,7 +21,6 @@ declare ptr @ame_extension_out_to_slot(ptr, ptr, ptr)
 declare ptr @ame_extension_out_for(ptr, ptr)
 declare ptr @ame_extension_out_for_items(ptr)
 declare ptr @ame_extension_out_for_item(ptr, ptr)
-declare ptr @ame_extension_out_to_fill(ptr, i64)
 declare void @ame_extension_back(ptr)
 declare ptr @ame_extension_list_get_item(ptr, i64)
 ";
@@ -60,7 +59,6 @@ snapshot! {
     formats: "declare i32 @PyArg_ParseTuple(ptr, ptr, ...)\n@simple = private constant [5 x i8] c\"OU:f\\00\"\n@runs = private constant [3 x i8] c\"Oi\\00\"\ndefine void @f(ptr %a, ptr %p) { call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @simple, ptr %p, ptr %p)\n call i32 (ptr, ptr, ...) @PyArg_ParseTuple(ptr %a, ptr @runs, ptr %p, ptr %p)\n ret void }";
     items_and_slots: "declare ptr @PyObject_GetItem(ptr, ptr)\ndefine void @f(ptr %o, ptr %slot) { call ptr @PyObject_GetItem(ptr %o, ptr %o)\n call ptr %slot(ptr %o, ptr %o)\n call ptr %slot(ptr %o, i64 1)\n ret void }";
     encodings: "declare ptr @PyUnicode_AsEncodedString(ptr, ptr, ptr)\n@ascii = private constant [6 x i8] c\"ascii\\00\"\n@pass = private constant [14 x i8] c\"surrogatepass\\00\"\ndefine void @f(ptr %s, ptr %name) { call ptr @PyUnicode_AsEncodedString(ptr %s, ptr null, ptr null)\n call ptr @PyUnicode_AsEncodedString(ptr %s, ptr @ascii, ptr null)\n call ptr @PyUnicode_AsEncodedString(ptr %s, ptr @ascii, ptr @pass)\n call ptr @PyUnicode_AsEncodedString(ptr %s, ptr %name, ptr null)\n ret void }";
-    lists_that_are_filled: "declare i32 @PyList_SetItem(ptr, i64, ptr)\ndefine void @f(ptr %list, ptr %item) { call i32 @PyList_SetItem(ptr %list, i64 0, ptr %item)\n ret void }";
     invoke: "declare void @PyErr_Print()\ndeclare i32 @personality(...)\ndefine i32 @f() personality ptr @personality { invoke void @PyErr_Print() to label %ok unwind label %bad\nok: ret i32 0\nbad: %x = landingpad { ptr, i32 } cleanup\n ret i32 1 }";
     functions_with_variable_arguments: "@t = global ptr @f\ndefine internal i32 @f(i32 %n, ...) { ret i32 %n }";
 }

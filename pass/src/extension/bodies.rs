@@ -374,11 +374,7 @@ impl Rewriter<'_> {
             }
         }
         match calls::leaves(extension, call) {
-            Leaves::Yes
-            | Leaves::Perhaps
-            | Leaves::UnlessItems(_)
-            | Leaves::UnlessItem
-            | Leaves::UnlessNew => {
+            Leaves::Yes | Leaves::Perhaps | Leaves::UnlessItems(_) | Leaves::UnlessItem => {
                 self.irrevocable(call, name, report);
                 return calls::around(extension, call, "ame_extension_out", &[]);
             }

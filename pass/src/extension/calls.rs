@@ -19,8 +19,6 @@ pub enum Leaves {
     UnlessItems(u32),
     /// Unless the first argument is one of CPython's containers, and the second a key or index as above.
     UnlessItem,
-    /// Unless the first argument is a list that nobody else knows, with nothing at that index yet.
-    UnlessNew,
 }
 
 /// Functions that run code of the types of these arguments, and of no others.
@@ -136,11 +134,6 @@ pub fn give_up(extension: &Extension, report: &mut Report) -> Result<(), String>
                     let arguments = [call.operand(0), call.operand(1)];
                     around(extension, call, "ame_extension_out_for_item", &arguments)?;
                 }
-                Leaves::UnlessNew => {
-                    report.count("calls_by_type");
-                    let arguments = [call.operand(0), call.operand(1)];
-                    around(extension, call, "ame_extension_out_to_fill", &arguments)?;
-                }
                 Leaves::Unless(arguments) => {
                     report.count("calls_by_type");
                     around_unless(extension, call, arguments)?;
@@ -195,7 +188,6 @@ pub fn leaves(extension: &Extension, call: Value) -> Leaves {
     match name.trim_end_matches("_SizeT").trim_start_matches('_') {
         "PyArg_ParseTuple" => return Leaves::UnlessItems(0),
         "PyObject_GetItem" => return Leaves::UnlessItem,
-        "PyList_SetItem" => return Leaves::UnlessNew,
         _ => {}
     }
     let by_type = BY_TYPE.iter().find(|(_, names)| names.contains(&name));

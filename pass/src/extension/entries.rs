@@ -46,14 +46,22 @@ const WAYS: [Way; 3] = [
         ],
         count: "dealloc_entries",
     },
-    Way {
-        suffix: ".ame_entry",
-        before: "ame_extension_enter",
-        after: "ame_extension_leave",
-        places: &[],
-        count: "entries",
-    },
+    ENTRY,
 ];
+
+const ENTRY: Way = Way {
+    suffix: ".ame_entry",
+    before: "ame_extension_enter",
+    after: "ame_extension_leave",
+    places: &[],
+    count: "entries",
+};
+
+/// For functions that stand in [`TABLES`] only.
+const ATTACHED: Way = Way {
+    before: "ame_extension_enter_attached",
+    ..ENTRY
+};
 
 /// CPython calls what stands in these, with a thread that is attached.
 const TABLES: [&CStr; 10] = [
@@ -143,12 +151,8 @@ pub fn make(
                         Some(_) if traverses => skip_traversal(extension, thunk),
                         _ => Ok(()),
                     };
-                    let before = match attached {
-                        true => "ame_extension_enter_attached",
-                        false => way.before,
-                    };
-                    let around = (before, way.after);
-                    fill(extension, function, thunk, around, first, Ok)?;
+                    let way = if attached { &ATTACHED } else { way };
+                    fill(extension, function, thunk, way, first, Ok)?;
                 }
                 report.count(way.count);
             } else {
@@ -157,13 +161,12 @@ pub fn make(
         }
     }
     // These give addresses away.
-    let way = &WAYS[WAYS.len() - 1];
     for (function, body, thunk) in filled {
         match extension.parallel {
             Some(parallel) if !parallel.has(function) => {
-                fill_unmarked(extension, function, body, thunk, way)?;
+                fill_unmarked(extension, function, body, thunk)?;
             }
-            _ => fill_elided(extension, function, body, thunk, way)?,
+            _ => fill_elided(extension, function, body, thunk)?,
         }
     }
     Ok(())
@@ -206,7 +209,6 @@ fn fill_unmarked(
     function: Value,
     body: Option<Value>,
     thunk: Value,
-    way: &Way,
 ) -> Result<(), String> {
     Runtime::new(extension.module).set_prefix(thunk);
     if let Some(body) = body {
@@ -214,14 +216,7 @@ fn fill_unmarked(
     }
     let nested = || call_body(extension, function, body, thunk);
     let first = || return_early(extension, thunk, "ame_extension_is_nested", nested);
-    fill(
-        extension,
-        function,
-        thunk,
-        (way.before, way.after),
-        first,
-        Ok,
-    )
+    fill(extension, function, thunk, &ENTRY, first, Ok)
 }
 
 /// In a thunk. Of another file's function nobody knows here whether it has a body.
@@ -269,13 +264,13 @@ fn fill(
     extension: &Extension,
     function: Value,
     thunk: Value,
-    (before, after): (&str, &str),
+    way: &Way,
     first: impl Fn() -> Result<(), String>,
     change: impl Fn(Value) -> Result<Value, String>,
 ) -> Result<(), String> {
     let (module, builder) = (extension.module, &extension.builder);
-    let before = extension.function(before)?;
-    let after = extension.function(after)?;
+    let before = extension.function(way.before)?;
+    let after = extension.function(way.after)?;
     builder.at_end(module.append_block(thunk, ""));
     builder.forget_location();
     let frame = builder.alloca(module.int(64).array(frame_words(extension)));
@@ -314,7 +309,6 @@ fn fill_elided(
     function: Value,
     body: Option<Value>,
     thunk: Value,
-    way: &Way,
 ) -> Result<(), String> {
     if let Some(body) = body {
         keep_apart(body);
@@ -373,7 +367,7 @@ fn fill_elided(
     builder.return_result(transact());
     builder.at_end(hold);
     let result = builder.forward_call(function);
-    call(way.after, &[frame])?;
+    call(ENTRY.after, &[frame])?;
     builder.return_result(result);
     Ok(())
 }
@@ -422,13 +416,11 @@ pub fn dispatch(module: Module, bodies: &Bodies, sets: &Sets) {
 /// the module does without the GIL.
 fn initialise(extension: &Extension, function: Value) -> Result<(), String> {
     let thunk = function.give_place(c".ame_body");
-    let way = &WAYS[WAYS.len() - 1];
     let tell = |result| {
         let glue = extension.function("ame_extension_module")?;
         Ok(extension.builder.call(glue.value_type(), glue, &[result]))
     };
-    let around = (way.before, way.after);
-    fill(extension, function, thunk, around, || Ok(()), tell)
+    fill(extension, function, thunk, &ENTRY, || Ok(()), tell)
 }
 
 /// Puts the thunk where these fields have the function: in initial values, and where it is stored.

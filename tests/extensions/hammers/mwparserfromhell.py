@@ -31,12 +31,11 @@ class Separate(Scenario):
     """A tokenizer for each thread."""
 
     def prepare(self):
-        self.own = [None] * self.threads
+        self.tokenizers = [None] * self.threads
+        self.count = len(_tokenizer.CTokenizer().tokenize(TEXT))
 
     def begin(self, me):
-        tokenizer = _tokenizer.CTokenizer()
-        self.own[me] = tokenizer, len(tokenizer.tokenize(TEXT))
+        self.tokenizers[me] = _tokenizer.CTokenizer()
 
     def step(self, me, random):
-        tokenizer, count = self.own[me]
-        assert len(tokenizer.tokenize(TEXT)) == count
+        assert len(self.tokenizers[me].tokenize(TEXT)) == self.count

@@ -78,14 +78,17 @@ class Separate(Scenario):
     def prepare(self):
         self.all = [None] * self.threads
         self.text = "".join(word(i) for i in range(150))
+        self.count = sum(1 for _ in self.made().iter(self.text))
 
-    def begin(self, me):
+    def made(self):
         automaton = ahocorasick.Automaton()
         for i in range(0, 4096, 7):
             automaton.add_word(word(i), i)
         automaton.make_automaton()
-        self.all[me] = automaton, sum(1 for _ in automaton.iter(self.text))
+        return automaton
+
+    def begin(self, me):
+        self.all[me] = self.made()
 
     def step(self, me, random):
-        automaton, count = self.all[me]
-        assert sum(1 for _ in automaton.iter(self.text)) == count
+        assert sum(1 for _ in self.all[me].iter(self.text)) == self.count

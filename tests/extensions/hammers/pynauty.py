@@ -30,10 +30,15 @@ class Separate(Scenario):
 
     def prepare(self):
         self.graphs, self.expected = [None] * self.threads, [None] * self.threads
+        self.alone = self.answers([circulant(*kind) for kind in self.KINDS])
+
+    def answers(self, graphs):
+        return [(pynauty.certificate(graph), pynauty.autgrp(graph)) for graph in graphs]
 
     def begin(self, me):
         self.graphs[me] = [circulant(*kind) for kind in self.KINDS]
-        self.expected[me] = [(pynauty.certificate(graph), pynauty.autgrp(graph)) for graph in self.graphs[me]]
+        self.expected[me] = self.answers(self.graphs[me])
+        assert self.expected[me] == self.alone
 
     def step(self, me, random):
         i = random.randrange(len(self.KINDS))

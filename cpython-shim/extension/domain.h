@@ -526,67 +526,111 @@ ame_extension_go_on(struct ame_extension_frame *frame)
     ame_domain_thread.inside = frame->outer;
 }
 
-#ifndef Py_GIL_DISABLED
-
-/* A child of fork has what memory holds then: nobody else is in the domain. os.fork calls the first of these while
- * it may still give up the GIL; others that fork come straight to the second. */
+/* A child of fork has what memory holds then, so nobody else may be in the domain. os.fork asks for it while this
+ * thread may still wait: free-threaded CPython stops all threads afterwards, also one that waits in a transaction
+ * for an object. Until the fork the domain is lent: other things that are asked before may wait for threads that wait
+ * for the domain. (One of them may then get it, as where other calls leave.) */
 AME_EXTENSION_ONE __thread int ame_extension_forks;
+
+AME_EXTENSION_FAST void
+ame_extension_lend_for_fork(void *place)
+{
+    ame_domain_lend(ame_extension_domain, ame_extension_attached_state(), place);
+}
 
 AME_EXTENSION_SLOW PyObject *
 ame_extension_before_os_fork(PyObject *self, PyObject *arguments)
 {
     (void)self, (void)arguments;
-    ame_extension_before_fork();
+    enum ame_domain_taken taken = ame_extension_take(ame_extension_domain);
+    if (taken == AME_DOMAIN_FREE) {
+        ame_extension_forks = 1;
+#ifdef Py_GIL_DISABLED
+        ame_extension_lend_for_fork(ame_extension_attached_state()->current_frame);
+#else
+        ame_extension_lend_for_fork(NULL);
+#endif
+    }
+    else if (taken == AME_DOMAIN_LENT) {
+        /* By a call further out. */
+        ame_extension_lend_for_fork(ame_domain_thread.place);
+    }
     Py_RETURN_NONE;
 }
+
+AME_EXTENSION_SLOW PyObject *
+ame_extension_after_os_fork(PyObject *self, PyObject *arguments)
+{
+    (void)self, (void)arguments;
+    if (ame_extension_forks) {
+        ame_extension_forks = 0;
+        ame_extension_take(ame_extension_domain);
+        ame_domain_release(ame_extension_domain);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef ame_extension_fork_methods[] = {
+    {"ame_before_fork", ame_extension_before_os_fork, METH_NOARGS, NULL},
+    {"ame_after_fork", ame_extension_after_os_fork, METH_NOARGS, NULL},
+};
+
+AME_EXTENSION_SLOW int
+ame_extension_register_at_fork(void)
+{
+    static int done;
+    if (done) {
+        return 1;
+    }
+    PyObject *before = PyCFunction_New(&ame_extension_fork_methods[0], NULL);
+    PyObject *after = before != NULL ? PyCFunction_New(&ame_extension_fork_methods[1], NULL) : NULL;
+    PyObject *os = after != NULL ? PyImport_ImportModule("os") : NULL;
+    PyObject *registers = os != NULL ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
+    PyObject *none = registers != NULL ? PyTuple_New(0) : NULL;
+    PyObject *keywords = none == NULL ? NULL : Py_BuildValue("{s:O,s:O,s:O}", "before", before, "after_in_parent",
+                                                             after, "after_in_child", after);
+    PyObject *result = keywords != NULL ? PyObject_Call(registers, none, keywords) : NULL;
+    Py_XDECREF(keywords);
+    Py_XDECREF(none);
+    Py_XDECREF(registers);
+    Py_XDECREF(os);
+    Py_XDECREF(after);
+    Py_XDECREF(before);
+    Py_XDECREF(result);
+    return done = result != NULL;
+}
+
+#ifndef Py_GIL_DISABLED
+
+/* Around fork itself, which others call than os.fork. Held, because nothing stops threads that run without the GIL. */
+AME_EXTENSION_ONE __thread enum ame_domain_taken ame_extension_fork_took = AME_DOMAIN_NO;
 
 AME_EXTENSION_ONE void
 ame_extension_before_fork(void)
 {
     if (ame_domain_thread.inside != AME_EXTENSION_STOPPED && ame_extension_attached_state() != NULL) {
-        enum ame_domain_taken taken = ame_extension_take(ame_extension_domain);
-        if (taken == AME_DOMAIN_FREE) {
-            ame_extension_forks = 1;
-        }
+        ame_extension_fork_took = ame_extension_take(ame_extension_domain);
     }
 }
 
 AME_EXTENSION_ONE void
 ame_extension_after_fork(void)
 {
-    if (ame_extension_forks) {
-        ame_extension_forks = 0;
+    enum ame_domain_taken taken = ame_extension_fork_took;
+    ame_extension_fork_took = AME_DOMAIN_NO;
+    if (taken == AME_DOMAIN_FREE) {
         ame_domain_release(ame_extension_domain);
     }
+    else if (taken == AME_DOMAIN_LENT) {
+        ame_extension_lend_for_fork(ame_domain_thread.place);
+    }
 }
-
-static PyMethodDef ame_extension_fork_method = {"ame_before_fork", ame_extension_before_os_fork, METH_NOARGS, NULL};
 
 /* What PyInit_NAME returns. */
 AME_EXTENSION_SLOW PyObject *
 ame_extension_module(PyObject *module)
 {
-    static int done;
-    if (module == NULL || done) {
-        return module;
-    }
-    PyObject *os = PyImport_ImportModule("os");
-    PyObject *registers = os != NULL ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
-    PyObject *hook = registers != NULL ? PyCFunction_New(&ame_extension_fork_method, NULL) : NULL;
-    PyObject *none = hook != NULL ? PyTuple_New(0) : NULL;
-    PyObject *keywords = none != NULL ? Py_BuildValue("{s:O}", "before", hook) : NULL;
-    PyObject *result = keywords != NULL ? PyObject_Call(registers, none, keywords) : NULL;
-    Py_XDECREF(keywords);
-    Py_XDECREF(none);
-    Py_XDECREF(hook);
-    Py_XDECREF(registers);
-    Py_XDECREF(os);
-    if (result == NULL) {
-        return NULL;
-    }
-    Py_DECREF(result);
-    done = 1;
-    return module;
+    return module != NULL && ame_extension_register_at_fork() ? module : NULL;
 }
 
 #else
@@ -595,7 +639,7 @@ ame_extension_module(PyObject *module)
 AME_EXTENSION_SLOW PyObject *
 ame_extension_module(PyObject *module)
 {
-    if (module == NULL) {
+    if (module == NULL || !ame_extension_register_at_fork()) {
         return NULL;
     }
     if (!PyObject_TypeCheck(module, &PyModuleDef_Type)) {

@@ -16,6 +16,7 @@ use crate::stack::{self, Snapshot};
 use crate::stats::Stats;
 use crate::tables;
 use crate::tls::{tls, Control, Tls};
+use crate::transaction;
 use crate::turns::{self, Share};
 use crate::undo::UndoLog;
 use crate::wrappers::effects::Effects;
@@ -387,7 +388,7 @@ fn unregister() {
     let mut owned = unsafe { Box::from_raw(thread) };
     turns::leave(&mut owned);
     if owned.depth != 0 {
-        fatal!("a thread ended inside a transaction: every ame_begin() needs its ame_commit()");
+        transaction::end_with_thread(&mut owned);
     }
     crate::trace::thread_end(&owned);
     owned.elision.retire();

@@ -272,11 +272,41 @@ pub fn abort(thread: &mut Thread, why: u8, pc: u64) -> ! {
 unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
     // SAFETY: the thread's own state; the frames that used it are gone.
     let thread = unsafe { &mut *thread };
+    let why = thread.abort_cause;
+    let actions = undo(thread, |thread| {
+        // SAFETY: this is the rollback stack.
+        unsafe { undo_memory(thread) }
+    });
+    for action in actions {
+        action();
+    }
+    thread.attempts += 1;
+    tables::epoch().fetch_add(1, Ordering::Relaxed);
+    if !thread.elision.is_on() {
+        if why == cause::WOUNDED {
+            protocol::await_wounder(thread.me);
+        }
+        back_off(thread);
+    }
+    stamp(thread);
+    if why == cause::RETRY {
+        thread.age = age_now(thread.me.slot);
+    }
+    let sp = thread.snapshot.sp;
+    // SAFETY: the frames at sp are what they were at begin, and nothing below them is in use.
+    unsafe { stack::switch_stack(thread, sp, restart) }
+}
+
+/// Undoes what the transaction did, with `memory` what it wrote, and ends it. What its actions are for is left to do.
+fn undo(
+    thread: &mut Thread,
+    memory: impl FnOnce(&mut Thread),
+) -> impl Iterator<Item = impl FnOnce()> {
     thread.disarm(tls());
     thread.quick = false;
     signal::leave_handlers(thread);
     let why = thread.abort_cause;
-    undo_memory(thread);
+    memory(thread);
     if let Some(hook) = ROLLED_BACK.get() {
         hook();
     }
@@ -308,24 +338,25 @@ unsafe extern "C" fn rollback(thread: *mut Thread) -> ! {
         // It waits for somebody, or somebody for it.
         crate::turns::forsake(thread);
     }
-    for action in actions {
-        action();
+    actions
+}
+
+/// Of a thread that ends inside: an interpreter that ends has its daemon threads end where they wait for a lock. The
+/// transaction's frames are gone, and what lies there now stays; nothing begins again.
+pub fn end_with_thread(thread: &mut Thread) {
+    if thread.mode != Mode::Revocable || !thread.elision.is_on() {
+        fatal!("a thread ended inside a transaction: every ame_begin() needs its ame_commit()");
     }
-    thread.attempts += 1;
-    tables::epoch().fetch_add(1, Ordering::Relaxed);
-    if !thread.elision.is_on() {
-        if why == cause::WOUNDED {
-            protocol::await_wounder(thread.me);
-        }
-        back_off(thread);
-    }
-    stamp(thread);
-    if why == cause::RETRY {
-        thread.age = age_now(thread.me.slot);
-    }
-    let sp = thread.snapshot.sp;
-    // SAFETY: the frames at sp are what they were at begin, and nothing below them is in use.
-    unsafe { stack::switch_stack(thread, sp, restart) }
+    thread.abort_cause = cause::LOCK;
+    // What actions would free belongs to a program that ends.
+    drop(undo(thread, |thread| {
+        let end = thread.snapshot.set_base(0);
+        undo_log(thread, end - thread.stack_low);
+        unlock_written(thread);
+    }));
+    thread
+        .elision
+        .rolled_back(thread.me.slot, &mut thread.snapshot);
 }
 
 /// Second half of a rollback, on the program's stack, below the frame that began.
@@ -394,23 +425,36 @@ unsafe fn let_handlers_in(thread: *mut Thread) {
 /// Memory first: a frame that was entered after begin may lie where frames of begin had returned,
 /// and what the log says of its variables is not what was there at begin. The snapshot is. (Only
 /// what others have written to our stack is left to the log, if we wrote there after them.)
-fn undo_memory(thread: &mut Thread) {
+///
+/// # Safety
+/// Runs on the rollback stack.
+unsafe fn undo_memory(thread: &mut Thread) {
+    undo_log(thread, thread.fresh_stack);
     let locks = thread.effects.held.ranges();
-    let (low, fresh) = (thread.stack_low, thread.fresh_stack);
+    thread.peer().os.with_stack_writes(|writes| {
+        let mut keep: Vec<_> = writes.chain(locks.iter().cloned()).collect();
+        keep.sort_unstable_by_key(|range| range.start);
+        // SAFETY: the caller's promise.
+        unsafe { thread.snapshot.restore(&keep) };
+    });
+    unlock_written(thread);
+}
+
+/// Puts back what the transaction has written, but for so many bytes from the end of the thread's stack on.
+fn undo_log(thread: &Thread, fresh: usize) {
+    let locks = thread.effects.held.ranges();
+    let low = thread.stack_low;
     for entry in thread.undo.entries().iter().rev() {
         // Frames below begin are gone; what lies there now is not theirs.
         if entry.address().wrapping_sub(low) >= fresh {
             // SAFETY: frees are deferred, so what the transaction wrote to is still mapped, and
-            // it holds the lock, or the memory is private. We run on the rollback stack.
+            // it holds the lock, or the memory is private.
             unsafe { entry.restore(&locks) };
         }
     }
-    thread.peer().os.with_stack_writes(|writes| {
-        let mut keep: Vec<_> = writes.chain(locks.iter().cloned()).collect();
-        keep.sort_unstable_by_key(|range| range.start);
-        // SAFETY: we run on the rollback stack.
-        unsafe { thread.snapshot.restore(&keep) };
-    });
+}
+
+fn unlock_written(thread: &mut Thread) {
     for entry in thread.undo.entries() {
         if entry.locked() {
             protocol::unlock(heap::granule(entry.address()));

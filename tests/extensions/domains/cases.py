@@ -17,7 +17,7 @@ THREADS = 4
 #: Rounds of each thread.
 ROUNDS = int(os.environ.get("ROUNDS", 10000))
 #: Entries may be transactions, and so at the same time.
-ELIDED = os.environ.get("AME_ELIDE") == "always"
+ELIDED = "AME_ELIDE" in os.environ
 
 sys.setswitchinterval(1e-4)
 
@@ -489,6 +489,78 @@ def case_fork():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         together(fork, work)
+
+
+def beside_changes_of_a_set(function):
+    """Runs it while threads wait for a set that another one changes, for a tenth of a second at a time."""
+    module = modules()[0]
+    shared, more = {1}, set(range(1_000_000))
+    stop = threading.Event()
+
+    def change(i):
+        while not stop.is_set():
+            shared.update(more)
+            shared.clear()
+            time.sleep(0)
+
+    def ask(i):
+        while not stop.is_set():
+            for _ in range(100):
+                module.contains(shared, 1, i)
+
+    def runs(i):
+        try:
+            function()
+        finally:
+            stop.set()
+    together(runs, change, ask, ask)
+
+
+def case_fork_beside_waits_for_objects():
+    """A thread that waits in the extension is detached, and the interpreter, which stops all others, does not see it."""
+    def fork():
+        for _ in range(10):
+            time.sleep(0.01)
+            child = os.fork()
+            if child == 0:
+                modules()[0].bump(1)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    import warnings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        beside_changes_of_a_set(fork)
+
+
+def case_daemons_that_wait_for_objects():
+    """The interpreter ends them there."""
+    program = """if 1:
+        import sys, threading, time
+        import probe_multi as module
+        shared, more = {1}, set(range(1_000_000))
+
+        def change():
+            while True:
+                shared.update(more)
+                shared.clear()
+
+        def ask(i):
+            while True:
+                module.contains(shared, 1, i)
+
+        class Late:
+            def __del__(self, sleep=time.sleep):
+                sleep(0.2)
+        sys.late = Late()
+        threading.Thread(target=change, daemon=True).start()
+        for i in range(3):
+            threading.Thread(target=ask, args=[i], daemon=True).start()
+        time.sleep(0.1)
+    """
+    import subprocess
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b""), (done.returncode, done.stderr)
 
 
 def case_counts_of_the_domain():

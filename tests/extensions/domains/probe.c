@@ -280,6 +280,29 @@ step(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Waits for the set while another thread changes it, between two changes of what belongs to the thread with that
+ * number: so it may be a transaction. */
+static PyObject *
+contains(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    static struct {
+        long before, after, apart[14];
+    } asked[8];
+    long i = nargs == 3 ? PyLong_AsLong(args[2]) : -1;
+    if (i < 0 || i >= 8) {
+        PyErr_SetString(PyExc_TypeError, "contains(set, key, number of the thread)");
+        return NULL;
+    }
+    if (asked[i].before != asked[i].after) {
+        PyErr_SetString(PyExc_AssertionError, "an earlier call was undone in part");
+        return NULL;
+    }
+    asked[i].before++;
+    int found = PySet_Contains(args[0], args[1]);
+    asked[i].after++;
+    return found < 0 ? NULL : PyBool_FromLong(found);
+}
+
 /* Calls that run Python code for some arguments only. */
 static PyObject *
 get(PyObject *module, PyObject *args)
@@ -490,6 +513,7 @@ static PyMethodDef methods[] = {
     {"counts", counts, METH_NOARGS, NULL},
     {"call", call, METH_O, NULL},
     {"step", step, METH_VARARGS, NULL},
+    {"contains", _PyCFunction_CAST(contains), METH_FASTCALL, NULL},
     {"get", get, METH_VARARGS, NULL},
     {"get_by_slot", get_by_slot, METH_VARARGS, NULL},
     {"number", number, METH_VARARGS, NULL},
